@@ -1,0 +1,153 @@
+"""The contract between the core and a backend: the one file a backend's author reads.
+
+A backend is an importable package that offers
+
+    Session                                  the class below
+    build(plan, state=None) -> native module the framework's own module, float32, on the CPU
+    REQUIRES = ("torch",)                    importable names it needs, for the install hint
+    PRECISIONS = ("float32", "float64", ...) what `Session(precision=...)` accepts
+
+and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy and
+`contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.
+
+Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW, linear
+[out, in]) under canonical names, activations NCHW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+
+Array = NDArray[Any]
+State = dict[str, Array]
+"""Canonical name -> array. float32 (float64 in float64 sessions), C-contiguous, owned by the receiver.
+
+Keys: every tensor of the plan; with a recipe also `momentum/<trainable name>` (the velocity v, zeros
+before the first step; absent when the recipe's momentum is 0) and, when `recipe.ema.decay > 0`,
+`ema/<name>` for every tensor of the plan. A float16 session adds `loss_scale/scale` and
+`loss_scale/good_steps`, shape ().
+"""
+
+Precision = Literal["float32", "float64", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images with their labels, and the random choices that made them.
+
+    images: [N, H, W, C]; uint8 is normalised by the session with `plan.input`'s scale and shift,
+        floating point is taken as normalised already.
+    labels: int64 [N]; -1 where unknown.
+    indices: int64 [N], the samples' places in their split.
+    noise: name of a `Dropout` or `DropPath` op -> float32 factors, [N, C] or [N], for training.
+    """
+
+    images: Array
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    crop: NDArray[np.int64] | None = None
+    """[N, 2], the top-left corner (y, x) in the padded image; None when not cropped."""
+    flip: NDArray[np.bool_] | None = None
+    """[N], whether the image was mirrored left to right; None when never."""
+    noise: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, Any])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """What a chunk of training steps reports, fetched from the device once, at the end of the chunk.
+
+    loss: float64 [steps], the mean training loss of each step's batch (smoothing included, decay not),
+        taken before the step's update.
+    correct: int64 [steps], how many training images had their label as arg-max of the logits.
+    count: int64 [steps], images in each step.
+    """
+
+    loss: NDArray[np.float64]
+    correct: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+
+class Session(Protocol):
+    """One plan lowered on one device in one framework, with its optimiser state.
+
+    A fresh session holds no meaningful weights: `load` is called before use.
+    """
+
+    native: Any
+    """The `nn.Module` / `nnx.Module` / `nn.Cell`, usable without this project."""
+    info: Mapping[str, str]
+    """framework, version, device, precision, math (fast-math mode in force, or "strict")."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        recipe: Recipe | None = None,
+        *,
+        device: str = "auto",
+        precision: Precision = "float32",
+        compile: bool = False,
+    ) -> None:
+        """Lower `plan` on `device`.
+
+        recipe: needed by `train` and, for its label smoothing, by `gradients` (None: no smoothing).
+        device: "auto" takes the best there is; otherwise the framework's own word ("cpu", "cuda:0").
+        precision: bfloat16 and float16 compute in it with float32 parameters and statistics.
+        compile: torch only: run through `torch.compile`; the others always compile.
+
+        Raises BackendError for a device or precision that cannot be had.
+        """
+        ...
+
+    def state(self) -> State:
+        """Return a copy of weights, statistics and optimiser slots (see `State`)."""
+        ...
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Take over `state`: the plan's tensors always, optimiser slots where present, else fresh.
+
+        A fresh velocity is zero; a fresh average equals the weights. Raises CheckpointError that lists
+        every missing, unexpected and misshapen name; nothing is changed then.
+        """
+        ...
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
+        """Yield evaluation-mode logits [N, classes] per batch, in order, while later ones are computed."""
+        ...
+
+    def gradients(self, batch: Batch) -> tuple[float, State]:
+        """Return the loss in training mode and its gradient by trainable name; changes nothing.
+
+        The loss is the mean smoothed cross-entropy; weight decay is not part of it.
+        """
+        ...
+
+    def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
+        """Yield (name, output) for every name of `plan.observed`, in that order; changes nothing.
+
+        Outputs are [N, C, H, W], or [N, F] after the flattening. `train` uses batch statistics.
+        """
+        ...
+
+    def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
+        """Take exactly len(rates) optimiser steps, one batch and one learning rate each.
+
+        With `recipe.accumulate = k` a batch is split into k equal consecutive parts whose gradients are
+        averaged (each part has its own batch statistics). Per step, for every trainable tensor w with
+        gradient g: g += weight_decay * w where `recipe.decays(tensor)`; v = momentum * v + g;
+        w -= rate * (g + momentum * v if nesterov else v). Then, with an average,
+        ema = decay * ema + (1 - decay) * tensor for every tensor of the plan.
+
+        Nothing but the batches crosses the border inside the loop; results are fetched once at the end.
+        """
+        ...

@@ -1,0 +1,59 @@
+"""The errors a user can cause, in one form: `where = value: rule; remedy`.
+
+Anything raised from bad input is one of these classes; the command line prints it and exits non-zero
+without a traceback. `assert` is for what cannot happen. May be imported by every module.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ResnetSpecError(Exception):
+    """Base of every error that is the input's fault; `problems` holds one line each."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class SpecError(ResnetSpecError):
+    """A network description that breaks a rule."""
+
+
+class RecipeError(ResnetSpecError):
+    """A training description that breaks a rule."""
+
+
+class BackendError(ResnetSpecError):
+    """A backend that is unknown, not installed, or cannot do what was asked."""
+
+
+class CheckpointError(ResnetSpecError):
+    """A checkpoint file that is damaged or belongs to another network."""
+
+
+class DataError(ResnetSpecError):
+    """A dataset or image that is missing or malformed."""
+
+
+def problem(where: str, value: object, rule: str, remedy: str = "") -> str:
+    """Format one problem as `where = value: rule; remedy`."""
+    line = f"{where} = {value}: {rule}"
+    return f"{line}; {remedy}" if remedy else line
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name closest to `name`, or None when nothing is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean 'x'?`, or the choices when nothing is close and they are few."""
+    choices = sorted(known)
+    close = nearest(name, choices)
+    if close is not None:
+        return f"did you mean '{close}'?"
+    return f"choose from {', '.join(choices)}" if len(choices) <= 12 else ""

@@ -1,0 +1,82 @@
+"""Find and load backends by name through the entry points of the group `resnet_spec.backends`.
+
+Listing imports none of them; loading one whose framework is missing says how to install it. A backend of
+another distribution needs nothing but its entry point.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol, cast
+
+from resnet_spec.contract import Precision, Session, State
+from resnet_spec.errors import BackendError, did_you_mean
+from resnet_spec.plan import Plan
+
+GROUP = "resnet_spec.backends"
+
+
+class Backend(Protocol):
+    """What a backend's package offers (see `contract`)."""
+
+    Session: type[Session]
+    REQUIRES: tuple[str, ...]
+    PRECISIONS: tuple[Precision, ...]
+
+    def build(self, plan: Plan, state: State | None = None) -> object:
+        """Return the framework's own module, holding `state` where given."""
+        ...
+
+
+def backend_names() -> list[str]:
+    """Return the names of all backends that have an entry point, the reference first."""
+    return sorted(_entries(), key=lambda name: (name != "numpy", name))
+
+
+def installed_backends() -> list[str]:
+    """Return the names of those backends whose framework can be found; imports none of them."""
+    return [name for name in backend_names() if not _missing(name)]
+
+
+def load_backend(name: str) -> Backend:
+    """Import the backend `name` and return its package.
+
+    Raises BackendError when no such backend exists, with the nearest name, and when its framework is
+    not installed, with the command that installs it.
+    """
+    entries = _entries()
+    if name not in entries:
+        hint = did_you_mean(name, entries) or f"choose from {', '.join(backend_names())}"
+        raise BackendError(f"backend = {name}: does not exist; {hint}")
+    missing = _missing(name)
+    if missing:
+        raise BackendError(
+            f"backend = {name}: needs {' and '.join(missing)}, not installed; "
+            f"run: pip install 'resnet-spec[{name}]'"
+        )
+    try:
+        return cast(Backend, entries[name].load())
+    except ImportError as cause:
+        raise BackendError(
+            f"backend = {name}: cannot be imported from {entries[name].value}: {cause}"
+        ) from cause
+
+
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+# What our own backends need, so that a missing framework is seen without importing the backend.
+_FRAMEWORKS = {
+    "resnet_spec_torch": ("torch",),
+    "resnet_spec_flax": ("jax", "flax", "optax"),
+    "resnet_spec_mindspore": ("mindspore",),
+}
+
+
+def _missing(name: str) -> list[str]:
+    needed = _FRAMEWORKS.get(_entries()[name].value, ())
+    return [package for package in needed if importlib.util.find_spec(package) is None]

@@ -1,0 +1,46 @@
+"""Lower a spec to a plan: every integer, canonical name, shape, padding and init resolved.
+
+Canonical names are torchvision's and timm's: `conv1`, `layer3.0.bn2`, `fc` in the post-activation order
+and `stem.conv`, `stages.2.blocks.0.norm2`, `head.fc` in the pre-activation order.
+"""
+
+from __future__ import annotations
+
+from resnet_spec.errors import SpecError, problem
+from resnet_spec.lowering.blocks import stages
+from resnet_spec.lowering.ends import head, stem
+from resnet_spec.lowering.line import Line
+from resnet_spec.ops import Chain
+from resnet_spec.plan import Input, Plan
+from resnet_spec.spec import Spec
+
+__all__ = ["lower"]
+
+
+def lower(spec: Spec, input_size: int | tuple[int, int] | None = None) -> Plan:
+    """Return the plan of `spec` for images of `input_size` pixels (height, width, or both in one).
+
+    Without `input_size` the spec's own size is used. Without a mean and standard deviation in the spec,
+    pixels are only scaled to 0..1. Raises SpecError when `input_size` is not positive.
+    """
+    size = spec.input.size if input_size is None else input_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise SpecError(problem("input_size", size, "must be >= 1"))
+    channels = spec.input.channels
+    root = Line(spec, prefix="", shape=(channels, height, width))
+    stem(root)
+    stages(root)
+    head(root)
+    return Plan(
+        name=spec.name,
+        input=Input(
+            channels=channels,
+            height=height,
+            width=width,
+            mean=spec.input.mean or (0.0,) * channels,
+            std=spec.input.std or (1.0,) * channels,
+        ),
+        classes=spec.classes,
+        root=Chain("", tuple(root.nodes)),
+    )

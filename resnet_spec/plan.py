@@ -1,0 +1,115 @@
+"""The Plan: a spec lowered for one input size, with nothing left to decide.
+
+One description of the model. Analysis, initial weights, naming, the reference and every backend's modules
+are folds over it. Imports only `ops`; made by `lowering.lower`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from resnet_spec.ops import (
+    Chain,
+    Conv,
+    Dropout,
+    DropPath,
+    Gate,
+    Linear,
+    Node,
+    Norm,
+    Op,
+    Residual,
+    Tensor,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The images the network takes: size in pixels, and the per-channel mean and standard deviation.
+
+    A uint8 image x enters the network as (x / 255 - mean) / std, computed as `x * scale + shift`.
+    """
+
+    channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """Per-channel factor on the uint8 value, in float64."""
+        return tuple(1.0 / (255.0 * std) for std in self.std)
+
+    @property
+    def shift(self) -> tuple[float, ...]:
+        """Per-channel addend after the factor, in float64."""
+        return tuple(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A tree of ops and the flat views of it that the rest of the project reads."""
+
+    name: str
+    input: Input
+    classes: int
+    root: Chain
+    ops: tuple[Op, ...] = field(init=False, repr=False, compare=False)
+    """Leaves in order of execution (entry, body, shortcut, add, tail)."""
+    tensors: tuple[Tensor, ...] = field(init=False, repr=False, compare=False)
+    """All arrays in order of execution: trainable ones and running statistics."""
+    noises: tuple[Dropout | DropPath, ...] = field(init=False, repr=False, compare=False)
+    """The ops that take `Batch.noise` in training."""
+
+    def __post_init__(self) -> None:
+        ops = tuple(
+            node for node in walk(self.root) if not isinstance(node, Chain | Gate | Residual)
+        )
+        object.__setattr__(self, "ops", ops)
+        object.__setattr__(self, "tensors", tuple(t for op in ops for t in tensors_of(op)))
+        noises = tuple(op for op in ops if isinstance(op, Dropout | DropPath))
+        object.__setattr__(self, "noises", noises)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names whose outputs `Session.activations` yields, in order: every op and every gate."""
+        return tuple(n.name for n in walk(self.root) if not isinstance(n, Chain | Residual))
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the tensors the optimiser updates, in order of execution."""
+        return tuple(tensor.name for tensor in self.tensors if tensor.trainable)
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield the nodes below `node` and itself, children before their container."""
+    for child in children_of(node):
+        yield from walk(child)
+    yield node
+
+
+def children_of(node: Node) -> tuple[Node, ...]:
+    """Return the direct children in order of execution; () for a leaf."""
+    match node:
+        case Chain() | Gate():
+            return node.children
+        case Residual():
+            shortcut = () if node.shortcut is None else (node.shortcut,)
+            return (*node.entry, *node.body, *shortcut, node.add, *node.tail)
+        case _:
+            return ()
+
+
+def tensors_of(op: Op) -> tuple[Tensor, ...]:
+    """Return the arrays of a leaf: weight and bias, or scale, shift and running statistics."""
+    match op:
+        case Conv():
+            return (op.weight,) if op.bias is None else (op.weight, op.bias)
+        case Linear():
+            return (op.weight, op.bias)
+        case Norm():
+            return (op.scale, op.shift, op.running_mean, op.running_var)
+        case _:
+            return ()

@@ -1,0 +1,194 @@
+"""Read a frozen description (spec or recipe) from a dict, TOML, JSON, and `--set` overrides.
+
+Turns pydantic's errors into ours: all of them, each as `path = value: rule; remedy`, unknown keys with the
+nearest known one. Knows nothing of what a spec or a recipe contains.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from resnet_spec.errors import ResnetSpecError, did_you_mean, problem
+
+Fields = dict[str, Any]
+
+
+class RuleError(ValueError):
+    """Broken rules between fields, raised inside a validator; one finished line each."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(lines))
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Return one line per problem that pydantic found in data for `model`."""
+    lines: list[str] = []
+    for detail in error.errors(include_url=False):
+        cause = detail.get("ctx", {}).get("error")
+        if isinstance(cause, RuleError):
+            lines.extend(cause.lines)
+        elif not _follows_from_another(detail):
+            lines.append(_line(detail, model))
+    return lines
+
+
+def _follows_from_another(detail: ErrorDetails) -> bool:
+    """Whether pydantic calls a list too short only because its entries were refused already."""
+    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
+
+
+def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    where = path_text(detail["loc"])
+    value = _show(detail["input"])
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            known = _fields_at(model, detail["loc"][:-1])
+            return problem(where, value, "unknown key", did_you_mean(str(detail["loc"][-1]), known))
+        case "missing":
+            return f"{where}: is required"
+        case "greater_than_equal":
+            return problem(where, value, f"must be >= {context['ge']}")
+        case "greater_than":
+            return problem(where, value, f"must be > {context['gt']}")
+        case "less_than_equal":
+            return problem(where, value, f"must be <= {context['le']}")
+        case "less_than":
+            return problem(where, value, f"must be < {context['lt']}")
+        case "literal_error":
+            return problem(where, value, f"must be {context['expected']}")
+        case "too_short":
+            return problem(where, value, f"must have at least {context['min_length']} entry")
+        case "finite_number":
+            return problem(where, value, "must be a finite number")
+        case kind if kind.endswith("_type") or kind.endswith("_parsing"):
+            return problem(where, value, f"must be {_TYPE_NAMES.get(kind, detail['msg'])}")
+        case _:
+            return problem(where, value, detail["msg"])
+
+
+_TYPE_NAMES = {
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "tuple_type": "a list",
+    "model_type": "a table of keys",
+    "model_attributes_type": "a table of keys",
+}
+
+
+def path_text(loc: Sequence[str | int]) -> str:
+    """Write ("stages", 2, "blocks") as `stages[2].blocks`."""
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _show(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Return the field names of the (nested) model that `loc` points into."""
+    current: Any = model
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        current = current.model_fields[part].annotation
+        for inner in get_args(current):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                current = inner
+    return list(current.model_fields)
+
+
+def read_file(path: Path, error: type[ResnetSpecError]) -> Fields:
+    """Return the contents of a `.toml` or `.json` file as a dict; raise `error` in one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        reason = (
+            cause.strerror if isinstance(cause, OSError) and cause.strerror else "is not UTF-8 text"
+        )
+        raise error(f"{path}: cannot be read: {reason}") from None
+    return parse_text(text, path.name, error, is_json=path.suffix == ".json")
+
+
+def parse_text(
+    text: str, where: str, error: type[ResnetSpecError], *, is_json: bool = False
+) -> Fields:
+    """Parse TOML (or JSON) text into a dict; raise `error` naming the place of a syntax error."""
+    try:
+        data: Any = json.loads(text) if is_json else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as cause:
+        kind = "JSON" if is_json else "TOML"
+        raise error(f"{where}: is not valid {kind}: {cause}") from None
+    if not isinstance(data, dict):
+        raise error(f"{where}: must hold a table of keys at the top")
+    return data
+
+
+def override(data: Fields, settings: Sequence[str], error: type[ResnetSpecError]) -> Fields:
+    """Return a copy of `data` with `stages[2].blocks=4` style settings applied.
+
+    The right side is a TOML value; text that is not one is taken as a string.
+    """
+    result: Fields = json.loads(json.dumps(data))
+    for setting in settings:
+        path, sign, text = setting.partition("=")
+        if not sign or not path.strip():
+            raise error(f"--set {setting}: must be of the form key=value, as in stages[2].blocks=4")
+        _assign(
+            result, _path_parts(path.strip(), setting, error), _value(text.strip()), setting, error
+        )
+    return result
+
+
+def _value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _path_parts(path: str, setting: str, error: type[ResnetSpecError]) -> list[str | int]:
+    parts: list[str | int] = []
+    for piece in path.split("."):
+        key, *indices = piece.replace("]", "").split("[")
+        if not key or not all(index.isdecimal() for index in indices):
+            raise error(f"--set {setting}: '{piece}' is not a key or key[index]")
+        parts += [key, *(int(index) for index in indices)]
+    return parts
+
+
+def _assign(
+    data: Any, parts: list[str | int], value: object, setting: str, error: type[ResnetSpecError]
+) -> None:
+    target = data
+    for position, part in enumerate(parts):
+        is_last = position == len(parts) - 1
+        if isinstance(part, int) and not (isinstance(target, list) and part < len(target)):
+            size = len(target) if isinstance(target, list) else 0
+            raise error(
+                f"--set {setting}: {path_text(parts[: position + 1])} does not exist; "
+                f"{path_text(parts[:position])} has {size} entries, counted from 0"
+            )
+        if isinstance(part, str) and not isinstance(target, dict):
+            raise error(f"--set {setting}: {path_text(parts[:position])} is not a table of keys")
+        if is_last:
+            target[part] = value
+        elif isinstance(part, str):
+            target = target.setdefault(part, {})
+        else:
+            target = target[part]

@@ -1,0 +1,159 @@
+"""The Recipe: how a network is trained, as a frozen, validated value.
+
+Holds what a person decides. `schedules.rates` turns it into one learning rate per step; backends read the
+optimiser's numbers and `decays`. Imports `errors`, `ops` and `reading` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from resnet_spec.errors import RecipeError, problem
+from resnet_spec.ops import Tensor
+from resnet_spec.reading import Fields, RuleError, problems_of
+
+NotNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Optimizer(_Table):
+    """Stochastic gradient descent: g += weight_decay w; v = momentum v + g; w -= rate v.
+
+    With `nesterov`, w -= rate (g + momentum v). Weight decay reaches norm scales and shifts only with
+    `decay_norms`, and biases only with `decay_biases`.
+    """
+
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 1e-4
+    decay_norms: bool = True
+    decay_biases: bool = True
+
+
+class Schedule(_Table):
+    """The learning rate over the run. Durations are in `unit`.
+
+    `constant`; `cosine` and `linear` from `rate` down to `floor`; `step`: times `gamma` every `period`;
+    `multi_step`: times `gamma` at each of `milestones`; `one_cycle`: linear from `floor` up to `rate`
+    at the fraction `peak` of the run, then linear down to `floor`. `warmup` goes before any of them,
+    linear from rate / (warm-up steps) up to `rate`.
+    """
+
+    kind: Literal["constant", "cosine", "linear", "step", "multi_step", "one_cycle"] = "constant"
+    rate: Positive = 0.1
+    floor: NotNegative = 0.0
+    warmup: NotNegative = 0.0
+    unit: Literal["epochs", "steps"] = "epochs"
+    milestones: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
+    period: Positive = 30.0
+    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    peak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
+
+
+class Augment(_Table):
+    """What is done to training images, as integer choices drawn in the core.
+
+    `pad` pixels of zeros on every side (of the raw image) and a random crop back to size; a mirror image
+    half of the time with `flip`. For image folders, `random_resized_crop` takes a random box
+    (Szegedy et al. 2015: 8-100 % of the area, aspect 3/4-4/3) instead.
+    """
+
+    pad: Annotated[int, Field(ge=0, le=128)] = 0
+    flip: bool = False
+    random_resized_crop: bool = False
+
+
+class Average(_Table):
+    """Exponential moving average of weights and statistics; `decay = 0` is off."""
+
+    decay: Fraction = 0.0
+
+
+class Recipe(_Table):
+    """A training run. Exactly one of `epochs` and `steps` is given."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "custom"
+    epochs: Count | None = None
+    steps: Count | None = None
+    batch: Count = 128
+    accumulate: Count = 1
+    """Parts into which a batch is split; each part is one forward and backward pass."""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    label_smoothing: Fraction = 0.0
+    augment: Augment = Augment()
+    precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    ema: Average = Average()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    evaluate_every: Count = 1
+    """Epochs between evaluations; the last epoch is always evaluated."""
+    checkpoint_every: Count = 1
+    """Epochs between writes of the last checkpoint."""
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise RecipeError(*problems_of(error, Recipe)) from None
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        lines = list(_broken_rules(self))
+        if lines:
+            raise RuleError(lines)
+        return self
+
+    @classmethod
+    def from_dict(cls, data: Fields, where: str = "") -> Self:
+        """Validate a plain dict. Raises RecipeError with every problem, prefixed with `where`."""
+        try:
+            return cls(**data)
+        except RecipeError as error:
+            prefix = f"{where}: " if where else ""
+            raise RecipeError(*(prefix + line for line in error.problems)) from None
+
+    def to_dict(self) -> Fields:
+        """Return every field as plain JSON types; `from_dict` gives back an equal recipe."""
+        return self.model_dump(mode="json")
+
+    def decays(self, tensor: Tensor) -> bool:
+        """Whether weight decay applies to `tensor`."""
+        match tensor.role:
+            case "conv_weight" | "linear_weight":
+                return True
+            case "norm_scale" | "norm_shift":
+                return self.optimizer.decay_norms
+            case "bias":
+                return self.optimizer.decay_biases
+            case "running_mean" | "running_var":
+                return False
+
+
+def _broken_rules(recipe: Recipe) -> Iterator[str]:
+    """Yield a line for each rule between fields that `recipe` breaks."""
+    if (recipe.epochs is None) == (recipe.steps is None):
+        given = "both" if recipe.epochs is not None else "neither"
+        yield f"epochs, steps: exactly one must be given, and {given} is"
+    if recipe.batch % recipe.accumulate != 0:
+        rule = f"must divide batch = {recipe.batch}"
+        yield problem("accumulate", recipe.accumulate, rule)
+    schedule = recipe.schedule
+    if schedule.floor > schedule.rate:
+        yield problem(
+            "schedule.floor", schedule.floor, f"must be <= schedule.rate = {schedule.rate}"
+        )
+    if schedule.kind == "multi_step" and not schedule.milestones:
+        yield problem("schedule.milestones", "[]", "must be given when schedule.kind is multi_step")
+    if list(schedule.milestones) != sorted(set(schedule.milestones)):
+        yield problem("schedule.milestones", list(schedule.milestones), "must rise")
+    if recipe.optimizer.nesterov and recipe.optimizer.momentum == 0:
+        yield problem("optimizer.nesterov", "true", "needs optimizer.momentum > 0")

@@ -1,0 +1,198 @@
+"""The Spec: a residual network as a frozen, validated value.
+
+Holds what a person decides; everything that follows from it is worked out by `lowering.lower`. Read and
+written by `Spec.from_dict`/`to_dict`, `spec_files` (TOML, JSON, preset names). Imports `errors` and
+`reading` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from resnet_spec.errors import SpecError, problem
+from resnet_spec.reading import Fields, RuleError, problems_of
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Input(_Table):
+    """The images: pixels per side, channels, and the statistics they are normalised with.
+
+    `mean` and `std` are per channel, in units of an image scaled to 0..1; empty until a dataset or a
+    checkpoint fixes them (`train` fills in those of its data).
+    """
+
+    size: Annotated[int, Field(ge=1, le=65_536)] = 224
+    channels: Count = 3
+    mean: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    std: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
+
+
+class Stem(_Table):
+    """The layers before the first stage: one convolution per entry of `widths`, all with `kernel`.
+
+    The first convolution has the stride. [64] with kernel 7 is the ImageNet stem, [32, 32, 64] with
+    kernel 3 the deep stem (He et al. 2019, ResNet-C), [24, 32, 64] the tiered one (timm's `t`).
+    `pool` adds the 3x3 max-pool of stride 2.
+    """
+
+    widths: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = (64,)
+    kernel: Count = 7
+    stride: Count = 2
+    pool: bool = True
+
+
+class Stage(_Table):
+    """Blocks of one resolution. `width` is the bottleneck's inner width before `width_per_group`.
+
+    A stage puts out width * expansion channels. `stride` belongs to its first block. With `dilation`,
+    the first block's first 3x3 keeps the dilation of the stage before (as torchvision and timm do).
+    """
+
+    width: Count
+    blocks: Count
+    stride: Count = 1
+    dilation: Count = 1
+
+
+class Norm(_Table):
+    """Batch normalisation; `decay` is the fraction of the old running value that is kept.
+
+    `variance`: which batch variance enters the running variance, `unbiased` as in torch, or `biased`
+    as in Flax, Keras and MindSpore. `sync`: whether the statistics of a step with several processes are
+    taken over all of them (`global`) or in each one (`replica`).
+    """
+
+    eps: Positive = 1e-5
+    decay: Fraction = 0.9
+    variance: Literal["unbiased", "biased"] = "unbiased"
+    sync: Literal["global", "replica"] = "global"
+
+
+class Spec(_Table):
+    """A residual network. See the README for every field with its source."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "custom"
+    classes: Count = 1000
+    input: Input = Input()
+    stem: Stem = Stem()
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1, max_length=64)]
+    block: Literal["basic", "bottleneck"]
+    expansion: Count = 1
+    """Output channels per unit of width; 1 for basic and 4 for bottleneck unless given."""
+    order: Literal["post_activation", "pre_activation"] = "post_activation"
+    stride_position: Literal["3x3", "1x1"] = "3x3"
+    """Which convolution of a bottleneck has the stride: `1x1` is He et al. 2015 ("v1"), `3x3` "v1.5"."""
+    groups: Count = 1
+    width_per_group: Count = 64
+    shortcut: Literal["projection", "zero_pad", "projection_all", "none"] = "projection"
+    """He et al. 2015, section 3.3: B, A, C, and plain networks."""
+    zero_pad_at: Literal["end", "both"] = "end"
+    """Where shortcut A adds its zero channels: after the others, or half before and half after."""
+    downsample: Literal["conv", "avg_pool"] = "conv"
+    """Strided 1x1 convolution, or 2x2 average pool and 1x1 convolution (ResNet-D)."""
+    squeeze: Fraction = 0.0
+    """Squeeze-and-excitation: reduced channels as a fraction of the block's output; 0 is off."""
+    norm: Norm = Norm()
+    padding: Literal["explicit", "same"] = "explicit"
+    """`explicit`: (k-1)/2 on every side. `same`: TensorFlow's rule, uneven at stride 2."""
+    zero_init_last_norm: bool = False
+    stochastic_depth: Fraction = 0.0
+    """Probability of dropping the last block; grows linearly from 0 at the first block."""
+    init: Literal["he_fan_out", "he_fan_in", "lecun"] = "he_fan_out"
+    dropout: Fraction = 0.0
+    """Before the classifier."""
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise SpecError(*problems_of(error, Spec)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_expansion(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "expansion" not in data:
+            return {**data, "expansion": 4 if data.get("block") == "bottleneck" else 1}
+        return data
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        lines = list(_broken_rules(self))
+        if lines:
+            raise RuleError(lines)
+        return self
+
+    @classmethod
+    def from_dict(cls, data: Fields, where: str = "") -> Self:
+        """Validate a plain dict. Raises SpecError with every problem, prefixed with `where`."""
+        try:
+            return cls(**data)
+        except SpecError as error:
+            prefix = f"{where}: " if where else ""
+            raise SpecError(*(prefix + line for line in error.problems)) from None
+
+    def to_dict(self) -> Fields:
+        """Return every field as plain JSON types; `from_dict` gives back an equal spec."""
+        return self.model_dump(mode="json")
+
+
+def _broken_rules(spec: Spec) -> Iterator[str]:
+    """Yield a line for each rule between fields that `spec` breaks."""
+    if spec.block == "basic":
+        if spec.groups != 1:
+            yield problem(
+                "groups", spec.groups, "must be 1 with basic blocks", 'use block = "bottleneck"'
+            )
+        if spec.width_per_group != 64:
+            rule = "must be 64 with basic blocks"
+            yield problem(
+                "width_per_group", spec.width_per_group, rule, "change the stage widths instead"
+            )
+        if spec.stride_position != "3x3":
+            yield problem("stride_position", '"1x1"', "basic blocks have no 1x1 convolution")
+    else:
+        for i, stage in enumerate(spec.stages):
+            if stage.width * spec.width_per_group < 64:
+                rule = "gives the 3x3 convolution no channel"
+                yield problem(
+                    f"stages[{i}].width", stage.width, rule, "raise it or width_per_group"
+                )
+    if spec.stem.kernel % 2 == 0:
+        yield problem("stem.kernel", spec.stem.kernel, "must be odd")
+    if spec.order == "pre_activation" and spec.zero_init_last_norm:
+        rule = "pre-activation blocks end in a convolution, not a norm"
+        yield problem("zero_init_last_norm", "true", rule, "set it to false")
+    if spec.shortcut == "none" and spec.stochastic_depth > 0:
+        rule = "needs shortcuts, and shortcut is none"
+        yield problem("stochastic_depth", spec.stochastic_depth, rule, "set it to 0.0")
+    if spec.shortcut == "zero_pad" and spec.downsample == "avg_pool":
+        rule = 'has no convolution to put the pool before with shortcut = "zero_pad"'
+        yield problem("downsample", '"avg_pool"', rule, 'set it to "conv"')
+    if spec.shortcut == "zero_pad":
+        yield from _shrinking_stages(spec)
+    for key, values in (("mean", spec.input.mean), ("std", spec.input.std)):
+        if len(values) not in (0, spec.input.channels):
+            rule = f"must have {spec.input.channels} entries, as input.channels, or none"
+            yield problem(f"input.{key}", list(values), rule)
+    if bool(spec.input.mean) != bool(spec.input.std):
+        yield "input.mean, input.std: must be given together"
+
+
+def _shrinking_stages(spec: Spec) -> Iterator[str]:
+    before = spec.stem.widths[-1]
+    for i, stage in enumerate(spec.stages):
+        width = stage.width * spec.expansion
+        if width < before:
+            rule = f"shortcut A cannot go from {before} channels to {width}"
+            yield problem(f"stages[{i}].width", stage.width, rule, 'use shortcut = "projection"')
+        before = width
