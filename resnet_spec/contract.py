@@ -2,16 +2,16 @@
 
 A backend is an importable package that offers
 
-    Session                                  the class below
-    build(plan, state=None) -> native module the framework's own module, float32, on the CPU
-    REQUIRES = ("torch",)                    importable names it needs, for the install hint
-    PRECISIONS = ("float32", "float64", ...) what `Session(precision=...)` accepts
+    Session                         the class below
+    build(plan, state=None)         the framework's own module, float32, on the CPU
+    REQUIRES = ("torch",)           importable names it needs, for the install hint
+    PRECISIONS = ("float32", ...)   what `Session(precision=...)` accepts
 
-and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy and
-`contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.
+and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
+and `contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.
 
-Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW, linear
-[out, in]) under canonical names, activations NCHW.
+Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
+linear [out, in]) under canonical names, activations NCHW.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from resnet_spec.recipe import Recipe
 
 Array = NDArray[Any]
 State = dict[str, Array]
-"""Canonical name -> array. float32 (float64 in float64 sessions), C-contiguous, owned by the receiver.
+"""Canonical name -> array: float32 (float64 in float64 sessions), C-contiguous, owned by the receiver.
 
 Keys: every tensor of the plan; with a recipe also `momentum/<trainable name>` (the velocity v, zeros
 before the first step; absent when the recipe's momentum is 0) and, when `recipe.ema.decay > 0`,
@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """What a chunk of training steps reports, fetched from the device once, at the end of the chunk.
+    """What a chunk of training steps reports, fetched from the device once, at its end.
 
     loss: float64 [steps], the mean training loss of each step's batch (smoothing included, decay not),
         taken before the step's update.
@@ -100,7 +100,7 @@ class Session(Protocol):
     ) -> None:
         """Lower `plan` on `device`.
 
-        recipe: needed by `train` and, for its label smoothing, by `gradients` (None: no smoothing).
+        recipe: needed by `train`, and for its label smoothing by `gradients` (None: no smoothing).
         device: "auto" takes the best there is; otherwise the framework's own word ("cpu", "cuda:0").
         precision: bfloat16 and float16 compute in it with float32 parameters and statistics.
         compile: torch only: run through `torch.compile`; the others always compile.
@@ -114,7 +114,7 @@ class Session(Protocol):
         ...
 
     def load(self, state: Mapping[str, Array]) -> None:
-        """Take over `state`: the plan's tensors always, optimiser slots where present, else fresh.
+        """Take over `state`: the plan's tensors, and optimiser slots where present, else fresh.
 
         A fresh velocity is zero; a fresh average equals the weights. Raises CheckpointError that lists
         every missing, unexpected and misshapen name; nothing is changed then.
@@ -122,7 +122,7 @@ class Session(Protocol):
         ...
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
-        """Yield evaluation-mode logits [N, classes] per batch, in order, while later ones are computed."""
+        """Yield evaluation-mode logits [N, classes] per batch, in order."""
         ...
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
@@ -141,6 +141,8 @@ class Session(Protocol):
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take exactly len(rates) optimiser steps, one batch and one learning rate each.
+
+        `batches` may be an iterator that goes on: no more than len(rates) items are taken from it.
 
         With `recipe.accumulate = k` a batch is split into k equal consecutive parts whose gradients are
         averaged (each part has its own batch statistics). Per step, for every trainable tensor w with

@@ -1,0 +1,57 @@
+"""Write files whole or not at all: to a temporary name in the same folder, flushed, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Generator[Path]:
+    """Give a temporary path beside `path`; on success it becomes `path`, on failure it is removed.
+
+    The data and the folder's entry are flushed to the disk before this returns.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush(temporary)
+        _keep_mode(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # Some file systems refuse to flush a folder.
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _keep_mode(path: Path) -> None:
+    """Give the file the mode that a plain `open` would have given it (mkstemp makes it private)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)

@@ -1,0 +1,126 @@
+"""Recipes by name, from files, with overrides. Imports `recipe` and `reading`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from resnet_spec.errors import RecipeError, did_you_mean
+from resnet_spec.reading import Fields, override, read_file
+from resnet_spec.recipe import Recipe
+
+RECIPES: dict[str, Fields] = {
+    # Small data in a minute: twelve epochs, one cycle, shifts of one pixel.
+    "demo": {
+        "epochs": 12,
+        "batch": 64,
+        "optimizer": {"nesterov": True, "weight_decay": 5e-4},
+        "schedule": {"kind": "one_cycle", "rate": 0.1, "peak": 0.25},
+        "augment": {"pad": 1},
+    },
+    # He et al. 2015, section 4.2.
+    "cifar-paper": {
+        "steps": 64_000,
+        "batch": 128,
+        "optimizer": {"weight_decay": 1e-4},
+        "schedule": {
+            "kind": "multi_step",
+            "rate": 0.1,
+            "unit": "steps",
+            "milestones": [32_000, 48_000],
+        },
+        "augment": {"pad": 4, "flip": True},
+    },
+    # One cycle with Nesterov momentum, after Smith & Topin 2018 and Page 2018 (cifar10-fast).
+    "cifar-fast": {
+        "epochs": 10,
+        "batch": 128,
+        "optimizer": {"nesterov": True, "weight_decay": 5e-4},
+        "schedule": {"kind": "one_cycle", "rate": 0.2, "peak": 0.25},
+        "augment": {"pad": 4, "flip": True},
+    },
+    # torchvision's reference recipe for its V1 weights (256 images a step).
+    "imagenet-90": {
+        "epochs": 90,
+        "batch": 256,
+        "optimizer": {"weight_decay": 1e-4},
+        "schedule": {"kind": "step", "rate": 0.1, "period": 30},
+        "augment": {"random_resized_crop": True, "flip": True},
+    },
+    # The schedule of MindSpore's ResNet-50 transfer tutorial.
+    "finetune-cosine": {
+        "epochs": 5,
+        "batch": 256,
+        "optimizer": {"weight_decay": 0.0},
+        "schedule": {"kind": "cosine", "rate": 1e-3, "floor": 1e-5},
+        "augment": {"pad": 4, "flip": True},
+    },
+}
+
+
+def list_recipes() -> list[str]:
+    """Return the names of all recipes."""
+    return list(RECIPES)
+
+
+def load_recipe(
+    source: str | Path | Mapping[str, object] | Recipe, settings: Sequence[str] = ()
+) -> Recipe:
+    """Return a recipe from a name, a `.toml` or `.json` file, a dict or a recipe.
+
+    A file may say `base = "cifar-fast"` and give only what differs. `settings` are `key=value` texts
+    such as `schedule.rate=0.05`; setting `steps` drops the base's `epochs` and the reverse. Raises
+    RecipeError.
+    """
+    data, where = _read(source)
+    data = _with_base(data, where)
+    changed = override(data, settings, RecipeError)
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if _sets(settings, given) and not _sets(settings, other):
+            changed.pop(other, None)
+    return Recipe.from_dict(changed, where)
+
+
+def _read(source: str | Path | Mapping[str, object] | Recipe) -> tuple[Fields, str]:
+    if isinstance(source, Recipe):
+        return source.to_dict(), ""
+    if isinstance(source, Mapping):
+        return dict(source), ""
+    path = Path(source)
+    if path.suffix in (".toml", ".json"):
+        return read_file(path, RecipeError), path.name
+    return {"base": str(source)}, ""
+
+
+def _with_base(data: Fields, where: str) -> Fields:
+    if "base" not in data:
+        return data
+    base = str(data["base"])
+    if base not in RECIPES:
+        prefix = f"{where}: base" if where else "recipe"
+        hint = did_you_mean(base, RECIPES)
+        raise RecipeError(
+            f"{prefix} = {base}: is neither a recipe nor a .toml or .json file; {hint}"
+        )
+    rest = {key: value for key, value in data.items() if key != "base"}
+    merged = _merge({"name": base, **RECIPES[base]}, rest)
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if given in rest and other not in rest:
+            merged.pop(other, None)
+    return merged
+
+
+def _merge(base: Fields, changes: Fields) -> Fields:
+    """Return `base` with `changes`: tables merge, anything else replaces."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old: Any = merged.get(key)
+        new: Any = value
+        both = isinstance(old, dict) and isinstance(new, dict)
+        merged[key] = _merge(cast(Fields, old), cast(Fields, new)) if both else new
+    return merged
+
+
+def _sets(settings: Sequence[str], key: str) -> bool:
+    return any(setting.partition("=")[0].strip() == key for setting in settings)

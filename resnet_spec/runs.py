@@ -1,0 +1,96 @@
+"""A run: what is trained and where it is kept, where it stands, and what it came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from resnet_spec.batches import steps_per_epoch
+from resnet_spec.contract import StepLog
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+from resnet_spec.schedules import total_steps
+from resnet_spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, and where it is kept."""
+
+    spec: Spec
+    plan: Plan
+    recipe: Recipe
+    backend: str
+    data: Dataset
+    data_name: str
+    out: Path
+
+    @property
+    def epoch_steps(self) -> int:
+        """Optimiser steps in an epoch (an incomplete last batch is dropped)."""
+        return steps_per_epoch(len(self.data.train), self.recipe.batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return total_steps(self.recipe, self.epoch_steps)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: what `last.safetensors` keeps beside the arrays.
+
+    The sums belong to the epoch under way, so that a run stopped in its middle reports the same.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    count: int = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    wall_s: float = 0.0
+
+    def after(self, log: StepLog) -> Position:
+        """Return the position after the steps of `log`."""
+        return replace(
+            self,
+            step=self.step + len(log.loss),
+            # Summed one by one, so that the sum does not depend on how the epoch was cut into chunks.
+            loss_sum=_running_sum(self.loss_sum, log),
+            correct=self.correct + int(log.correct.sum()),
+            count=self.count + int(log.count.sum()),
+        )
+
+
+def _running_sum(start: float, log: StepLog) -> float:
+    for loss, count in zip(log.loss.tolist(), log.count.tolist(), strict=True):
+        start += loss * count
+    return start
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished or stopped run came to; `summary.json` holds it. None: not evaluated yet.
+
+    final_loss: mean training loss of the last epoch. images_per_second: training only, without the
+    first step, which compiles. first_step_s: that step's seconds. wall_s: all of it, resumes included.
+    """
+
+    backend: str
+    spec: str
+    data: str
+    recipe: str
+    epochs: int
+    steps: int
+    best_accuracy: float | None
+    best_epoch: int | None
+    final_accuracy: float | None
+    final_loss: float | None
+    final_test_loss: float | None
+    images_per_second: float
+    first_step_s: float
+    wall_s: float
+    complete: bool
+    environment: dict[str, str]
