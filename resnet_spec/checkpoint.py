@@ -91,8 +91,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint written by `save_checkpoint`. Executes nothing.
 
-    Raises CheckpointError for a file that is missing, damaged, of another kind, or that does not fit
-    its own spec.
+    Raises CheckpointError for a file that is missing, damaged, of another kind, or that does not
+    fit its own spec.
     """
     header, arrays = _read(path)
     if header.get("format") != FORMAT:

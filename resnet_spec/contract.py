@@ -28,11 +28,13 @@ from resnet_spec.recipe import Recipe
 
 Array = NDArray[Any]
 State = dict[str, Array]
-"""Canonical name -> array: float32 (float64 in float64 sessions), C-contiguous, owned by the receiver.
+"""Canonical name -> array, C-contiguous, owned by the receiver.
 
-Keys: every tensor of the plan; with a recipe also `momentum/<trainable name>` (the velocity v, zeros
-before the first step; absent when the recipe's momentum is 0) and, when `recipe.ema.decay > 0`,
-`ema/<name>` for every tensor of the plan. A float16 session adds `loss_scale/scale` and
+float32, or float64 in float64 sessions.
+
+Keys: every tensor of the plan; with a recipe also `momentum/<trainable name>` (the velocity v,
+zeros before the first step; absent when the recipe's momentum is 0) and, with a
+`recipe.ema.decay` above 0, `ema/<name>` for every tensor of the plan. A float16 session adds `loss_scale/scale` and
 `loss_scale/good_steps`, shape ().
 """
 
@@ -67,8 +69,8 @@ class Batch:
 class StepLog:
     """What a chunk of training steps reports, fetched from the device once, at its end.
 
-    loss: float64 [steps], the mean training loss of each step's batch (smoothing included, decay not),
-        taken before the step's update.
+    loss: float64 [steps], the mean training loss of each step's batch (smoothing included, decay
+        not), taken before the step's update.
     correct: int64 [steps], how many training images had their label as arg-max of the logits.
     count: int64 [steps], images in each step.
     """
@@ -101,7 +103,7 @@ class Session(Protocol):
         """Lower `plan` on `device`.
 
         recipe: needed by `train`, and for its label smoothing by `gradients` (None: no smoothing).
-        device: "auto" takes the best there is; otherwise the framework's own word ("cpu", "cuda:0").
+        device: "auto" takes the best there is; otherwise the framework's own word, as "cuda:0".
         precision: bfloat16 and float16 compute in it with float32 parameters and statistics.
         compile: torch only: run through `torch.compile`; the others always compile.
 
@@ -116,8 +118,8 @@ class Session(Protocol):
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`: the plan's tensors, and optimiser slots where present, else fresh.
 
-        A fresh velocity is zero; a fresh average equals the weights. Raises CheckpointError that lists
-        every missing, unexpected and misshapen name; nothing is changed then.
+        A fresh velocity is zero; a fresh average equals the weights. Raises CheckpointError that
+        lists every missing, unexpected and misshapen name; nothing is changed then.
         """
         ...
 
@@ -144,12 +146,18 @@ class Session(Protocol):
 
         `batches` may be an iterator that goes on: no more than len(rates) items are taken from it.
 
-        With `recipe.accumulate = k` a batch is split into k equal consecutive parts whose gradients are
-        averaged (each part has its own batch statistics). Per step, for every trainable tensor w with
-        gradient g: g += weight_decay * w where `recipe.decays(tensor)`; v = momentum * v + g;
-        w -= rate * (g + momentum * v if nesterov else v). Then, with an average,
-        ema = decay * ema + (1 - decay) * tensor for every tensor of the plan.
+        With `recipe.accumulate = k` a batch is split into k equal consecutive parts whose
+        gradients are averaged (each part has its own batch statistics). Per step, for every
+        trainable tensor w with gradient g:
 
-        Nothing but the batches crosses the border inside the loop; results are fetched once at the end.
+            g += weight_decay * w, where `recipe.decays(tensor)`
+            v = momentum * v + g
+            w -= rate * (g + momentum * v if nesterov else v)
+
+        Then, with an average, ema = decay * ema + (1 - decay) * tensor for every tensor of the
+        plan.
+
+        Nothing but the batches crosses the border inside the loop; results are fetched once at the
+        end.
         """
         ...

@@ -1,4 +1,4 @@
-"""Write files whole or not at all: to a temporary name in the same folder, flushed, then renamed."""
+"""Write files whole or not at all: to a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
