@@ -1,7 +1,7 @@
 """The Recipe: how a network is trained, as a frozen, validated value.
 
-Holds what a person decides. `schedules.rates` turns it into one learning rate per step; backends read the
-optimiser's numbers and `decays`. Imports `errors`, `ops` and `reading` only.
+Holds what a person decides. `schedules.rates` turns it into one learning rate per step; backends
+read the optimiser's numbers and `decays`. Imports `errors`, `ops` and `reading` only.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class _Table(BaseModel):
 class Optimizer(_Table):
     """Stochastic gradient descent: g += weight_decay w; v = momentum v + g; w -= rate v.
 
-    With `nesterov`, w -= rate (g + momentum v). Weight decay reaches norm scales and shifts only with
-    `decay_norms`, and biases only with `decay_biases`.
+    With `nesterov`, w -= rate (g + momentum v). Weight decay reaches norm scales and shifts only
+    with `decay_norms`, and biases only with `decay_biases`.
     """
 
     momentum: Fraction = 0.9
@@ -42,10 +42,10 @@ class Optimizer(_Table):
 class Schedule(_Table):
     """The learning rate over the run. Durations are in `unit`.
 
-    `constant`; `cosine` and `linear` from `rate` down to `floor`; `step`: times `gamma` every `period`;
-    `multi_step`: times `gamma` at each of `milestones`; `one_cycle`: linear from `floor` up to `rate`
-    at the fraction `peak` of the run, then linear down to `floor`. `warmup` goes before any of them,
-    linear from rate / (warm-up steps) up to `rate`.
+    `constant`; `cosine` and `linear` from `rate` down to `floor`; `step`: times `gamma` every
+    `period`; `multi_step`: times `gamma` at each of `milestones`; `one_cycle`: linear from `floor`
+    up to `rate` at the fraction `peak` of the run, then linear down to `floor`. `warmup` goes
+    before any of them, linear from rate / (warm-up steps) up to `rate`.
     """
 
     kind: Literal["constant", "cosine", "linear", "step", "multi_step", "one_cycle"] = "constant"
@@ -62,8 +62,8 @@ class Schedule(_Table):
 class Augment(_Table):
     """What is done to training images, as integer choices drawn in the core.
 
-    `pad` pixels of zeros on every side (of the raw image) and a random crop back to size; a mirror image
-    half of the time with `flip`. For image folders, `random_resized_crop` takes a random box
+    `pad` pixels of zeros on every side (of the raw image) and a random crop back to size; a mirror
+    image half of the time with `flip`. For image folders, `random_resized_crop` takes a random box
     (Szegedy et al. 2015: 8-100 % of the area, aspect 3/4-4/3) instead.
     """
 
@@ -141,8 +141,8 @@ class Recipe(_Table):
 def _broken_rules(recipe: Recipe) -> Iterator[str]:
     """Yield a line for each rule between fields that `recipe` breaks."""
     if (recipe.epochs is None) == (recipe.steps is None):
-        given = "both" if recipe.epochs is not None else "neither"
-        yield f"epochs, steps: exactly one must be given, and {given} is"
+        given = "both are" if recipe.epochs is not None else "neither is"
+        yield f"epochs, steps: exactly one must be given, and {given}"
     if recipe.batch % recipe.accumulate != 0:
         rule = f"must divide batch = {recipe.batch}"
         yield problem("accumulate", recipe.accumulate, rule)
