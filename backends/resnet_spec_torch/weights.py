@@ -1,0 +1,79 @@
+"""The border between torch tensors and the canonical state: arrays by name, checked before taken.
+
+torch's own layouts are the canonical ones (conv OIHW, linear [out, in]), so nothing is transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resnet_spec.contract import Array, State
+from resnet_spec.errors import CheckpointError
+from resnet_spec.plan import Plan
+
+Tensors = dict[str, Tensor]
+SLOTS = ("momentum/", "ema/", "loss_scale/")
+
+
+def weights_of(module: nn.Module, plan: Plan) -> Tensors:
+    """Return the live tensors of the plan by canonical name, in the plan's order."""
+    found = dict(chain(module.named_parameters(), module.named_buffers()))
+    return {tensor.name: found[tensor.name] for tensor in plan.tensors}
+
+
+def load_weights(module: nn.Module, plan: Plan, state: Mapping[str, Array]) -> None:
+    """Copy `state` into `module`. Raises CheckpointError with every name that does not fit."""
+    targets = weights_of(module, plan)
+    check_state(targets, state)
+    copy_into(targets, state)
+
+
+def check_state(targets: Mapping[str, Tensor], state: Mapping[str, Array]) -> None:
+    """Raise CheckpointError that lists all missing, unexpected and misshapen names of `state`.
+
+    The slots of the optimiser may be absent, a whole family (as `momentum/`) at a time.
+    """
+    families = {family(name) for name in state}
+    expected = {name for name in targets if family(name) in {"", *families}}
+    lines = [f"{name}: is missing" for name in targets if name in expected and name not in state]
+    lines += [f"{name}: is unexpected" for name in state if name not in expected]
+    lines += [
+        f"{name} = {list(state[name].shape)}: must have shape {list(tensor.shape)}"
+        for name, tensor in targets.items()
+        if name in state and state[name].shape != tuple(tensor.shape)
+    ]
+    if lines:
+        raise CheckpointError(*lines)
+
+
+def family(name: str) -> str:
+    """Return the slot prefix of a state's name, as `momentum/`; "" for the weights."""
+    return next((slot for slot in SLOTS if name.startswith(slot)), "")
+
+
+def copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Array]) -> None:
+    """Copy the arrays of `state` into the tensors of the same names, keeping layout and type."""
+    with torch.no_grad():
+        for name, tensor in targets.items():
+            if name in state:
+                tensor.copy_(to_tensor(state[name]))
+
+
+def to_tensor(array: Array) -> Tensor:
+    """Return a CPU tensor that shares the array's memory where torch can."""
+    return torch.from_numpy(np.require(array, requirements=("C", "W")))
+
+
+def to_array(tensor: Tensor) -> Array:
+    """Return a C-contiguous copy of `tensor` on the host."""
+    return np.array(tensor.numpy(force=True), order="C")
+
+
+def to_state(tensors: Mapping[str, Tensor]) -> State:
+    """Return copies of `tensors` on the host."""
+    return {name: to_array(tensor) for name, tensor in tensors.items()}
