@@ -1,7 +1,7 @@
 """The errors a user can cause, in one form: `where = value: rule; remedy`.
 
-Anything raised from bad input is one of these classes; the command line prints it and exits non-zero
-without a traceback. `assert` is for what cannot happen. May be imported by every module.
+Anything raised from bad input is one of these classes; the command line prints it and exits
+non-zero without a traceback. `assert` is for what cannot happen. May be imported by every module.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train: chunks of steps in the backend's own loop, and everything around them written once.
 
-Evaluation, checkpoints, metrics, interruption and resume are the same in every framework. A run stands
-in a folder: `metrics.jsonl` (a line per epoch), `last.safetensors` (everything, to go on),
+Evaluation, checkpoints, metrics, interruption and resume are the same in every framework. A run
+stands in a folder: `metrics.jsonl` (a line per epoch), `last.safetensors` (everything, to go on),
 `best.safetensors` (the evaluated weights of the best epoch), `summary.json` (at the end).
 """
 
@@ -46,9 +46,9 @@ def fit(
 ) -> Summary:
     """Train `session` by the run's recipe, from its seed or from `start`.
 
-    evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of the
-    weights. Ctrl-C ends the chunk under way, writes the last checkpoint and returns a summary that
-    is not `complete`. Raises RecipeError when the loss is no longer a number.
+    evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of
+    the weights. Ctrl-C ends the chunk under way, writes the last checkpoint and returns a summary
+    that is not `complete`. Raises RecipeError when the loss is no longer a number.
     """
     position = _begin(run, session, start)
     schedule = rates(run.recipe, run.epoch_steps)

@@ -1,7 +1,7 @@
 """Initial weights from a seed: one stream per tensor, keyed by (seed, canonical name).
 
-Adding a layer therefore changes no other layer's draw, and every backend starts from the same numbers; no
-framework's initialiser is used. Imports `ops` and `plan`.
+Adding a layer therefore changes no other layer's draw, and every backend starts from the same
+numbers; no framework's initialiser is used. Imports `ops` and `plan`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def initial_state(
 ) -> dict[str, NDArray[Any]]:
     """Return {canonical name: array in canonical layout} for every tensor of `plan`.
 
-    Values are drawn in float64 and rounded to float32, so that sessions of any precision start alike;
-    `dtype` is the type of the arrays returned.
+    Values are drawn in float64 and rounded to float32, so that sessions of any precision start
+    alike; `dtype` is the type of the arrays returned.
     """
     return {t.name: _draw(t, seed).astype(np.float32).astype(dtype) for t in plan.tensors}
 

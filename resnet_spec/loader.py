@@ -1,7 +1,7 @@
 """Find and load backends by name through the entry points of the group `resnet_spec.backends`.
 
-Listing imports none of them; loading one whose framework is missing says how to install it. A backend of
-another distribution needs nothing but its entry point.
+Listing imports none of them; loading one whose framework is missing says how to install it. A
+backend of another distribution needs nothing but its entry point.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def installed_backends() -> list[str]:
 def load_backend(name: str) -> Backend:
     """Import the backend `name` and return its package.
 
-    Raises BackendError when no such backend exists, with the nearest name, and when its framework is
-    not installed, with the command that installs it.
+    Raises BackendError when no such backend exists, with the nearest name, and when its framework
+    is not installed, with the command that installs it.
     """
     entries = _entries()
     if name not in entries:

@@ -16,8 +16,8 @@ FILE_NAME = "metrics.jsonl"
 class Epoch:
     """One epoch. Losses are means, accuracies in 0..1, the rate is that of the last step.
 
-    test_loss and test_accuracy are None where no evaluation was due. wall_s counts from the start of
-    the run, over all its parts.
+    test_loss and test_accuracy are None where no evaluation was due. wall_s counts from the start
+    of the run, over all its parts.
     """
 
     epoch: int
@@ -39,7 +39,8 @@ def append_metrics(folder: Path, epoch: Epoch) -> None:
 
 
 def read_metrics(folder: Path) -> list[Epoch]:
-    """Return the epochs of the run in `folder`. Raises DataError when there are none or a line is bad."""
+    """Return the epochs of the run in `folder`. Raises DataError when there are none or a line is
+    bad."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; is this the folder of a run?")

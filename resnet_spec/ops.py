@@ -1,7 +1,7 @@
 """The ops a plan is made of: frozen values with every integer, name and shape already resolved.
 
-A backend turns each class into its framework's own layer and computes nothing on channels, strides or
-padding. Shapes leave out the batch axis and are (channels, height, width), or (features,) after
+A backend turns each class into its framework's own layer and computes nothing on channels, strides
+or padding. Shapes leave out the batch axis and are (channels, height, width), or (features,) after
 flattening. This module imports nothing of the project and may be imported by every module.
 """
 
@@ -92,9 +92,10 @@ class Norm(_Op):
     """Batch normalisation over (N, H, W) (Ioffe & Szegedy 2015, algorithm 1).
 
     The output is always normalised with the biased variance. `decay` is the fraction of the old
-    running value that is kept at each step. `variance` says which batch variance enters `running_var`:
-    `unbiased` (n/(n-1), as torch does) or `biased`. `sync` says over which samples a step with several
-    processes takes its statistics: `global` (all of them) or `replica` (each process its own).
+    running value that is kept at each step. `variance` says which batch variance enters
+    `running_var`: `unbiased` (n/(n-1), as torch does) or `biased`. `sync` says over which samples
+    a step with several processes takes its statistics: `global` (all of them) or `replica` (each
+    process its own).
     """
 
     eps: float
@@ -224,8 +225,8 @@ class Residual(_Node):
     """tail(add(body(e), s)) with e = entry(x); every part registers its children in this module.
 
     `entry`: what precedes the split (norm and activation in the pre-activation form, else empty).
-    `shortcut`: None is the identity on x; otherwise a node applied to e. `tail`: what follows the sum
-    (the activation in the post-activation form, else empty).
+    `shortcut`: None is the identity on x; otherwise a node applied to e. `tail`: what follows the
+    sum (the activation in the post-activation form, else empty).
     """
 
     entry: tuple[Node, ...]

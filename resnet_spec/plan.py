@@ -1,7 +1,7 @@
 """The Plan: a spec lowered for one input size, with nothing left to decide.
 
-One description of the model. Analysis, initial weights, naming, the reference and every backend's modules
-are folds over it. Imports only `ops`; made by `lowering.lower`.
+One description of the model. Analysis, initial weights, naming, the reference and every backend's
+modules are folds over it. Imports only `ops`; made by `lowering.lower`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from resnet_spec.ops import (
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """The images the network takes: size in pixels, and the per-channel mean and standard deviation.
+    """The images the network takes: size in pixels, and the per-channel mean and standard
+    deviation.
 
     A uint8 image x enters the network as (x / 255 - mean) / std, computed as `x * scale + shift`.
     """

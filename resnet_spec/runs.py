@@ -57,7 +57,8 @@ class Position:
         return replace(
             self,
             step=self.step + len(log.loss),
-            # Summed one by one, so that the sum does not depend on how the epoch was cut into chunks.
+            # Summed one by one, so that the sum does not depend on how the epoch was cut into
+            # chunks.
             loss_sum=_running_sum(self.loss_sum, log),
             correct=self.correct + int(log.correct.sum()),
             count=self.count + int(log.count.sum()),
@@ -75,7 +76,8 @@ class Summary:
     """What a finished or stopped run came to; `summary.json` holds it. None: not evaluated yet.
 
     final_loss: mean training loss of the last epoch. images_per_second: training only, without the
-    first step, which compiles. first_step_s: that step's seconds. wall_s: all of it, resumes included.
+    first step, which compiles. first_step_s: that step's seconds. wall_s: all of it, resumes
+    included.
     """
 
     backend: str

@@ -1,6 +1,7 @@
 """The learning rate of every step, as one float64 array computed once.
 
-No framework's scheduler is used, so all of them step at the same rates. Imports `recipe` and `errors`.
+No framework's scheduler is used, so all of them step at the same rates. Imports `recipe` and
+`errors`.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
 def rates(recipe: Recipe, steps_per_epoch: int) -> Rates:
     """Return the learning rate of each step of the run, float64 [steps].
 
-    Milestones and periods count from the start of the run, warm-up included. Raises RecipeError when
-    the warm-up is not shorter than the run.
+    Milestones and periods count from the start of the run, warm-up included. Raises RecipeError
+    when the warm-up is not shorter than the run.
     """
     schedule = recipe.schedule
     steps = total_steps(recipe, steps_per_epoch)
@@ -55,7 +56,8 @@ def _main(schedule: Schedule, step: Rates, start: int, end: int, steps_per_epoch
             return rate * schedule.gamma ** (step // period)
         case "multi_step":
             places = [_in_steps(schedule, m, steps_per_epoch) for m in schedule.milestones]
-            return rate * schedule.gamma ** np.searchsorted(places, step, side="right")
+            passed = np.searchsorted(places, step, side="right").astype(np.float64)
+            return rate * schedule.gamma**passed
         case "one_cycle":
             # Taken at the middle of each step, so that neither end wastes a step at the floor.
             middle = (step + 0.5 - start) / (end - start)
