@@ -1,7 +1,7 @@
 """Read a frozen description (spec or recipe) from a dict, TOML, JSON, and `--set` overrides.
 
-Turns pydantic's errors into ours: all of them, each as `path = value: rule; remedy`, unknown keys with the
-nearest known one. Knows nothing of what a spec or a recipe contains.
+Turns pydantic's errors into ours: all of them, each as `path = value: rule; remedy`, unknown keys
+with the nearest known one. Knows nothing of what a spec or a recipe contains.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -42,7 +42,9 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def _follows_from_another(detail: ErrorDetails) -> bool:
     """Whether pydantic calls a list too short only because its entries were refused already."""
-    return detail["type"] == "too_short" and len(detail["input"]) >= detail["ctx"]["min_length"]
+    if detail["type"] != "too_short":
+        return False
+    return len(detail["input"]) >= detail.get("ctx", {})["min_length"]
 
 
 def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
@@ -69,7 +71,7 @@ def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
             return problem(where, value, f"must have at least {context['min_length']} entry")
         case "finite_number":
             return problem(where, value, "must be a finite number")
-        case kind if kind.endswith("_type") or kind.endswith("_parsing"):
+        case kind if kind.endswith(("_type", "_parsing")):
             return problem(where, value, f"must be {_TYPE_NAMES.get(kind, detail['msg'])}")
         case _:
             return problem(where, value, detail["msg"])
@@ -136,7 +138,7 @@ def parse_text(
         raise error(f"{where}: is not valid {kind}: {cause}") from None
     if not isinstance(data, dict):
         raise error(f"{where}: must hold a table of keys at the top")
-    return data
+    return cast(Fields, data)
 
 
 def override(data: Fields, settings: Sequence[str], error: type[ResnetSpecError]) -> Fields:
@@ -177,18 +179,19 @@ def _assign(
 ) -> None:
     target = data
     for position, part in enumerate(parts):
-        is_last = position == len(parts) - 1
-        if isinstance(part, int) and not (isinstance(target, list) and part < len(target)):
-            size = len(target) if isinstance(target, list) else 0
+        kind = list if isinstance(part, int) else dict
+        if not isinstance(target, kind):
+            noun = "a list" if kind is list else "a table of keys"
+            raise error(f"--set {setting}: {path_text(parts[:position])} is not {noun}")
+        container = cast(Any, target)
+        if isinstance(part, int) and part >= len(container):
             raise error(
                 f"--set {setting}: {path_text(parts[: position + 1])} does not exist; "
-                f"{path_text(parts[:position])} has {size} entries, counted from 0"
+                f"{path_text(parts[:position])} has {len(container)} entries, counted from 0"
             )
-        if isinstance(part, str) and not isinstance(target, dict):
-            raise error(f"--set {setting}: {path_text(parts[:position])} is not a table of keys")
-        if is_last:
-            target[part] = value
+        if position == len(parts) - 1:
+            container[part] = value
         elif isinstance(part, str):
-            target = target.setdefault(part, {})
+            target = container.setdefault(part, {})
         else:
-            target = target[part]
+            target = container[part]

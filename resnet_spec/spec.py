@@ -1,14 +1,14 @@
 """The Spec: a residual network as a frozen, validated value.
 
-Holds what a person decides; everything that follows from it is worked out by `lowering.lower`. Read and
-written by `Spec.from_dict`/`to_dict`, `spec_files` (TOML, JSON, preset names). Imports `errors` and
-`reading` only.
+Holds what a person decides; everything that follows from it is worked out by `lowering.lower`. Read
+and written by `Spec.from_dict`/`to_dict` and by `spec_files` (TOML, JSON, preset names). Imports
+`errors` and `reading` only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,8 +27,8 @@ class _Table(BaseModel):
 class Input(_Table):
     """The images: pixels per side, channels, and the statistics they are normalised with.
 
-    `mean` and `std` are per channel, in units of an image scaled to 0..1; empty until a dataset or a
-    checkpoint fixes them (`train` fills in those of its data).
+    `mean` and `std` are per channel, in units of an image scaled to 0..1; empty until a dataset or
+    a checkpoint fixes them (`train` fills in those of its data).
     """
 
     size: Annotated[int, Field(ge=1, le=65_536)] = 224
@@ -54,8 +54,9 @@ class Stem(_Table):
 class Stage(_Table):
     """Blocks of one resolution. `width` is the bottleneck's inner width before `width_per_group`.
 
-    A stage puts out width * expansion channels. `stride` belongs to its first block. With `dilation`,
-    the first block's first 3x3 keeps the dilation of the stage before (as torchvision and timm do).
+    A stage puts out width * expansion channels. `stride` belongs to its first block. With
+    `dilation`, the first block's first 3x3 keeps the dilation of the stage before (as torchvision
+    and timm do).
     """
 
     width: Count
@@ -67,9 +68,9 @@ class Stage(_Table):
 class Norm(_Table):
     """Batch normalisation; `decay` is the fraction of the old running value that is kept.
 
-    `variance`: which batch variance enters the running variance, `unbiased` as in torch, or `biased`
-    as in Flax, Keras and MindSpore. `sync`: whether the statistics of a step with several processes are
-    taken over all of them (`global`) or in each one (`replica`).
+    `variance`: which batch variance enters the running variance, `unbiased` as in torch, or
+    `biased` as in Flax, Keras and MindSpore. `sync`: whether the statistics of a step with several
+    processes are taken over all of them (`global`) or in each one (`replica`).
     """
 
     eps: Positive = 1e-5
@@ -91,7 +92,10 @@ class Spec(_Table):
     """Output channels per unit of width; 1 for basic and 4 for bottleneck unless given."""
     order: Literal["post_activation", "pre_activation"] = "post_activation"
     stride_position: Literal["3x3", "1x1"] = "3x3"
-    """Which convolution of a bottleneck has the stride: `1x1` is He et al. 2015 ("v1"), `3x3` "v1.5"."""
+    """Which convolution of a bottleneck has the stride.
+
+    `1x1` is He et al. 2015 ("v1"), `3x3` is "v1.5".
+    """
     groups: Count = 1
     width_per_group: Count = 64
     shortcut: Literal["projection", "zero_pad", "projection_all", "none"] = "projection"
@@ -121,9 +125,10 @@ class Spec(_Table):
     @model_validator(mode="before")
     @classmethod
     def _default_expansion(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and "expansion" not in data:
-            return {**data, "expansion": 4 if data.get("block") == "bottleneck" else 1}
-        return data
+        if not isinstance(data, Mapping):
+            return data
+        given = cast(Mapping[str, Any], data)
+        return {"expansion": 4 if given.get("block") == "bottleneck" else 1, **given}
 
     @model_validator(mode="after")
     def _rules(self) -> Self:

@@ -1,7 +1,7 @@
 """Lower a spec to a plan: every integer, canonical name, shape, padding and init resolved.
 
-Canonical names are torchvision's and timm's: `conv1`, `layer3.0.bn2`, `fc` in the post-activation order
-and `stem.conv`, `stages.2.blocks.0.norm2`, `head.fc` in the pre-activation order.
+Canonical names are torchvision's and timm's: `conv1`, `layer3.0.bn2`, `fc` in the post-activation
+order and `stem.conv`, `stages.2.blocks.0.norm2`, `head.fc` in the pre-activation order.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["lower"]
 def lower(spec: Spec, input_size: int | tuple[int, int] | None = None) -> Plan:
     """Return the plan of `spec` for images of `input_size` pixels (height, width, or both in one).
 
-    Without `input_size` the spec's own size is used. Without a mean and standard deviation in the spec,
-    pixels are only scaled to 0..1. Raises SpecError when `input_size` is not positive.
+    Without `input_size` the spec's own size is used. Without a mean and standard deviation in the
+    spec, pixels are only scaled to 0..1. Raises SpecError when `input_size` is not positive.
     """
     size = spec.input.size if input_size is None else input_size
     height, width = (size, size) if isinstance(size, int) else size

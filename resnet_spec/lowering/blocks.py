@@ -1,4 +1,4 @@
-"""Stages of residual blocks: basic and bottleneck, post- and pre-activation, with every shortcut."""
+"""Stages of residual blocks: basic and bottleneck, post- and pre-activation, every shortcut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resnet_spec.spec import Spec
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The numbers of one block. `dilations` are those of its first and of its other 3x3 convolution."""
+    """The numbers of one block; `dilations`: of its first and its other 3x3 convolution."""
 
     inner: int
     out: int
@@ -85,25 +85,40 @@ def _depth(spec: Spec) -> int:
     return 2 if spec.block == "basic" else 3
 
 
-def _convolutions(spec: Spec, block: _Block) -> list[dict[str, int]]:
-    """Return the arguments of a block's convolutions, first to last."""
+@dataclass(frozen=True, slots=True)
+class _Convolution:
+    """One convolution of a block's body."""
+
+    out_channels: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+
+    def append_to(self, line: Line, key: str) -> None:
+        line.conv(
+            key,
+            self.out_channels,
+            kernel=self.kernel,
+            stride=self.stride,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+
+
+def _convolutions(spec: Spec, block: _Block) -> list[_Convolution]:
+    """Return a block's convolutions, first to last."""
     first, other = block.dilations
     if spec.block == "basic":
         return [
-            {"out_channels": block.inner, "kernel": 3, "stride": block.stride, "dilation": first},
-            {"out_channels": block.out, "kernel": 3, "dilation": other},
+            _Convolution(block.inner, kernel=3, stride=block.stride, dilation=first),
+            _Convolution(block.out, kernel=3, dilation=other),
         ]
-    on_1x1 = spec.stride_position == "1x1"
+    on_1x1, on_3x3 = (block.stride, 1) if spec.stride_position == "1x1" else (1, block.stride)
     return [
-        {"out_channels": block.inner, "stride": block.stride if on_1x1 else 1},
-        {
-            "out_channels": block.inner,
-            "kernel": 3,
-            "stride": 1 if on_1x1 else block.stride,
-            "dilation": first,
-            "groups": spec.groups,
-        },
-        {"out_channels": block.out},
+        _Convolution(block.inner, stride=on_1x1),
+        _Convolution(block.inner, kernel=3, stride=on_3x3, dilation=first, groups=spec.groups),
+        _Convolution(block.out),
     ]
 
 
@@ -111,9 +126,9 @@ def _post_activation_body(start: Line, block: _Block) -> Line:
     """conv-norm-relu ... conv-norm, gate (He et al. 2015)."""
     spec, line = start.spec, start.branch()
     convolutions = _convolutions(spec, block)
-    for i, arguments in enumerate(convolutions, start=1):
+    for i, convolution in enumerate(convolutions, start=1):
         is_last = i == len(convolutions)
-        line.conv(f"conv{i}", **arguments)
+        convolution.append_to(line, f"conv{i}")
         line.norm(f"bn{i}", zero_init=is_last and spec.zero_init_last_norm)
         if not is_last:
             line.relu(f"act{i}")
@@ -127,11 +142,11 @@ def _pre_activation(start: Line, block: _Block) -> tuple[list[Node], Line]:
     line.norm("norm1")
     line.relu("act1")
     entry, line.nodes = line.nodes, []
-    for i, arguments in enumerate(_convolutions(start.spec, block), start=1):
+    for i, convolution in enumerate(_convolutions(start.spec, block), start=1):
         if i > 1:
             line.norm(f"norm{i}")
             line.relu(f"act{i}")
-        line.conv(f"conv{i}", **arguments)
+        convolution.append_to(line, f"conv{i}")
     _end_body(line, block)
     return entry, line
 

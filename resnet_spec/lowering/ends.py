@@ -14,7 +14,7 @@ def stem(root: Line) -> None:
 
 
 def _post_activation_stem(root: Line) -> None:
-    """`conv1 bn1 act1 maxpool`; with several convolutions `conv1` is a chain, as in torch and timm."""
+    """`conv1 bn1 act1 maxpool`; with several convolutions `conv1` is a chain, as in timm."""
     stem, widths = root.spec.stem, root.spec.stem.widths
     if len(widths) == 1:
         root.conv("conv1", widths[0], kernel=stem.kernel, stride=stem.stride)

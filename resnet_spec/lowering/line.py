@@ -1,6 +1,7 @@
-"""A line of ops under construction: each call appends one op to what came before and moves the shape on.
+"""A line of ops under construction: each call appends one op and moves the shape on.
 
-All arithmetic on channels, strides, padding and fans is here. Used by `stem`, `stages` and `head` only.
+All arithmetic on channels, strides, padding and fans is here. Used by `stem`, `stages` and `head`
+only.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Line:
     def __init__(self, spec: Spec, prefix: str, shape: Shape) -> None:
         self.spec = spec
         self.prefix = prefix
-        self.shape = shape
+        self.shape: Shape = shape
         self.nodes: list[Node] = []
 
     def branch(self, key: str = "") -> Line:
@@ -199,7 +200,7 @@ class Line:
         return (top, bottom, left, right), out_size
 
     def _weight_init(self, fan_in: int, fan_out: int) -> Init:
-        """He et al. 2015 (arXiv 1502.01852), or LeCun et al. 1998 cut at two deviations as in JAX."""
+        """He et al. 2015 (arXiv 1502.01852); LeCun et al. 1998, cut at two deviations as in JAX."""
         match self.spec.init:
             case "he_fan_out":
                 return Init("normal", (2.0 / fan_out) ** 0.5)
