@@ -1,1 +1,89 @@
-"""Write a residual network once, as data; get a native PyTorch, Flax or MindSpore model."""
+"""Write a residual network once, as data; get a native PyTorch, Flax or MindSpore model.
+
+Every public name is imported when it is first used: `import resnet_spec` itself is quick and
+imports neither a framework nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import version as _version
+
+    from resnet_spec.building import build, session
+    from resnet_spec.errors import (
+        BackendError,
+        CheckpointError,
+        DataError,
+        RecipeError,
+        ResnetSpecError,
+        SpecError,
+    )
+    from resnet_spec.initial import initial_state
+    from resnet_spec.lowering import lower
+    from resnet_spec.plan import Plan
+    from resnet_spec.presets import list_presets
+    from resnet_spec.recipe import Recipe
+    from resnet_spec.recipes import load_recipe
+    from resnet_spec.spec import Spec
+    from resnet_spec.spec_files import load_spec
+
+    __version__ = _version("resnet-spec")
+
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "DataError",
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "ResnetSpecError",
+    "Spec",
+    "SpecError",
+    "__version__",
+    "build",
+    "initial_state",
+    "list_presets",
+    "load_recipe",
+    "load_spec",
+    "lower",
+    "session",
+]
+
+_HOMES = {
+    "BackendError": "errors",
+    "CheckpointError": "errors",
+    "DataError": "errors",
+    "Plan": "plan",
+    "Recipe": "recipe",
+    "RecipeError": "errors",
+    "ResnetSpecError": "errors",
+    "Spec": "spec",
+    "SpecError": "errors",
+    "build": "building",
+    "initial_state": "initial",
+    "list_presets": "presets",
+    "load_recipe": "recipes",
+    "load_spec": "spec_files",
+    "lower": "lowering",
+    "session": "building",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("resnet-spec")
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"resnet_spec.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'resnet_spec' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -118,13 +118,21 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
 def read_file(path: Path, error: type[ResnetSpecError]) -> Fields:
     """Return the contents of a `.toml` or `.json` file as a dict; raise `error` in one line."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        reason = (
-            cause.strerror if isinstance(cause, OSError) and cause.strerror else "is not UTF-8 text"
-        )
-        raise error(f"{path}: cannot be read: {reason}") from None
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        text = content.decode("utf-8")
+    except OSError as cause:
+        raise error(f"{path}: cannot be read: {cause.strerror or cause}") from None
+    except UnicodeDecodeError:
+        raise error(f"{path}: cannot be read: is not UTF-8 text") from None
+    except ValueError as cause:  # A path that no system call takes.
+        raise error(f"{path!s}: cannot be read: {cause}") from None
+    if len(content) > _LARGEST_FILE:
+        raise error(f"{path}: cannot be read: is larger than {_LARGEST_FILE} bytes")
     return parse_text(text, path.name, error, is_json=path.suffix == ".json")
+
+
+_LARGEST_FILE = 1 << 20
 
 
 def parse_text(
@@ -133,7 +141,7 @@ def parse_text(
     """Parse TOML (or JSON) text into a dict; raise `error` naming the place of a syntax error."""
     try:
         data: Any = json.loads(text) if is_json else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as cause:
+    except (ValueError, RecursionError) as cause:
         kind = "JSON" if is_json else "TOML"
         raise error(f"{where}: is not valid {kind}: {cause}") from None
     if not isinstance(data, dict):
@@ -141,12 +149,41 @@ def parse_text(
     return cast(Fields, data)
 
 
+def plain(data: Mapping[str, Any]) -> Fields:
+    """Return a copy of `data` in dicts and lists, whatever mappings, tuples and models it held."""
+    return {key: _plain_value(value) for key, value in data.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    match value:
+        case BaseModel():
+            return value.model_dump(mode="json")
+        case Mapping():
+            return plain(cast(Mapping[str, Any], value))
+        case list() | tuple():
+            return [_plain_value(item) for item in cast(Sequence[Any], value)]
+        case _:
+            return value
+
+
+def merge(base: Fields, changes: Fields) -> Fields:
+    """Return `base` with `changes` applied: tables merge, anything else replaces."""
+    merged = dict(base)
+    for key, new in changes.items():
+        old = base.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            merged[key] = merge(cast(Fields, old), cast(Fields, new))
+        else:
+            merged[key] = new
+    return merged
+
+
 def override(data: Fields, settings: Sequence[str], error: type[ResnetSpecError]) -> Fields:
     """Return a copy of `data` with `stages[2].blocks=4` style settings applied.
 
     The right side is a TOML value; text that is not one is taken as a string.
     """
-    result: Fields = json.loads(json.dumps(data))
+    result = plain(data)
     for setting in settings:
         path, sign, text = setting.partition("=")
         if not sign or not path.strip():
@@ -160,7 +197,7 @@ def override(data: Fields, settings: Sequence[str], error: type[ResnetSpecError]
 def _value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

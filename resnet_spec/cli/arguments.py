@@ -1,0 +1,46 @@
+"""Arguments that several commands take, spelled once. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resnet_spec.spec import Spec
+
+
+def add_spec(parser: argparse.ArgumentParser) -> None:
+    """Add SPEC and the options that change it: --set, --input-size, --classes."""
+    parser.add_argument("spec", metavar="SPEC", help="a preset, or a .toml or .json file")
+    parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
+    parser.add_argument("--classes", type=int, metavar="N", help="number of classes")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="K=V",
+        dest="settings",
+        help="change one field, as in stages[2].blocks=4 (repeatable)",
+    )
+
+
+def add_format(parser: argparse.ArgumentParser, choices: Sequence[str]) -> None:
+    """Add --format; the first of `choices` is the default."""
+    default = choices[0]
+    help_text = f"{', '.join(choices)} (default: {default})"
+    parser.add_argument(
+        "--format", choices=choices, default=default, metavar="FORMAT", help=help_text
+    )
+
+
+def spec_of(args: argparse.Namespace) -> Spec:
+    """Return the spec that the arguments of `add_spec` describe. Raises SpecError."""
+    from resnet_spec.spec_files import load_spec
+
+    settings = list(args.settings)
+    if args.input_size is not None:
+        settings.append(f"input.size={args.input_size}")
+    if args.classes is not None:
+        settings.append(f"classes={args.classes}")
+    return load_spec(args.spec, settings)

@@ -1,0 +1,33 @@
+"""Show the layers, parameters and costs of a network."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from resnet_spec.cli.arguments import add_format, add_spec, spec_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_spec(parser)
+    add_format(parser, ("table", "json", "toml"))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the costs as a table or JSON, or the whole spec as TOML."""
+    from resnet_spec.describe import describe
+    from resnet_spec.describe_text import description_text
+    from resnet_spec.lowering import lower
+    from resnet_spec.spec_files import dump_toml
+
+    spec = spec_of(args)
+    if args.format == "toml":
+        print(dump_toml(spec), end="")
+        return 0
+    description = describe(lower(spec))
+    if args.format == "json":
+        print(json.dumps({**description.to_dict(), "spec": spec.to_dict()}, indent=2))
+    else:
+        print(description_text(description))
+    return 0
