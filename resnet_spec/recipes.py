@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 from resnet_spec.errors import RecipeError, did_you_mean
-from resnet_spec.reading import Fields, override, read_file
+from resnet_spec.reading import Fields, merge, override, plain, read_file
 from resnet_spec.recipe import Recipe
 
 RECIPES: dict[str, Fields] = {
@@ -86,7 +85,7 @@ def _read(source: str | Path | Mapping[str, object] | Recipe) -> tuple[Fields, s
     if isinstance(source, Recipe):
         return source.to_dict(), ""
     if isinstance(source, Mapping):
-        return dict(source), ""
+        return plain(source), ""
     path = Path(source)
     if path.suffix in (".toml", ".json"):
         return read_file(path, RecipeError), path.name
@@ -104,21 +103,10 @@ def _with_base(data: Fields, where: str) -> Fields:
             f"{prefix} = {base}: is neither a recipe nor a .toml or .json file; {hint}"
         )
     rest = {key: value for key, value in data.items() if key != "base"}
-    merged = _merge({"name": base, **RECIPES[base]}, rest)
+    merged = merge({"name": base, **RECIPES[base]}, rest)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if given in rest and other not in rest:
             merged.pop(other, None)
-    return merged
-
-
-def _merge(base: Fields, changes: Fields) -> Fields:
-    """Return `base` with `changes`: tables merge, anything else replaces."""
-    merged = dict(base)
-    for key, value in changes.items():
-        old: Any = merged.get(key)
-        new: Any = value
-        both = isinstance(old, dict) and isinstance(new, dict)
-        merged[key] = _merge(cast(Fields, old), cast(Fields, new)) if both else new
     return merged
 
 
