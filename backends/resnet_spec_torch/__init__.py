@@ -1,6 +1,6 @@
-"""The PyTorch backend: native `nn.Module`s named as torchvision's and timm's, and their training loop.
+"""The PyTorch backend: native modules named as torchvision's and timm's, and their training loop.
 
-Reached by name through the core's loader; imports torch, so nothing else of the project imports it.
+Reached by name through the core's loader, which imports it only when it is asked for.
 """
 
 from __future__ import annotations
