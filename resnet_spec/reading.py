@@ -98,7 +98,10 @@ def path_text(loc: Sequence[str | int]) -> str:
 
 
 def _show(value: object) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):  # From Python only: no JSON, or a circle.
+        text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -7,6 +7,7 @@ and written by `Spec.from_dict`/`to_dict` and by `spec_files` (TOML, JSON, prese
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -45,7 +46,7 @@ class Stem(_Table):
     `pool` adds the 3x3 max-pool of stride 2.
     """
 
-    widths: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = (64,)
+    widths: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=64)] = (64,)
     kernel: Count = 7
     stride: Count = 2
     pool: bool = True
@@ -116,7 +117,7 @@ class Spec(_Table):
     dropout: Fraction = 0.0
     """Before the classifier."""
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -141,7 +142,7 @@ class Spec(_Table):
     def from_dict(cls, data: Fields, where: str = "") -> Self:
         """Validate a plain dict. Raises SpecError with every problem, prefixed with `where`."""
         try:
-            return cls(**data)
+            return cls(**{str(key): value for key, value in data.items()})
         except SpecError as error:
             prefix = f"{where}: " if where else ""
             raise SpecError(*(prefix + line for line in error.problems)) from None
@@ -151,8 +152,18 @@ class Spec(_Table):
         return self.model_dump(mode="json")
 
 
+_MOST_BLOCKS = 10_000
+"""Bounds the time and memory that any spec can take to lower; ResNet-1202 has 600 blocks."""
+
+
 def _broken_rules(spec: Spec) -> Iterator[str]:
-    """Yield a line for each rule between fields that `spec` breaks."""
+    """Yield a line for each rule that `spec` breaks beyond the range of a single number."""
+    if not spec.name.isprintable() or set(spec.name) & set("/\\"):
+        rule = "must hold no slash, backslash or control character"
+        yield problem("name", json.dumps(spec.name), rule)
+    blocks = sum(stage.blocks for stage in spec.stages)
+    if blocks > _MOST_BLOCKS:
+        yield problem("stages", f"{blocks} blocks", f"must have at most {_MOST_BLOCKS} in all")
     if spec.block == "basic":
         if spec.groups != 1:
             yield problem(

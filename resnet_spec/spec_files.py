@@ -98,11 +98,12 @@ def _assignments(table: Fields) -> list[str]:
 
 
 def _toml(value: object) -> str:
-    """Write a scalar or a list of scalars; JSON and TOML agree on these but for two things."""
-    if isinstance(value, float):
-        return repr(value)  # The shortest text that reads back as the same bits.
-    # TOML forbids a raw delete character in a text; JSON allows it.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """Write a scalar or a list of scalars, for which JSON and TOML agree.
+
+    Floats are written as the shortest text that reads back as the same bits. A spec's texts hold no
+    control character (TOML forbids a raw U+007F, JSON does not), and its floats are finite.
+    """
+    return json.dumps(value, ensure_ascii=False)
 
 
 def json_schema() -> Fields:
