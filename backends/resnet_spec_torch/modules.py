@@ -2,7 +2,7 @@
 
 The attribute path of every module is its name in the plan, so `state_dict()` has torchvision's and
 timm's keys. Nothing here knows of sessions: the modules can be used, swapped, hooked, copied,
-sharded and scripted without this project.
+sharded and exported without this project.
 """
 
 from __future__ import annotations
