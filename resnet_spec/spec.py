@@ -22,7 +22,13 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # The JSON Schema shows them.
+    )
 
 
 class Input(_Table):
@@ -81,7 +87,7 @@ class Norm(_Table):
 
 
 class Spec(_Table):
-    """A residual network. See the README for every field with its source."""
+    """A residual network. `docs/spec.md` lists every field with its source."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "custom"
     classes: Count = 1000
@@ -89,16 +95,20 @@ class Spec(_Table):
     stem: Stem = Stem()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1, max_length=64)]
     block: Literal["basic", "bottleneck"]
+    """Two 3x3 convolutions, or 1x1, 3x3 and 1x1 (He et al. 2015, figure 5)."""
     expansion: Count = 1
     """Output channels per unit of width; 1 for basic and 4 for bottleneck unless given."""
     order: Literal["post_activation", "pre_activation"] = "post_activation"
+    """Norm and activation after the convolutions (He et al. 2015) or before (He et al. 2016)."""
     stride_position: Literal["3x3", "1x1"] = "3x3"
     """Which convolution of a bottleneck has the stride.
 
     `1x1` is He et al. 2015 ("v1"), `3x3` is "v1.5".
     """
     groups: Count = 1
+    """Groups of a bottleneck's 3x3 convolution (Xie et al. 2017)."""
     width_per_group: Count = 64
+    """Channels of each group in a stage of width 64, in proportion elsewhere."""
     shortcut: Literal["projection", "zero_pad", "projection_all", "none"] = "projection"
     """He et al. 2015, section 3.3: B, A, C, and plain networks."""
     zero_pad_at: Literal["end", "both"] = "end"
@@ -111,6 +121,7 @@ class Spec(_Table):
     padding: Literal["explicit", "same"] = "explicit"
     """`explicit`: (k-1)/2 on every side. `same`: TensorFlow's rule, uneven at stride 2."""
     zero_init_last_norm: bool = False
+    """Start every block as its shortcut: the last norm's scale is 0 (Goyal et al. 2017)."""
     stochastic_depth: Fraction = 0.0
     """Probability of dropping the last block; grows linearly from 0 at the first block."""
     init: Literal["he_fan_out", "he_fan_in", "lecun"] = "he_fan_out"

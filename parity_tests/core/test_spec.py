@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +295,26 @@ def test_the_schema_takes_what_load_spec_takes_and_refuses_what_it_refuses() -> 
     ):
         assert not validator.is_valid(bad)
         problems(bad)
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "spec.md").read_text(encoding="utf-8")
+
+
+def test_the_documented_files_are_valid() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", DOCUMENT, flags=re.DOTALL)
+    assert len(blocks) == 2
+    assert [load_spec(tomllib.loads(block)).classes for block in blocks] == [10, 10]
+
+
+def test_every_field_is_documented() -> None:
+    spec = load_spec(SMALL)
+    fields = [name for name in Spec.model_fields if name not in ("input", "stem", "norm")]
+    for table in ("input", "stem", "norm"):
+        fields += [f"{table}.{name}" for name in type(getattr(spec, table)).model_fields]
+    fields += [f"stages[i].{name}" for name in type(spec.stages[0]).model_fields]
+    assert [name for name in fields if f"`{name}`" not in DOCUMENT] == []
+
+
+def test_the_schema_explains_fields() -> None:
+    properties = json_schema()["properties"]
+    assert "He et al. 2015" in properties["shortcut"]["description"]
