@@ -519,27 +519,23 @@ def test_planted_faults_in_the_training_are_found(change):
 
 
 @pytest.mark.parametrize("case", ["bottleneck", "v2_noise"])
-def test_float32_drifts_no_further_than_one_ulp_does(case):
-    """Rounding flips a ReLU now and then; float64 from weights one ulp off shows how far that goes.
+def test_float32_trains_as_float64_does_at_a_gentle_rate(case):
+    """At a hot rate, rounding flips a ReLU now and then and the runs part, in one precision too.
 
-    Losses part by 1.3e-7 (one ulp: 1.2e-8) in the first case and 5.4e-5 (5.4e-5) in the second.
+    Measured with one and two threads: float32 parts from float64 by at most 3.1e-7; float64 from
+    weights four float32 ulps away by at most 1.4e-6 (8 draws).
     """
     plan = plan_of(case)
     batches = [batch_of(plan, seed) for seed in range(20)]
-    signs = np.random.default_rng(1)
-    nudged = {
-        name: a * (1 + signs.choice([-1, 1], a.shape) * 2.0**-24)
-        for name, a in state_of(plan).items()
-    }
 
-    def losses(precision: str, state: State) -> Any:
-        session = session_of(plan, RECIPE, precision=precision)
-        session.load(state)
-        return session.train(batches, 0.1 * RATES).loss
+    def losses(recipe: Recipe, precision: str) -> Any:
+        return session_of(plan, recipe, precision=precision).train(batches, 0.005 * RATES).loss
 
-    exact = losses("float64", state_of(plan))
-    drift = np.abs(losses("float64", nudged) / exact - 1).max()
-    assert 0 < np.abs(losses("float32", state_of(plan)) / exact - 1).max() <= 1e-6 + 2 * drift
+    exact = losses(RECIPE, "float64")
+    assert np.abs(losses(RECIPE, "float32") / exact - 1).max() <= 2e-6
+    faulty = RECIPE.optimizer.model_copy(update={"momentum": 0.81})
+    fault = RECIPE.model_copy(update={"optimizer": faulty})
+    assert np.abs(losses(fault, "float32") / exact - 1).max() > 2e-5
 
 
 @pytest.mark.skipif(not hasattr(reference, "Session"), reason="the reference is not there yet")
