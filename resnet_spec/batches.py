@@ -1,0 +1,192 @@
+"""Batches as a pure function of (seed, step): the same in every framework, resumable anywhere.
+
+Step `s` is place `s % steps_per_epoch` of epoch `s // steps_per_epoch`. Which samples it holds,
+their crops, flips and boxes are drawn per (seed, epoch, sample); dropout noise per (seed, step,
+op). No state is carried from one batch to the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import Empty, Queue
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.contract import Batch
+from resnet_spec.data.boxes import CHOICES
+from resnet_spec.data.dataset import Images, Places, Split
+from resnet_spec.data.draws import Stream, below, bits, order, uniforms, words
+from resnet_spec.errors import DataError, problem
+from resnet_spec.ops import Dropout, DropPath
+from resnet_spec.recipe import Recipe
+
+_T = TypeVar("_T")
+_Noise = Dropout | DropPath
+
+
+def steps_per_epoch(samples: int, batch: int) -> int:
+    """Return the whole batches in an epoch. Raises DataError when there is none."""
+    if samples < batch:
+        rule = f"must be at most the number of training images, {samples}"
+        raise DataError(problem("batch", batch, rule, "lower it"))
+    return samples // batch
+
+
+def permutation(samples: int, seed: int, epoch: int) -> Places:
+    """Return the order of the samples in an epoch, int64 [samples]."""
+    return order(words(seed, epoch, Stream.PERMUTATION, samples))
+
+
+def crop_offsets(samples: int, seed: int, epoch: int, pad: int) -> NDArray[np.int64]:
+    """Return each sample's corner (y, x) in the padded image, 0..2 pad each: [samples, 2]."""
+    return below(words(seed, epoch, Stream.CROP, 2 * samples), 2 * pad + 1).reshape(-1, 2)
+
+
+def flips(samples: int, seed: int, epoch: int) -> NDArray[np.bool_]:
+    """Return which samples are mirrored in an epoch, [samples]."""
+    return bits(words(seed, epoch, Stream.FLIP, samples))
+
+
+def box_choices(indices: Places, seed: int, epoch: int) -> NDArray[np.float64]:
+    """Return the numbers that pick each sample's box, [n, boxes.CHOICES] in [0, 1)."""
+    drawn = [words(seed, epoch, Stream.BOX, CHOICES, place=i) for i in indices.tolist()]
+    return uniforms(np.stack(drawn))
+
+
+def noise(op: _Noise, samples: int, seed: int, step: int) -> NDArray[np.float32]:
+    """Return the factors of `op` at a step: 0 with probability `op.rate`, else 1 / (1 - rate).
+
+    Shape [samples, C] for a Dropout and [samples] for a DropPath.
+    """
+    shape = (samples,) if isinstance(op, DropPath) else (samples, op.in_shape[0])
+    name = int.from_bytes(hashlib.sha256(op.name.encode()).digest()[:8], "little")
+    drawn = uniforms(words(seed, step, Stream.NOISE, int(np.prod(shape)), place=name))
+    kept = np.float32(1.0 / (1.0 - op.rate))
+    return np.where(drawn >= op.rate, kept, np.float32(0.0)).reshape(shape)
+
+
+def train_batches(
+    noises: Sequence[_Noise], split: Split, recipe: Recipe, first_step: int, last_step: int
+) -> Iterator[Batch]:
+    """Yield the batches of the steps first_step..last_step - 1, counted from 0 over the whole run.
+
+    noises: the ops that take noise, `plan.noises`. Raises DataError when the split is smaller than
+    a batch or an image cannot be read.
+    """
+    per_epoch = steps_per_epoch(len(split), recipe.batch)
+    drawn = _Epoch.draw(len(split), recipe, first_step // per_epoch)
+    for step in range(first_step, last_step):
+        epoch, place = divmod(step, per_epoch)
+        if epoch != drawn.epoch:
+            drawn = _Epoch.draw(len(split), recipe, epoch)
+        indices = drawn.order[place * recipe.batch : (place + 1) * recipe.batch]
+        crop = None if drawn.crop is None else drawn.crop[indices]
+        flip = None if drawn.flip is None else drawn.flip[indices]
+        if recipe.augment.random_resized_crop:
+            images = split.boxes(indices, box_choices(indices, recipe.seed, epoch))
+        else:
+            images = split.images(indices)
+        yield Batch(
+            images=augmented(images, crop, flip, recipe.augment.pad),
+            labels=split.labels[indices],
+            indices=indices,
+            crop=crop,
+            flip=flip,
+            noise={op.name: noise(op, recipe.batch, recipe.seed, step) for op in noises},
+        )
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """The choices of one epoch, per sample of the split; None: not made."""
+
+    epoch: int
+    order: Places
+    crop: NDArray[np.int64] | None
+    flip: NDArray[np.bool_] | None
+
+    @classmethod
+    def draw(cls, samples: int, recipe: Recipe, epoch: int) -> _Epoch:
+        augment, seed = recipe.augment, recipe.seed
+        cropped = augment.pad > 0 and not augment.random_resized_crop
+        return cls(
+            epoch=epoch,
+            order=permutation(samples, seed, epoch),
+            crop=crop_offsets(samples, seed, epoch, augment.pad) if cropped else None,
+            flip=flips(samples, seed, epoch) if augment.flip else None,
+        )
+
+
+def augmented(
+    images: Images, crop: NDArray[np.int64] | None, flip: NDArray[np.bool_] | None, pad: int
+) -> Images:
+    """Return `images`, uint8 [N, H, W, C], padded with zeros, cropped back and mirrored."""
+    _, height, width, _ = images.shape
+    if crop is not None:
+        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        images = np.empty_like(images)
+        # A loop of block copies: three times as fast as one gather of single pixels.
+        for i, (y, x) in enumerate(crop.tolist()):
+            images[i] = padded[i, y : y + height, x : x + width]
+    if flip is not None:
+        mirrored = images[flip, :, ::-1]
+        images = images.copy()
+        images[flip] = mirrored
+    return images
+
+
+def test_batches(split: Split, batch: int) -> Iterator[Batch]:
+    """Yield the whole split in order, `batch` samples at a time; the last batch may be shorter."""
+    for start in range(0, len(split), batch):
+        indices = np.arange(start, min(start + batch, len(split)), dtype=np.int64)
+        yield Batch(split.images(indices), split.labels[indices], indices)
+
+
+@contextmanager
+def prefetch(source: Iterator[_T], depth: int) -> Generator[Iterator[_T]]:
+    """Give the items of `source`, made in a background thread, at most `depth` ahead.
+
+    An exception of `source` is raised where its item would have come. On leaving, the thread ends
+    after the item it is making and `source` is closed.
+    """
+    ready: Queue[tuple[_T] | BaseException | None] = Queue(depth)
+    stop = threading.Event()
+    worker = threading.Thread(target=_make, args=(source, ready, stop), daemon=True)
+    worker.start()
+    try:
+        yield _taken(ready)
+    finally:
+        stop.set()
+        while worker.is_alive():
+            with suppress(Empty):
+                ready.get(timeout=0.01)  # Makes room for a put that waits.
+        worker.join()
+
+
+def _make(
+    source: Iterator[_T], ready: Queue[tuple[_T] | BaseException | None], stop: threading.Event
+) -> None:
+    try:
+        for item in source:
+            ready.put((item,))
+            if stop.is_set():
+                break
+        ready.put(None)
+    except BaseException as error:  # Raised again in the thread that takes the items.
+        ready.put(error)
+    finally:
+        if isinstance(source, Generator):
+            cast("Generator[_T]", source).close()
+
+
+def _taken(ready: Queue[tuple[_T] | BaseException | None]) -> Iterator[_T]:
+    while (item := ready.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item[0]

@@ -1,0 +1,89 @@
+"""What a dataset is to the rest of the project: names, image shape, statistics and two splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.data.boxes import random_box
+from resnet_spec.data.views import boxed, resized
+
+Images = NDArray[np.uint8]
+"""[N, H, W, C]."""
+Places = NDArray[np.int64]
+"""[n], places of samples in their split."""
+
+
+class Split(Protocol):
+    """Images with labels, read by place; the same pixels for the same place, always."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """int64 [N], the class of each sample."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of samples, N."""
+        ...
+
+    def images(self, indices: Places) -> Images:
+        """Return the samples at `indices` as they are evaluated, uint8 [n, size, size, C]."""
+        ...
+
+    def boxes(self, indices: Places, choices: NDArray[np.float64]) -> Images:
+        """Return a random box of each sample, resized: uint8 [n, size, size, C].
+
+        choices: float64 [n, boxes.CHOICES] in [0, 1), see `boxes.random_box`.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named dataset. `mean` and `std` are per channel, of images scaled to 0..1."""
+
+    name: str
+    classes: tuple[str, ...]
+    size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: Split = field(repr=False)
+    test: Split = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """A split in memory.
+
+    pixels: uint8 [N, H, W, C]; resized on reading (Pillow's bilinear filter) where `size` differs.
+    labels: int64 [N].
+    """
+
+    pixels: Images = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)
+    size: int
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.labels)
+
+    def images(self, indices: Places) -> Images:
+        """See `Split.images`."""
+        found = self.pixels[indices]
+        if found.shape[1:3] == (self.size, self.size):
+            return found
+        return np.stack([resized(image, self.size) for image in found])
+
+    def boxes(self, indices: Places, choices: NDArray[np.float64]) -> Images:
+        """See `Split.boxes`."""
+        height, width = self.pixels.shape[1:3]
+        return np.stack(
+            [
+                boxed(self.pixels[i], random_box(height, width, row), self.size)
+                for i, row in zip(indices, choices, strict=True)
+            ]
+        )
