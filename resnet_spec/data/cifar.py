@@ -1,0 +1,222 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in the forms of their home page: Python and binary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.data.archives import read_file, read_tar
+from resnet_spec.data.cifar_names import CIFAR10, CIFAR100
+from resnet_spec.data.dataset import ArraySplit, Dataset, Images
+from resnet_spec.data.download import Remote, obtain
+from resnet_spec.data.pickles import byte_rows, read_pickle
+from resnet_spec.data.statistics import KNOWN
+from resnet_spec.errors import DataError, problem
+
+_SIZE = 32
+_PIXELS = 3 * _SIZE * _SIZE
+_MOST_BYTES = 400_000_000
+"""Above every file and archive of both datasets, unpacked (186 MB)."""
+
+Name = Literal["cifar10", "cifar100"]
+Read = tuple[Images, NDArray[np.int64]]
+
+CLASSES: dict[Name, tuple[str, ...]] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+# The page at www.cs.toronto.edu/~kriz/cifar.html gives the MD5 sums c58f3010... and eb9058c3... for
+# the same files.
+_HOME = "https://www.cs.toronto.edu/~kriz/"
+_REMOTE: dict[Name, Remote] = {
+    "cifar10": Remote(
+        "cifar-10-python.tar.gz",
+        _HOME,
+        170_498_071,
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    ),
+    "cifar100": Remote(
+        "cifar-100-python.tar.gz",
+        _HOME,
+        169_001_437,
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way in which a CIFAR dataset is distributed; files are named relative to `folder`."""
+
+    name: Name
+    folder: str
+    archive: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    parse: Callable[[bytes, str], Read]
+
+    @property
+    def members(self) -> dict[str, str]:
+        """{file: its name in the archive}."""
+        return {file: f"{self.folder}/{file}" for file in (*self.train, *self.test)}
+
+
+def load_cifar(name: Name, size: int | None, root: Path, download: bool) -> Dataset:
+    """Return a CIFAR dataset from `root`, in any form; downloads the Python form when absent."""
+    forms = [form for form in FORMS if form.name == name]
+    found = _find(root, forms)
+    if found is None:
+        obtain(name, [_REMOTE[name]], root, download)
+        found = root / _REMOTE[name].file
+    return read_cifar(found, size)
+
+
+def is_cifar(path: Path) -> bool:
+    """Whether folder `path` is, or holds, a CIFAR dataset in a form that can be read."""
+    return _find(path, FORMS) is not None
+
+
+def read_cifar(path: Path, size: int | None) -> Dataset:
+    """Return the CIFAR dataset at `path`: an archive, its folder, or a folder with one of both."""
+    place = path if path.is_file() else _find(path, FORMS)
+    assert place is not None, "is_cifar said so"
+    form, contents = _from_archive(place) if place.is_file() else _from_folder(place)
+    return _dataset(form, place, contents, size)
+
+
+def _find(path: Path, forms: Sequence[Form]) -> Path | None:
+    """Return the folder or the archive of the first of `forms` that is at or in `path`."""
+    for form in forms:
+        if _is_folder_of(path, form):
+            return path
+        for place in (path / form.folder, path / form.archive):
+            if _is_folder_of(place, form) or place.is_file():
+                return place
+    return None
+
+
+def _is_folder_of(path: Path, form: Form) -> bool:
+    return (path / form.train[0]).is_file() and (path / form.test[0]).is_file()
+
+
+def _from_folder(path: Path) -> tuple[Form, dict[str, bytes]]:
+    form = next(form for form in FORMS if _is_folder_of(path, form))
+    files = [file for file in form.members if (path / file).is_file()]
+    return form, {file: read_file(path / file, _MOST_BYTES) for file in files}
+
+
+def _from_archive(path: Path) -> tuple[Form, dict[str, bytes]]:
+    wanted = {member for form in FORMS for member in form.members.values()}
+    found = read_tar(path, wanted, _MOST_BYTES)
+    for form in FORMS:
+        contents = {file: found[m] for file, m in form.members.items() if m in found}
+        if contents:
+            return form, contents
+    folders = ", ".join(f"{form.folder}/" for form in FORMS)
+    raise DataError(f"{path}: holds no CIFAR dataset; it must have one of {folders}")
+
+
+def _dataset(form: Form, path: Path, contents: dict[str, bytes], size: int | None) -> Dataset:
+    missing = [file for file in form.members if file not in contents]
+    if missing:
+        raise DataError(f"{path}: lacks {', '.join(missing)}; get it again")
+    size = size or _SIZE
+
+    def split(files: tuple[str, ...]) -> ArraySplit:
+        parts = [form.parse(contents.pop(file), f"{path}: {file}") for file in files]
+        images, labels = zip(*parts, strict=True)
+        return ArraySplit(np.concatenate(images), np.concatenate(labels), size)
+
+    mean, std = KNOWN[form.name]
+    return Dataset(
+        name=form.name,
+        classes=CLASSES[form.name],
+        size=size,
+        channels=3,
+        mean=mean,
+        std=std,
+        train=split(form.train),
+        test=split(form.test),
+    )
+
+
+def _images(rows: NDArray[np.uint8]) -> Images:
+    """Return uint8 [n, 32, 32, 3] from rows of one plane per colour."""
+    planes = rows.reshape(-1, 3, _SIZE, _SIZE)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+
+
+def _checked(labels: NDArray[np.int64], classes: int, where: str) -> NDArray[np.int64]:
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        worst = int(labels.max() if labels.max() >= classes else labels.min())
+        raise DataError(problem(f"{where}: label", worst, f"must be 0..{classes - 1}"))
+    return labels
+
+
+def _pickled(key: str, classes: int) -> Callable[[bytes, str], Read]:
+    def parse(data: bytes, where: str) -> Read:
+        batch = read_pickle(data, where)
+        if "data" not in batch or key not in batch:
+            raise DataError(f"{where}: lacks data or {key}; it is another dataset's file")
+        rows, labels = byte_rows(batch["data"], _PIXELS, where), batch[key]
+        if not isinstance(labels, list) or len(cast("list[object]", labels)) != len(rows):
+            raise DataError(f"{where}: {key} must be a list of {len(rows)} numbers")
+        values = cast("list[object]", labels)
+        if not all(isinstance(label, int) and 0 <= label < classes for label in values):
+            raise DataError(f"{where}: {key} must be numbers of 0..{classes - 1}")
+        return _images(rows), np.array(values, dtype=np.int64)
+
+    return parse
+
+
+def _binary(label_bytes: int, classes: int) -> Callable[[bytes, str], Read]:
+    def parse(data: bytes, where: str) -> Read:
+        record = label_bytes + _PIXELS
+        if len(data) % record or not data:
+            raise DataError(
+                f"{where}: has {len(data)} bytes, no multiple of {record} per image; get it again"
+            )
+        rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, record)
+        labels = rows[:, label_bytes - 1].astype(np.int64)  # The fine label comes last.
+        return _images(rows[:, label_bytes:]), _checked(labels, classes, where)
+
+    return parse
+
+
+_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+FORMS = (
+    Form(
+        name="cifar10",
+        folder="cifar-10-batches-py",
+        archive="cifar-10-python.tar.gz",
+        train=_BATCHES,
+        test=("test_batch",),
+        parse=_pickled("labels", 10),
+    ),
+    Form(
+        name="cifar10",
+        folder="cifar-10-batches-bin",
+        archive="cifar-10-binary.tar.gz",
+        train=tuple(f"{batch}.bin" for batch in _BATCHES),
+        test=("test_batch.bin",),
+        parse=_binary(1, 10),
+    ),
+    Form(
+        name="cifar100",
+        folder="cifar-100-python",
+        archive="cifar-100-python.tar.gz",
+        train=("train",),
+        test=("test",),
+        parse=_pickled("fine_labels", 100),
+    ),
+    Form(
+        name="cifar100",
+        folder="cifar-100-binary",
+        archive="cifar-100-binary.tar.gz",
+        train=("train.bin",),
+        test=("test.bin",),
+        parse=_binary(2, 100),
+    ),
+)
