@@ -1,0 +1,87 @@
+"""A case with a backend and a precision, and both sides' results, computed once per process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from cases import CASES
+from deviations import deviations
+
+from resnet_spec.contract import Precision
+from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.parity.margin import Margin
+from resnet_spec.parity.settle import REFERENCE, margin_of_run, settle
+from resnet_spec.parity.setup import make_recipe
+from resnet_spec.parity.side import Side
+from resnet_spec.parity.verdicts import first_look
+from resnet_spec.report import Row
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One cell of the matrix; equal pairs share their sessions."""
+
+    case: str
+    backend: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.case}-{self.backend}-{self.precision}"
+
+    @property
+    def got(self) -> Side:
+        return side(self.case, self.backend, self.precision)
+
+    @property
+    def expected(self) -> Side:
+        return reference(self.case)[0]
+
+    @property
+    def margin(self) -> Margin:
+        return reference(self.case)[1]
+
+    def check(self, level: str) -> None:
+        """Fail when the pair differs at `level`, or when a known deviation has gone."""
+        row = first_look(level, self.got, self.expected)
+        reason = deviations(self.backend).get((self.case, level, self.precision))
+        if reason is not None:
+            assert row.verdict == "different", f"{self}: stale known deviation ({reason})"
+        else:
+            assert row.verdict != "different", _line(row)
+
+
+@cache
+def reference(case: str) -> tuple[Side, Margin]:
+    return settle(CASES[case].plan, make_recipe(), whole_run=True)
+
+
+@cache
+def side(case: str, backend: str, precision: Precision) -> Side:
+    return Side(backend, reference(case)[0].setup, precision)
+
+
+@cache
+def run_margin(case: str) -> float:
+    return margin_of_run(reference(case)[0]).value
+
+
+def pairs() -> list[Pair]:
+    """Return the whole matrix of installed backends, the reference against itself left out."""
+    return [
+        Pair(case, backend, precision)
+        for case in CASES
+        for backend in installed_backends()
+        for precision in PRECISIONS
+        if precision in load_backend(backend).PRECISIONS
+        and (backend, precision) != (REFERENCE, "float64")
+    ]
+
+
+def _line(row: Row) -> str:
+    return (
+        f"{row.backend} {row.level}: {row.worst} is off by {row.max_rel:.2e} "
+        f"(absolute {row.max_abs:.2e}), tolerance {row.tolerance:.1e}"
+    )

@@ -1,0 +1,21 @@
+"""The loss and the gradient of every parameter, on batches away from every ReLU's corner."""
+
+from __future__ import annotations
+
+from pairs import Pair
+
+from resnet_spec.parity.corners import flips
+from resnet_spec.parity.margin import SAFE
+
+
+def test_gradients(pair: Pair) -> None:
+    # Without a margin one ReLU may flip within rounding and change a gradient by 1e-2; with it,
+    # a flip is a bug.
+    assert pair.margin.value >= SAFE, f"{pair.margin.node}: no seed has a safe margin"
+    assert flips(pair.got, pair.expected) == 0
+    assert set(pair.got.gradients[1]) == set(pair.expected.setup.plan.trainable)
+    pair.check("gradients")
+
+
+def test_update(pair: Pair) -> None:
+    pair.check("update")

@@ -1,0 +1,71 @@
+"""Names, shapes and counts: of the cases in full, and of every preset without its memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pairs import Pair
+
+from resnet_spec.describe import count_params
+from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.lowering import lower
+from resnet_spec.presets import list_presets
+from resnet_spec.spec_files import load_spec
+
+
+def test_names_and_shapes(pair: Pair) -> None:
+    for level in ("names", "shapes", "counts"):
+        pair.check(level)
+    plan, state = pair.expected.setup.plan, pair.got.state
+    expected = {t.name: t.shape for t in plan.tensors}
+    expected |= {f"momentum/{t.name}": t.shape for t in plan.tensors if t.trainable}
+    assert {name: array.shape for name, array in state.items()} == expected
+    assert {array.dtype.name for array in state.values()} == {pair.precision}
+
+
+def test_parameter_counts(pair: Pair) -> None:
+    plan = pair.expected.setup.plan
+    params = count_params(plan.ops)
+    assert params == sum(pair.got.state[name].size for name in plan.trainable)
+    if pair.backend in NATIVE_COUNTS:
+        assert NATIVE_COUNTS[pair.backend](pair.got.session.native) == params
+
+
+def _torch_count(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _flax_count(module: Any) -> int:
+    import jax
+    from flax import nnx
+
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+
+
+def _mindspore_count(cell: Any) -> int:
+    return sum(math.prod(p.shape) for p in cell.trainable_params())
+
+
+# The frameworks' own idea of a parameter; the reference has no module.
+NATIVE_COUNTS: dict[str, Callable[[Any], int]] = {
+    "torch": _torch_count,
+    "flax": _flax_count,
+    "mindspore": _mindspore_count,
+}
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+@pytest.mark.parametrize("preset", list_presets())
+def test_presets(preset: str, backend: str) -> None:
+    package: Any = load_backend(backend)
+    if not hasattr(package, "abstract_shapes"):
+        pytest.skip(f"{backend} cannot build a network without its memory")
+    plan = lower(load_spec(preset))
+    shapes = package.abstract_shapes(plan)
+    assert shapes == {t.name: t.shape for t in plan.tensors}
+    params = sum(math.prod(shapes[name]) for name in plan.trainable)
+    assert params == count_params(plan.ops) > 0
+    assert package.output_shape(plan, 2) == (2, plan.classes)

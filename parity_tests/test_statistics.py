@@ -1,0 +1,23 @@
+"""Running means and variances after one step; passes that must not change them do not."""
+
+from __future__ import annotations
+
+import numpy as np
+from pairs import Pair
+
+
+def test_statistics(pair: Pair) -> None:
+    pair.check("statistics")
+
+
+def test_only_a_step_changes_the_state(pair: Pair) -> None:
+    got = pair.got
+    session, batch = got.session, got.setup.batches[0]
+    session.gradients(batch)
+    for train in (False, True):
+        list(session.activations(batch, train=train))
+    list(session.predict([batch]))
+    after = session.state()
+    assert all(np.array_equal(after[name], array) for name, array in got.state.items())
+    names = [t.name for t in got.setup.plan.tensors if not t.trainable]
+    assert names and not any(np.array_equal(got.stepped[n], got.state[n]) for n in names)

@@ -1,0 +1,125 @@
+"""What both sides of a comparison are given: network, weights, batches, recipe and rates.
+
+Everything is drawn in NumPy from one seed. A planted fault is a changed copy of one side's setup.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.contract import Array, Batch
+from resnet_spec.initial import initial_state
+from resnet_spec.ops import DropPath, Tensor
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+from resnet_spec.schedules import rates
+
+Draw = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The input of one side. `batches` has one batch, and `rates` one rate, per training step."""
+
+    plan: Plan
+    recipe: Recipe
+    state: dict[str, Array]
+    batches: tuple[Batch, ...]
+    rates: NDArray[np.float64]
+    seed: int = 0
+
+
+def make_recipe(steps: int = 20, batch: int = 6, **changes: Any) -> Recipe:
+    """Return a recipe in which every term of the update is large enough to be seen.
+
+    Weight decay is two hundred times the usual and leaves norms out. The rate is small, so that
+    rounding does not grow into chaos within the steps: at 0.01 one of the cases drifts by 1e-3 when
+    its own weights change by one ulp, at 0.003 none by more than 3e-6 (see docs/parity.md).
+    """
+    fields: dict[str, Any] = {
+        "name": "parity",
+        "steps": steps,
+        "batch": batch,
+        "optimizer": {"momentum": 0.9, "weight_decay": 0.02, "decay_norms": False},
+        "schedule": {"kind": "cosine", "rate": 0.003, "unit": "steps"},
+        "label_smoothing": 0.1,
+    }
+    return Recipe(**{**fields, **changes})
+
+
+def make_setup(plan: Plan, recipe: Recipe | None = None, seed: int = 0) -> Setup:
+    """Return weights, batches and rates for `plan`, all a function of `seed`."""
+    recipe = recipe or make_recipe()
+    draw = np.random.default_rng([seed, 1])
+    return Setup(
+        plan=plan,
+        recipe=recipe,
+        state=worn_state(plan, seed),
+        batches=tuple(make_batch(plan, recipe.batch, draw) for _ in range(recipe.steps or 1)),
+        rates=rates(recipe, steps_per_epoch=1),
+        seed=seed,
+    )
+
+
+def worn_state(plan: Plan, seed: int) -> dict[str, Array]:
+    """Return initial weights with norms as if trained for a while.
+
+    Fresh norms (scale 1, shift 0, mean 0, variance 1) would hide that two of them are swapped.
+    """
+    draw = np.random.default_rng([seed, 2])
+    state = initial_state(plan, seed)
+    worn = {t.name: _worn(t, state[t.name], draw) for t in plan.tensors}
+    return {name: array.astype(np.float32) for name, array in worn.items()}
+
+
+def _worn(tensor: Tensor, array: Array, draw: Draw) -> Array:
+    match tensor.role:
+        case "norm_scale":
+            return array * draw.uniform(0.5, 1.5, tensor.shape)
+        case "norm_shift" | "running_mean":
+            return array + draw.uniform(-0.3, 0.3, tensor.shape)
+        case "running_var":
+            return array * draw.uniform(0.5, 2.0, tensor.shape)
+        case _:
+            return array
+
+
+def make_batch(plan: Plan, count: int, draw: Draw) -> Batch:
+    """Return `count` smooth uint8 images, random labels, and noise as in training."""
+    shape = (count, plan.input.height, plan.input.width, plan.input.channels)
+    noise: dict[str, NDArray[np.float32]] = {}
+    for op in plan.noises:
+        size = (count,) if isinstance(op, DropPath) else (count, op.in_shape[0])
+        kept = draw.random(size) >= op.rate
+        noise[op.name] = (kept / (1.0 - op.rate)).astype(np.float32)
+    return Batch(
+        images=smooth_images(draw, *shape),
+        labels=draw.integers(plan.classes, size=count),
+        indices=np.arange(count),
+        noise=noise,
+    )
+
+
+def smooth_images(
+    draw: Draw, count: int, height: int, width: int, channels: int
+) -> NDArray[np.uint8]:
+    """Return uint8 [N, H, W, C]: a few waves per image and a little grain, never saturated.
+
+    White noise would average out in the first pool; saturated areas would tie in the max-pool.
+    """
+    waves = 4
+    frequency = draw.uniform(-2.0, 2.0, (2, count, waves, 1, 1))
+    phase = draw.uniform(0.0, 1.0, (count, waves, 1, 1))
+    y = np.linspace(0.0, 1.0, height)[:, None]
+    x = np.linspace(0.0, 1.0, width)
+    pattern = np.cos(2.0 * np.pi * (frequency[0] * y + frequency[1] * x + phase))
+    colour = draw.uniform(-1.0, 1.0, (count, waves, channels))
+    images: Array = np.einsum("nkhw,nkc->nhwc", pattern, colour)
+    images += draw.normal(0.0, 0.1, images.shape)
+    low = images.min(axis=(1, 2, 3), keepdims=True)
+    high = images.max(axis=(1, 2, 3), keepdims=True)
+    return np.round(4.0 + 247.0 * (images - low) / (high - low)).astype(np.uint8)
