@@ -1,1 +1,13 @@
-"""The numpy backend."""
+"""The NumPy backend: the reference, in which every op is written out, forward and backward.
+
+What the other backends are judged by, in float64. Reached by name through the core's loader.
+"""
+
+from __future__ import annotations
+
+from resnet_spec_numpy.modules import build
+from resnet_spec_numpy.session import PRECISIONS, Session
+
+__all__ = ["PRECISIONS", "REQUIRES", "Session", "build"]
+
+REQUIRES: tuple[str, ...] = ()

@@ -1,0 +1,362 @@
+"""One module per op: its forward and its backward pass, written out.
+
+`dy` is the gradient of the loss with respect to a module's output, `dx` that with respect to its
+input. Modules hold weights only; what a pass computes on the way is kept in its `Run`, and no pass
+changes an array in place.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from resnet_spec import ops
+from resnet_spec.contract import Array, State
+from resnet_spec.plan import tensors_of
+from resnet_spec_numpy.windows import Window, convolve, convolve_backward
+
+
+@dataclass
+class Run:
+    """One pass through a network: what the modules are told, and what they leave behind.
+
+    training: batch statistics instead of running ones, and noise; needed for a backward pass.
+    noise: factors by the name of a `Dropout` [N, C] or `DropPath` [N]; drawn anew where missing.
+    outputs: every node's output by name, when a dict is given.
+    statistics: the running means and variances after a training pass; the modules keep the old.
+    gradients: filled by the backward pass.
+    """
+
+    training: bool = False
+    noise: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    outputs: State | None = None
+    statistics: State = field(default_factory=dict[str, Array])
+    gradients: State = field(default_factory=dict[str, Array])
+    saved: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What a node's backward pass needs of its forward pass, by name; empty in the end."""
+
+    def save(self, name: str, value: Any) -> None:
+        """Keep `value` for the backward pass of the node `name`, where there will be one."""
+        if self.training:
+            self.saved[name] = value
+
+    def record(self, name: str, output: Array) -> Array:
+        """Return `output`, noted as that of the node `name` where outputs are asked for."""
+        if self.outputs is not None:
+            self.outputs[name] = output
+        return output
+
+
+class Module(ABC):
+    """A node with one input and one output."""
+
+    @abstractmethod
+    def forward(self, x: Array, run: Run) -> Array:
+        """Return the output for the input `x`."""
+
+    @abstractmethod
+    def backward(self, dy: Array, run: Run) -> Array:
+        """Return dx, and put the gradients of the node's tensors into `run`."""
+
+
+# --- Ops with tensors -----------------------------------------------------------------------------
+
+
+class Leaf(Module):
+    """An op, with the arrays of its tensors (zeros at first) as attributes."""
+
+    op: Any
+
+    def __init__(self, op: ops.Op, dtype: DTypeLike) -> None:
+        self.op = op
+        for tensor in tensors_of(op):
+            setattr(self, tensor.name.rpartition(".")[2], np.zeros(tensor.shape, dtype))
+
+
+class Conv(Leaf):
+    """Cross-correlation, zero padded; weight [O, C/groups, kh, kw], bias [O] or None."""
+
+    op: ops.Conv
+    weight: Array
+    bias: Array | None = None
+
+    @property
+    def _window(self) -> Window:
+        return Window(self.op.kernel, self.op.stride, self.op.pad, self.op.dilation)
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """[N, C, H, W] to [N, O, H', W']."""
+        run.save(self.op.name, x)
+        y = convolve(x, self.weight, self._window, self.op.groups)
+        return y if self.bias is None else y + _per_channel(self.bias)
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """The gradients of weight, bias and x."""
+        x, op = run.saved.pop(self.op.name), self.op
+        dx, dweight = convolve_backward(dy, x, self.weight, self._window, op.groups)
+        run.gradients[op.weight.name] = dweight
+        if op.bias is not None:
+            run.gradients[op.bias.name] = dy.sum((0, 2, 3))
+        return dx
+
+
+class Norm(Leaf):
+    """y = weight (x - mean) / sqrt(var + eps) + bias (Ioffe & Szegedy 2015, algorithm 1)."""
+
+    op: ops.Norm
+    weight: Array
+    bias: Array
+    running_mean: Array
+    running_var: Array
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """Mean and biased variance are those of the batch in training, else the running ones."""
+        mean, var = self.running_mean, self.running_var
+        if run.training:
+            mean = x.mean((0, 2, 3))
+        centred = x - _per_channel(mean)
+        if run.training:
+            # The second pass over x; mean(x^2) - mean^2 would cancel.
+            var = np.square(centred).mean((0, 2, 3))
+            self._note_statistics(mean, var, x.size // x.shape[1], run)
+        inverse = 1.0 / np.sqrt(var + self.op.eps)
+        normalised = centred * _per_channel(inverse)
+        run.save(self.op.name, (normalised, inverse))
+        return normalised * _per_channel(self.weight) + _per_channel(self.bias)
+
+    def _note_statistics(self, mean: Array, var: Array, n: int, run: Run) -> None:
+        """Put the new running values into `run`; n is the number of values per channel."""
+        op = self.op
+        if op.variance == "unbiased":
+            var = var * (n / (n - 1))
+        for tensor, old, new in (
+            (op.running_mean, self.running_mean, mean),
+            (op.running_var, self.running_var, var),
+        ):
+            run.statistics[tensor.name] = op.decay * old + (1.0 - op.decay) * new
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """Mean and variance depend on x, too: they take dy's mean and its part along y."""
+        normalised, inverse = run.saved.pop(self.op.name)
+        n = dy.size // dy.shape[1]
+        dscale, dshift = (dy * normalised).sum((0, 2, 3)), dy.sum((0, 2, 3))
+        run.gradients[self.op.scale.name] = dscale
+        run.gradients[self.op.shift.name] = dshift
+        through = dy - _per_channel(dshift / n) - normalised * _per_channel(dscale / n)
+        return through * _per_channel(self.weight * inverse)
+
+
+class Linear(Leaf):
+    """y = x weight^T + bias; weight [out, in]."""
+
+    op: ops.Linear
+    weight: Array
+    bias: Array
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """[N, in] to [N, out]."""
+        run.save(self.op.name, x)
+        return x @ self.weight.T + self.bias
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """The gradients of weight, bias and x."""
+        run.gradients[self.op.weight.name] = dy.T @ run.saved.pop(self.op.name)
+        run.gradients[self.op.bias.name] = dy.sum(0)
+        return dy @ self.weight
+
+
+# --- Ops without tensors --------------------------------------------------------------------------
+
+
+class Activation(Leaf):
+    """relu(x) = max(x, 0), with the gradient 0 at 0; or sigmoid(x) = 1 / (1 + exp(-x))."""
+
+    op: ops.Activation
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """Any shape to the same shape."""
+        y = np.maximum(x, 0) if self.op.kind == "relu" else _sigmoid(x)
+        run.save(self.op.name, y)
+        return y
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """Both derivatives are functions of y."""
+        y = run.saved.pop(self.op.name)
+        return dy * (y > 0) if self.op.kind == "relu" else dy * y * (1.0 - y)
+
+
+class MaxPool(Leaf):
+    """Maximum over windows; the padding is minus infinity."""
+
+    op: ops.MaxPool
+
+    @property
+    def _window(self) -> Window:
+        return Window((self.op.kernel, self.op.kernel), self.op.stride, self.op.pad)
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """[N, C, H, W] to [N, C, H', W']."""
+        windows = self._window.view(x, fill=-np.inf)
+        n, c, _, _, *size = windows.shape
+        pixels = windows.reshape(n, c, -1, *size)
+        first = pixels.argmax(2, keepdims=True)
+        run.save(self.op.name, (first, x.shape))
+        return np.take_along_axis(pixels, first, 2)[:, :, 0]
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """Of equal maxima the first in row-major order of its window gets dy, as in torch."""
+        first, shape = run.saved.pop(self.op.name)
+        n, c, *size = dy.shape
+        k = self.op.kernel
+        chosen = first == np.arange(k * k)[:, None, None]
+        parts = (chosen * dy[:, :, None]).reshape(n, c, k, k, *size)
+        return self._window.scatter(parts, shape[2:])
+
+
+class AvgPool(Leaf):
+    """Mean over windows, divided by the number of pixels that are not padding."""
+
+    op: ops.AvgPool
+
+    @property
+    def _window(self) -> Window:
+        return Window((self.op.kernel, self.op.kernel), self.op.stride, self.op.pad)
+
+    def _counts(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        return self._window.view(np.ones((1, 1, *shape[2:]), dtype)).sum((2, 3))
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """[N, C, H, W] to [N, C, H', W']."""
+        run.save(self.op.name, x.shape)
+        return self._window.view(x).sum((2, 3)) / self._counts(x.shape, x.dtype)
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """Every pixel of a window gets the same share."""
+        shape = run.saved.pop(self.op.name)
+        share = (dy / self._counts(shape, dy.dtype))[:, :, None, None]
+        n, c, _, _, *size = share.shape
+        parts = np.broadcast_to(share, (n, c, self.op.kernel, self.op.kernel, *size))
+        return self._window.scatter(parts, shape[2:])
+
+
+class PadChannels(Leaf):
+    """Every `stride`-th pixel from (0, 0); zero channels (front, back) are added."""
+
+    op: ops.PadChannels
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """[N, C, H, W] to [N, front + C + back, H', W']."""
+        run.save(self.op.name, x.shape)
+        picked = x[:, :, :: self.op.stride, :: self.op.stride]
+        return np.pad(picked, ((0, 0), self.op.channels, (0, 0), (0, 0)))
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """Pixels that were not picked get zero."""
+        shape = run.saved.pop(self.op.name)
+        front, _ = self.op.channels
+        dx = np.zeros(shape, dy.dtype)
+        dx[:, :, :: self.op.stride, :: self.op.stride] = dy[:, front : front + shape[1]]
+        return dx
+
+
+class GlobalPool(Leaf):
+    """Mean over height and width, kept as 1 x 1 with `keep_dims`."""
+
+    op: ops.GlobalPool
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """[N, C, H, W] to [N, C] or [N, C, 1, 1]."""
+        run.save(self.op.name, x.shape)
+        return x.mean((2, 3), keepdims=self.op.keep_dims)
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """Every pixel gets the same share."""
+        n, c, height, width = shape = run.saved.pop(self.op.name)
+        return np.broadcast_to(dy.reshape(n, c, 1, 1) / (height * width), shape)
+
+
+class Flatten(Leaf):
+    """[N, C, 1, 1] to [N, C]."""
+
+    op: ops.Flatten
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """[N, C, 1, 1] to [N, C]."""
+        return x[:, :, 0, 0]
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """[N, C] to [N, C, 1, 1]."""
+        return dy[:, :, None, None]
+
+
+class Dropout(Leaf):
+    """In training x times noise [N, C]: 0 or 1/(1-rate) for every channel of a sample."""
+
+    op: ops.Dropout | ops.DropPath
+
+    def forward(self, x: Array, run: Run) -> Array:
+        """Any shape [N, C, ...] to the same shape."""
+        if not run.training:
+            return x
+        noise = run.noise.get(self.op.name)
+        if noise is None:
+            noise = self._draw(x.shape)
+        # Noise is float32, in which 1/(1-rate) is rounded: that is the factor, in any precision.
+        factors = noise.astype(x.dtype).reshape(noise.shape + (1,) * (x.ndim - noise.ndim))
+        run.save(self.op.name, factors)
+        return x * factors
+
+    def backward(self, dy: Array, run: Run) -> Array:
+        """The same factors."""
+        return dy * run.saved.pop(self.op.name)
+
+    def _draw(self, shape: tuple[int, ...]) -> Array:
+        """Return noise [N, C] for an input of `shape`."""
+        return _factors(shape[:2], self.op.rate)
+
+
+class DropPath(Dropout):
+    """In training x times noise [N]: 0 or 1/(1-rate) for a whole sample (Huang et al. 2016)."""
+
+    def _draw(self, shape: tuple[int, ...]) -> Array:
+        """Return noise [N] for an input of `shape`."""
+        return _factors(shape[:1], self.op.rate)
+
+
+class Add:
+    """The sum of body and shortcut."""
+
+    def __init__(self, op: ops.Add) -> None:
+        self.op = op
+
+    def forward(self, body: Array, shortcut: Array) -> Array:
+        """Two arrays of one shape to their sum."""
+        return body + shortcut
+
+    def backward(self, dy: Array) -> tuple[Array, Array]:
+        """Return the gradients of body and shortcut."""
+        return dy, dy
+
+
+# --- Arithmetic -----------------------------------------------------------------------------------
+
+
+def _per_channel(values: Array) -> Array:
+    """Return [C] as [C, 1, 1], which is broadcast over [N, C, H, W]."""
+    return values[:, None, None]
+
+
+def _sigmoid(x: Array) -> Array:
+    """Return 1 / (1 + exp(-x)) without overflow, to the last digits on both sides of zero."""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+
+
+def _factors(shape: tuple[int, ...], rate: float) -> Array:
+    kept = np.random.default_rng().random(shape) >= rate
+    return kept / (1.0 - rate)

@@ -1,0 +1,257 @@
+"""One plan in NumPy: prediction, gradients, and SGD as the contract writes it down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.contract import Array, Batch, Precision, State, StepLog
+from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.ops import Norm
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+from resnet_spec_numpy.layers import Run
+from resnet_spec_numpy.modules import empty
+from resnet_spec_numpy.weights import check_state, copy_into, family, to_state, weights_of
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
+
+
+class Part(NamedTuple):
+    """A batch, or one of the parts that `accumulate` splits it into, ready for the network."""
+
+    images: Array
+    """Normalised, [N, C, H, W]."""
+    labels: NDArray[np.int64]
+    noise: Mapping[str, Array]
+
+
+class Pass(NamedTuple):
+    """What a forward and backward pass over a part gives."""
+
+    loss: float
+    correct: int
+    gradients: State
+    statistics: State
+    input_gradient: Array
+
+
+class Session:
+    """See `resnet_spec.contract.Session`. `compile` is for the backends that can."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        recipe: Recipe | None = None,
+        *,
+        device: str = "auto",
+        precision: Precision = "float32",
+        compile: bool = False,
+    ) -> None:
+        if device not in ("auto", "cpu"):
+            raise BackendError(problem("device", device, "is not one of numpy's", "use auto, cpu"))
+        if precision not in PRECISIONS:
+            hint = did_you_mean(precision, PRECISIONS)
+            raise BackendError(problem("precision", precision, "is not one of numpy's", hint))
+        self._plan = plan
+        self._recipe = recipe
+        self._dtype = np.dtype(precision)
+        self.native = empty(plan, self._dtype)
+        self._velocity: State = {}
+        self._average: State = {}
+        weights = self._weights()
+        if recipe is not None and recipe.optimizer.momentum > 0:
+            self._velocity = {name: np.zeros_like(weights[name]) for name in plan.trainable}
+        if recipe is not None and recipe.ema.decay > 0:
+            self._average = to_state(weights)
+        self.info: Mapping[str, str] = {
+            "framework": "numpy",
+            "version": np.__version__,
+            "device": "cpu",
+            "precision": precision,
+            "math": "strict",
+            "blas": _blas(),
+        }
+
+    def state(self) -> State:
+        """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
+        return to_state(self._weights() | self._slots())
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
+        weights, slots = self._weights(), self._slots()
+        check_state(weights | slots, state)
+        copy_into(weights, state)
+        families = {family(name) for name in state}
+        if "momentum/" not in families:
+            for velocity in self._velocity.values():
+                velocity[...] = 0.0
+        if "ema/" not in families:
+            copy_into(self._average, weights)
+        copy_into(slots, state)
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
+        """Yield evaluation-mode logits [N, classes] per batch, in order."""
+        for batch in batches:
+            yield np.array(self.native(self._images(batch)), order="C")
+
+    def gradients(self, batch: Batch) -> tuple[float, State]:
+        """Return the loss in training mode and its gradient by trainable name; changes nothing."""
+        done = self._differentiate(*self._parts(batch, 1))
+        return done.loss, to_state({name: done.gradients[name] for name in self._plan.trainable})
+
+    def input_gradient(self, batch: Batch) -> Array:
+        """Return the loss's gradient [N, C, H, W] by the normalised images; changes nothing."""
+        return np.array(self._differentiate(*self._parts(batch, 1)).input_gradient, order="C")
+
+    def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
+        """Yield (name, output) for every name of `plan.observed`, in order; changes nothing."""
+        outputs: State = {}
+        noise: Mapping[str, Array] = {}
+        if train:
+            self._check_training(batch, 1)
+            noise = batch.noise
+        self.native.forward(self._images(batch), Run(train, noise, outputs))
+        return ((name, np.array(outputs[name], order="C")) for name in self._plan.observed)
+
+    def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
+        """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
+        if self._recipe is None:
+            raise BackendError("recipe = None: train needs one; give the session a recipe")
+        losses: list[float] = []
+        correct: list[int] = []
+        count: list[int] = []
+        # `rates` comes first: zip then stops before it takes a batch too many.
+        for rate, batch in zip(rates.tolist(), batches, strict=False):
+            loss, hits = self._step(batch, rate, self._recipe)
+            losses.append(loss)
+            correct.append(hits)
+            count.append(len(batch))
+        if len(count) < len(rates):
+            rule = f"must hold one batch for each of {len(rates)} rates"
+            raise BackendError(problem("batches", len(count), rule))
+        return StepLog(
+            loss=np.array(losses, np.float64),
+            correct=np.array(correct, np.int64),
+            count=np.array(count, np.int64),
+        )
+
+    def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[float, int]:
+        """Take one optimiser step; return the mean loss and the number of correct images."""
+        loss, correct = 0.0, 0
+        total: dict[str, Any] = dict.fromkeys(self._plan.trainable, 0.0)
+        for part in self._parts(batch, recipe.accumulate):
+            done = self._differentiate(part)
+            copy_into(self._weights(), done.statistics)
+            loss += done.loss / recipe.accumulate
+            correct += done.correct
+            total = {name: total[name] + done.gradients[name] for name in total}
+        self._descend({name: total[name] / recipe.accumulate for name in total}, rate, recipe)
+        self._note_average(recipe.ema.decay)
+        return loss, correct
+
+    def _descend(self, gradients: Mapping[str, Any], rate: float, recipe: Recipe) -> None:
+        """Stochastic gradient descent with (Nesterov's) momentum and coupled weight decay."""
+        optimizer, weights = recipe.optimizer, self._weights()
+        for tensor in self._plan.tensors:
+            if not tensor.trainable:
+                continue
+            w, g = weights[tensor.name], gradients[tensor.name]
+            if recipe.decays(tensor):
+                g = g + optimizer.weight_decay * w
+            v = g
+            if tensor.name in self._velocity:
+                v = self._velocity[tensor.name]
+                v[...] = optimizer.momentum * v + g
+            w -= rate * (g + optimizer.momentum * v if optimizer.nesterov else v)
+
+    def _note_average(self, decay: float) -> None:
+        weights = self._weights()
+        for name, average in self._average.items():
+            average[...] = decay * average + (1.0 - decay) * weights[name]
+
+    def _differentiate(self, part: Part) -> Pass:
+        """Run the network on `part` in training mode, forward and backward."""
+        smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
+        run = Run(training=True, noise=part.noise)
+        logits = self.native.forward(part.images, run)
+        loss, dlogits = cross_entropy(logits, part.labels, smoothing)
+        dimages = self.native.backward(dlogits, run)
+        assert not run.saved, f"no backward pass of {', '.join(run.saved)}"
+        correct = int((logits.argmax(1) == part.labels).sum())
+        return Pass(loss, correct, run.gradients, run.statistics, dimages)
+
+    def _parts(self, batch: Batch, parts: int) -> Iterator[Part]:
+        """Yield equal consecutive parts of `batch`."""
+        self._check_training(batch, parts)
+        images, size = self._images(batch), len(batch) // parts
+        for start in range(0, len(batch), size):
+            rows = slice(start, start + size)
+            noise = {op.name: batch.noise[op.name][rows] for op in self._plan.noises}
+            yield Part(images[rows], batch.labels[rows], noise)
+
+    def _check_training(self, batch: Batch, parts: int) -> None:
+        missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
+        if missing:
+            raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
+        unknown = [label for label in batch.labels if not 0 <= label < self._plan.classes]
+        if unknown:
+            rule = f"must be in 0..{self._plan.classes - 1} in training"
+            raise BackendError(problem("batch.labels", unknown[0], rule))
+        if len(batch) == 0 or len(batch) % parts:
+            rule = f"must be a positive multiple of accumulate = {parts}"
+            raise BackendError(problem("batch", len(batch), rule))
+        for op in self._plan.ops:
+            if isinstance(op, Norm) and len(batch) // parts * prod(op.in_shape[1:]) == 1:
+                rule = f"leaves {op.name} one value per channel, which has no variance"
+                raise BackendError(problem("batch", len(batch), rule, "take more images"))
+
+    def _images(self, batch: Batch) -> Array:
+        """Return normalised images [N, C, H, W] in the session's precision."""
+        size = self._plan.input
+        expected = (len(batch), size.height, size.width, size.channels)
+        if batch.images.shape != expected:
+            rule = f"must have shape {list(expected)}, [N, H, W, C]"
+            raise BackendError(problem("batch.images", list(batch.images.shape), rule))
+        images = batch.images.astype(self._dtype)
+        if batch.images.dtype == np.uint8:
+            images = images * self._cast(size.scale) + self._cast(size.shift)
+        return images.transpose(0, 3, 1, 2)
+
+    def _cast(self, values: tuple[float, ...]) -> Array:
+        return np.array(values, self._dtype)
+
+    def _weights(self) -> State:
+        return weights_of(self.native, self._plan)
+
+    def _slots(self) -> State:
+        """Return the live velocities and averages by name."""
+        slots = {f"momentum/{name}": array for name, array in self._velocity.items()}
+        return slots | {f"ema/{name}": array for name, array in self._average.items()}
+
+
+def cross_entropy(
+    logits: Array, labels: NDArray[np.int64], smoothing: float = 0.0
+) -> tuple[float, Array]:
+    """Return the mean cross-entropy of `logits` [N, K] and its gradient.
+
+    The target is 1 - smoothing at the label, plus smoothing / K everywhere (Szegedy et al. 2016).
+    """
+    n, classes = logits.shape
+    target = np.full_like(logits, smoothing / classes)
+    target[np.arange(n), labels] += 1.0 - smoothing
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    loss = -(target * log_probabilities).sum(1).mean()
+    return float(loss), (np.exp(log_probabilities) - target) / n
+
+
+def _blas() -> str:
+    """Name the library that multiplies matrices, as far as NumPy knows."""
+    config: Any = np.show_config(mode="dicts")
+    blas = config.get("Build Dependencies", {}).get("blas", {})
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
