@@ -1,0 +1,122 @@
+"""The border between Flax variables and the canonical state: names, layouts, checked arrays.
+
+Inside, weights are a flat dict too, under canonical names but in Flax's layouts (kernels HWIO and
+[in, out]): JAX flattens a dict of arrays in C++ at every step, an `nnx.State` in Python. Also makes
+the optimiser, since its velocities are part of the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import jax
+import numpy as np
+import optax
+from flax import nnx
+
+from resnet_spec.contract import Array, State
+from resnet_spec.errors import CheckpointError
+from resnet_spec.ops import Tensor
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+
+Weights = dict[str, jax.Array]
+"""Canonical name -> array in Flax's layout."""
+Path = tuple[str, ...]
+
+SLOTS = ("momentum/", "ema/", "loss_scale/")
+
+_LEAVES = {
+    "conv_weight": "kernel",
+    "linear_weight": "kernel",
+    "bias": "bias",
+    "norm_scale": "scale",
+    "norm_shift": "bias",
+    "running_mean": "mean",
+    "running_var": "var",
+}
+_TO_FLAX = {"OIHW": (2, 3, 1, 0), "OI": (1, 0), "C": (0,)}
+_TO_CANONICAL = {"OIHW": (3, 2, 0, 1), "OI": (1, 0), "C": (0,)}
+
+
+def path_of(tensor: Tensor) -> Path:
+    """Return the path of the tensor's variable: ("layer1", "0", "bn1", "scale")."""
+    module, _, _ = tensor.name.rpartition(".")
+    return (*module.split("."), _LEAVES[tensor.role])
+
+
+def read(module: nnx.Module, tensors: Iterable[Tensor]) -> Weights:
+    """Return the module's present values of `tensors`, in their order."""
+    variables = dict(nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))))
+    return {t.name: variables[path_of(t)].get_value() for t in tensors}
+
+
+def write(module: nnx.Module, tensors: Iterable[Tensor], weights: Weights) -> None:
+    """Put `weights` into the module's variables."""
+    nnx.update(module, as_state(tensors, weights))
+
+
+def as_state(tensors: Iterable[Tensor], weights: Weights) -> nnx.State:
+    """Return `weights` under their paths, as `nnx.merge` and `nnx.update` take them."""
+    return nnx.from_flat_state({path_of(t): weights[t.name] for t in tensors})
+
+
+def load_weights(module: nnx.Module, plan: Plan, state: Mapping[str, Array]) -> None:
+    """Copy `state` into `module`. Raises CheckpointError with every name that does not fit."""
+    check_state({t.name: t.shape for t in plan.tensors}, state)
+    dtype = next(iter(read(module, plan.tensors).values())).dtype
+    arrays = {t.name: to_flax(t, state[t.name], dtype) for t in plan.tensors}
+    write(module, plan.tensors, jax.device_put(arrays))
+
+
+def check_state(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Array]) -> None:
+    """Raise CheckpointError that lists all missing, unexpected and misshapen names of `state`.
+
+    shapes: canonical shape of every name. The slots of the optimiser may be absent, a whole family
+        (as `momentum/`) at a time.
+    """
+    families = {family(name) for name in state}
+    expected = {name for name in shapes if family(name) in {"", *families}}
+    lines = [f"{name}: is missing" for name in shapes if name in expected and name not in state]
+    lines += [f"{name}: is unexpected" for name in state if name not in expected]
+    lines += [
+        f"{name} = {list(state[name].shape)}: must have shape {list(shape)}"
+        for name, shape in shapes.items()
+        if name in state and state[name].shape != shape
+    ]
+    if lines:
+        raise CheckpointError(*lines)
+
+
+def family(name: str) -> str:
+    """Return the slot prefix of a state's name, as `momentum/`; "" for the weights."""
+    return next((slot for slot in SLOTS if name.startswith(slot)), "")
+
+
+def to_flax(tensor: Tensor, array: Array, dtype: np.dtype) -> Array:
+    """Return a copy of `array`, in canonical layout, in Flax's layout and in `dtype`."""
+    # A copy in any case: a CPU device takes over aligned host memory instead of copying it.
+    return np.array(array.transpose(_TO_FLAX[tensor.layout]), dtype, order="C")
+
+
+def to_canonical(tensor: Tensor, array: jax.Array) -> Array:
+    """Return a C-contiguous copy of `array` on the host, in canonical layout."""
+    return np.array(np.asarray(array).transpose(_TO_CANONICAL[tensor.layout]), order="C")
+
+
+def to_state(tensors: Iterable[Tensor], weights: Weights, prefix: str = "") -> State:
+    """Return copies of `weights` on the host, in canonical layout, `prefix` before their names."""
+    return {prefix + t.name: to_canonical(t, weights[t.name]) for t in tensors}
+
+
+def make_optimizer(plan: Plan, recipe: Recipe) -> optax.GradientTransformation:
+    """Return SGD without its last factor: the update to be multiplied by the learning rate.
+
+    Works on dicts by canonical name, of trainable tensors only.
+    """
+    sgd = recipe.optimizer
+    decayed = {t.name: recipe.decays(t) for t in plan.tensors if t.trainable}
+    steps = [optax.add_decayed_weights(sgd.weight_decay, decayed)]
+    if sgd.momentum > 0:
+        steps.append(optax.trace(sgd.momentum, sgd.nesterov))
+    return optax.chain(*steps)
