@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from resnet_spec.errors import DataError
 
 _CHUNK = 1 << 18
 _TIMEOUT_S = 30.0
+_PARTIAL_CONTENT = 206
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ def obtain(name: str, remotes: Sequence[Remote], folder: Path, download: bool) -
 
     Raises DataError that says which file to place where, when `download` is False or it fails.
     """
+    from http.client import HTTPException  # Slow to import, and seldom needed.
+
     for remote in remotes:
         if (folder / remote.file).exists():
             continue
@@ -55,7 +55,7 @@ def obtain(name: str, remotes: Sequence[Remote], folder: Path, download: bool) -
             raise _missing(name, remote, folder, "downloads are off")
         try:
             _fetch(name, remote, folder)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise _missing(name, remote, folder, _reason(error)) from None
 
 
@@ -80,10 +80,12 @@ def _fetch(name: str, remote: Remote, folder: Path) -> None:
 
 
 def _transfer(remote: Remote, part: Path, done: int) -> None:
+    import urllib.request
+
     headers = {"User-Agent": "resnet-spec", **({"Range": f"bytes={done}-"} if done else {})}
     request = urllib.request.Request(remote.url, headers=headers)
     with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-        if response.status != http.client.PARTIAL_CONTENT:
+        if response.status != _PARTIAL_CONTENT:
             done = 0  # The server does not resume: from the start.
         with part.open("ab" if done else "wb") as file, _progress(remote, done) as advance:
             while chunk := response.read(_CHUNK):
@@ -121,9 +123,11 @@ def _sha256(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
+    from urllib.error import HTTPError, URLError
+
+    if isinstance(error, HTTPError):
         return f"the server answers {error.code} {error.reason}"
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
     return str(cause).partition("\n")[0] or type(error).__name__

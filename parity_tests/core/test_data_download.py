@@ -1,0 +1,143 @@
+"""Downloads against a server on this machine: resume, digest, size, and no network at all."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from resnet_spec.data import cifar, load_data
+from resnet_spec.data.download import Remote, data_root, obtain
+from resnet_spec.errors import DataError
+
+CONTENT = bytes(range(256)) * 4000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Server:
+    """What the server answers with, and the `Range` headers it was sent."""
+
+    base: str
+    content: bytes = CONTENT
+    resumes: bool = True
+    cut: int | None = None
+    status: int = 200
+    asked: list[str | None] = field(default_factory=list)
+
+    @property
+    def remote(self) -> Remote:
+        return Remote("file.bin", self.base, len(CONTENT), DIGEST)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            state.asked.append(wanted)
+            if state.status != 200:
+                self.send_error(state.status)
+                return
+            start = int(wanted[6:-1]) if wanted and state.resumes else 0
+            body = state.content[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: state.cut])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Server(f"http://127.0.0.1:{http.server_address[1]}/")
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield state
+    http.shutdown()
+    thread.join()
+    http.server_close()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_fetched_once(server: Server, tmp_path: Path) -> None:
+    for _ in range(2):
+        obtain("x", [server.remote], tmp_path / "new", download=True)
+    assert (tmp_path / "new" / "file.bin").read_bytes() == CONTENT
+    assert names(tmp_path / "new") == ["file.bin"]
+    assert server.asked == [None]
+
+
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_broken_transfer_goes_on(server: Server, tmp_path: Path, resumes: bool) -> None:
+    server.cut = 1000
+    with pytest.raises(DataError, match=r"was not downloaded \(.*1000.*\); get it from http"):
+        obtain("x", [server.remote], tmp_path, download=True)
+    assert names(tmp_path) == ["file.bin.part"]
+    server.cut, server.resumes = None, resumes
+    obtain("x", [server.remote], tmp_path, download=True)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert names(tmp_path) == ["file.bin"]
+    assert server.asked == [None, "bytes=1000-"]
+
+
+def test_a_whole_part_file_needs_no_server(tmp_path: Path) -> None:
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    remote = Remote("file.bin", "http://127.0.0.1:9/", len(CONTENT), DIGEST)
+    obtain("x", [remote], tmp_path, download=True)
+    assert names(tmp_path) == ["file.bin"]
+
+
+def test_a_wrong_digest_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    server.content = b"x" * len(CONTENT)
+    with pytest.raises(DataError, match=r"has the SHA-256 digest \w{16}..., not .* was removed"):
+        obtain("x", [server.remote], tmp_path, download=True)
+    assert names(tmp_path) == []
+
+
+def test_a_file_that_is_too_long_is_cut_off(server: Server, tmp_path: Path) -> None:
+    server.content = CONTENT + bytes(1 << 20)
+    with pytest.raises(DataError, match="the server sent more than 1024000 bytes"):
+        obtain("x", [server.remote], tmp_path, download=True)
+    assert (tmp_path / "file.bin.part").stat().st_size <= len(CONTENT)
+
+
+def test_the_server_s_refusal_is_told(server: Server, tmp_path: Path) -> None:
+    server.status = 404
+    with pytest.raises(DataError, match=r"the server answers 404 Not Found\); get it from http"):
+        obtain("x", [server.remote], tmp_path, download=True)
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_without_a_network_one_line_says_what_to_place_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, download: bool
+) -> None:
+    remote = cifar._REMOTE["cifar10"]  # pyright: ignore[reportPrivateUsage]
+    nowhere = replace(remote, base="http://127.0.0.1:9/")
+    monkeypatch.setitem(cifar._REMOTE, "cifar10", nowhere)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(DataError) as caught:
+        load_data("cifar10", root=tmp_path / "cache", download=download)
+    reason = "Connection refused" if download else "downloads are off"
+    assert str(caught.value) == (
+        f"cifar10: {tmp_path}/cache/cifar-10-python.tar.gz is missing and was not downloaded "
+        f"({reason}); get it from http://127.0.0.1:9/cifar-10-python.tar.gz and place it there"
+    )
+
+
+def test_the_folder_of_named_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RESNET_SPEC_DATA", str(tmp_path / "d"))
+    assert data_root() == tmp_path / "d"
+    monkeypatch.delenv("RESNET_SPEC_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    assert data_root() == tmp_path / "c" / "resnet-spec"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_root() == tmp_path / ".cache" / "resnet-spec"
