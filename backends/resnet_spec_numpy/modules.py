@@ -22,7 +22,7 @@ from resnet_spec import ops
 from resnet_spec.contract import Array, State
 from resnet_spec.plan import Plan
 from resnet_spec_numpy import layers
-from resnet_spec_numpy.layers import Module, Run
+from resnet_spec_numpy.passes import Leaf, Module, Run
 from resnet_spec_numpy.weights import load_weights
 
 
@@ -139,7 +139,7 @@ class Residual(Container):
         return self._backward(self._entry, dentered, run) + dshortcut
 
 
-_LAYERS: dict[type[ops.Op], type[layers.Leaf]] = {
+_LAYERS: dict[type[ops.Op], type[Leaf]] = {
     ops.Conv: layers.Conv,
     ops.Norm: layers.Norm,
     ops.Activation: layers.Activation,

@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.ops import Norm
+from resnet_spec.ops import Dropout, Norm
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec_numpy.layers import Run
 from resnet_spec_numpy.modules import empty
+from resnet_spec_numpy.passes import Run
 from resnet_spec_numpy.weights import check_state, copy_into, family, to_state, weights_of
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
+
+
+def _silence() -> np.errstate:
+    """Let overflow pass: a run that diverges is seen in its losses, as in the other frameworks."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class Part(NamedTuple):
@@ -97,7 +102,9 @@ class Session:
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order."""
         for batch in batches:
-            yield np.array(self.native(self._images(batch)), order="C")
+            with _silence():
+                logits = self.native(self._images(batch))
+            yield np.array(logits, order="C")
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""
@@ -115,7 +122,8 @@ class Session:
         if train:
             self._check_training(batch, 1)
             noise = batch.noise
-        self.native.forward(self._images(batch), Run(train, noise, outputs))
+        with _silence():
+            self.native.forward(self._images(batch), Run(train, noise, outputs))
         return ((name, np.array(outputs[name], order="C")) for name in self._plan.observed)
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
@@ -140,6 +148,7 @@ class Session:
             count=np.array(count, np.int64),
         )
 
+    @_silence()
     def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[float, int]:
         """Take one optimiser step; return the mean loss and the number of correct images."""
         loss, correct = 0.0, 0
@@ -174,6 +183,7 @@ class Session:
         for name, average in self._average.items():
             average[...] = decay * average + (1.0 - decay) * weights[name]
 
+    @_silence()
     def _differentiate(self, part: Part) -> Pass:
         """Run the network on `part` in training mode, forward and backward."""
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
@@ -188,6 +198,10 @@ class Session:
     def _parts(self, batch: Batch, parts: int) -> Iterator[Part]:
         """Yield equal consecutive parts of `batch`."""
         self._check_training(batch, parts)
+        unknown = batch.labels[(batch.labels < 0) | (batch.labels >= self._plan.classes)]
+        if unknown.size:
+            rule = f"must be in 0..{self._plan.classes - 1} in training"
+            raise BackendError(problem("batch.labels", unknown[0], rule))
         images, size = self._images(batch), len(batch) // parts
         for start in range(0, len(batch), size):
             rows = slice(start, start + size)
@@ -195,13 +209,16 @@ class Session:
             yield Part(images[rows], batch.labels[rows], noise)
 
     def _check_training(self, batch: Batch, parts: int) -> None:
+        """Raise BackendError for a batch that training mode cannot take in `parts` parts."""
         missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
         if missing:
             raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        unknown = [label for label in batch.labels if not 0 <= label < self._plan.classes]
-        if unknown:
-            rule = f"must be in 0..{self._plan.classes - 1} in training"
-            raise BackendError(problem("batch.labels", unknown[0], rule))
+        for op in self._plan.noises:
+            given = list(batch.noise[op.name].shape)
+            expected = [len(batch)] + [op.in_shape[0]] * isinstance(op, Dropout)
+            if given != expected:
+                where = f"batch.noise[{op.name!r}]"
+                raise BackendError(problem(where, given, f"must have shape {expected}"))
         if len(batch) == 0 or len(batch) % parts:
             rule = f"must be a positive multiple of accumulate = {parts}"
             raise BackendError(problem("batch", len(batch), rule))
