@@ -140,6 +140,15 @@ def test_a_step_s_batch_does_not_depend_on_where_the_run_began(first: int) -> No
         assert_equal(mine, other)
 
 
+def test_crops_and_flips_belong_to_the_sample() -> None:
+    for step, batch in enumerate(batches.train_batches((), make_split(), PADDED, 0, 8)):
+        crop = batches.crop_offsets(23, seed=3, epoch=step // 4, pad=2)
+        flip = batches.flips(23, seed=3, epoch=step // 4)
+        assert batch.crop is not None and batch.flip is not None
+        assert np.array_equal(batch.crop, crop[batch.indices])
+        assert np.array_equal(batch.flip, flip[batch.indices])
+
+
 def test_two_epochs_differ() -> None:
     split = make_split()
     first, second = (

@@ -41,7 +41,8 @@ def decode(data: bytes, channels: int, where: str) -> Image.Image:
         raise DataError(f"{where}: has mode {image.mode}; convert it to 8 bits per channel")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow asks for this step, or warns.
-    return image.convert(_MODES[channels])
+    wanted = _MODES[channels]
+    return image if image.mode == wanted else image.convert(wanted)
 
 
 def channels_of(data: bytes, where: str) -> int:

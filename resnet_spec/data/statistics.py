@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """(mean, std), one entry per channel."""
 
+_BLOCK = 512
+"""Images summed at a time, to bound the memory taken."""
+
 # Over all pixels of the training split, rounded to four digits: the values in general use.
 KNOWN: dict[str, Statistics] = {
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -26,14 +29,17 @@ def channel_statistics(images: NDArray[np.uint8]) -> Statistics:
 
     Exact integer sums, so equal on every machine; a constant channel gets a deviation of 1.
     """
-    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]
-    mean, std = zip(*(_mean_std(channel.tolist()) for channel in counts), strict=True)
+    planes = (images[..., channel] for channel in range(images.shape[3]))
+    mean, std = zip(*(_mean_std(plane) for plane in planes), strict=True)
     return tuple(mean), tuple(std)
 
 
-def _mean_std(counts: list[int]) -> tuple[float, float]:
-    n = sum(counts)
-    total = sum(value * count for value, count in enumerate(counts))
-    squares = sum(value * value * count for value, count in enumerate(counts))
+def _mean_std(plane: NDArray[np.uint8]) -> tuple[float, float]:
+    n, total, squares = plane.size, 0, 0
+    for start in range(0, len(plane), _BLOCK):
+        # A block's sums are integers far below 2**53: exact in float64, in any order of summing.
+        block = plane[start : start + _BLOCK].ravel().astype(np.float64)
+        total += int(block.sum())
+        squares += int(np.square(block).sum())
     spread = n * squares - total * total
     return total / (255 * n), math.sqrt(spread / (255 * n) ** 2) if spread else 1.0
