@@ -215,7 +215,7 @@ class Session:
             raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
         for op in self._plan.noises:
             given = list(batch.noise[op.name].shape)
-            expected = [len(batch)] + [op.in_shape[0]] * isinstance(op, Dropout)
+            expected = [len(batch), *(op.in_shape[:1] if isinstance(op, Dropout) else ())]
             if given != expected:
                 where = f"batch.noise[{op.name!r}]"
                 raise BackendError(problem(where, given, f"must have shape {expected}"))
