@@ -66,7 +66,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises CheckpointError when the folder cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors import numpy as safetensors
 
     # The format's writer corrupts arrays that are not contiguous.
     arrays = {name: np.ascontiguousarray(a) for name, a in sorted(checkpoint.state.items())}
@@ -83,7 +83,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     try:
         with replacing(path) as temporary:
-            save_file(arrays, temporary, metadata={_KEY: text})
+            cast(Any, safetensors).save_file(arrays, temporary, metadata={_KEY: text})
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -127,7 +127,8 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
         raise CheckpointError(f"{path}: there is no such file")
     try:
         with cast(Any, safe_open)(path, framework="np") as file:
-            text = (file.metadata() or {}).get(_KEY)
+            metadata: dict[str, str] = file.metadata() or {}
+            text = metadata.get(_KEY)
             if text is None:
                 raise CheckpointError(
                     f"{path}: is a safetensors file without a resnet_spec header; "
@@ -135,7 +136,7 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
                 )
             names: list[str] = list(file.keys())
             arrays: State = {name: file.get_tensor(name) for name in names}
-        return json.loads(str(text)), arrays
+        return json.loads(text), arrays
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path}: is not a sound safetensors file: {error}") from None
 

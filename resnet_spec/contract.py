@@ -34,8 +34,8 @@ float32, or float64 in float64 sessions.
 
 Keys: every tensor of the plan; with a recipe also `momentum/<trainable name>` (the velocity v,
 zeros before the first step; absent when the recipe's momentum is 0) and, with a
-`recipe.ema.decay` above 0, `ema/<name>` for every tensor of the plan. A float16 session adds `loss_scale/scale` and
-`loss_scale/good_steps`, shape ().
+`recipe.ema.decay` above 0, `ema/<name>` for every tensor of the plan. A float16 session adds
+`loss_scale/scale` and `loss_scale/good_steps`, shape ().
 """
 
 Precision = Literal["float32", "float64", "bfloat16", "float16"]

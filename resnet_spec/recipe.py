@@ -99,7 +99,7 @@ class Recipe(_Table):
     checkpoint_every: Count = 1
     """Epochs between writes of the last checkpoint."""
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, /, **data: Any) -> None:
         try:
             super().__init__(**data)
         except ValidationError as error:

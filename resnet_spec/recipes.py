@@ -69,8 +69,9 @@ def load_recipe(
     """Return a recipe from a name, a `.toml` or `.json` file, a dict or a recipe.
 
     A file may say `base = "cifar-fast"` and give only what differs. `settings` are `key=value`
-    texts such as `schedule.rate=0.05`; setting `steps` drops the base's `epochs` and the reverse. Raises
-    RecipeError.
+    texts such as `schedule.rate=0.05`; setting `steps` drops the base's `epochs` and the reverse.
+
+    Raises RecipeError.
     """
     data, where = _read(source)
     data = _with_base(data, where)

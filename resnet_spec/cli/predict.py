@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     places = np.arange(len(images))
     batch = Batch(images, labels=np.full(len(images), -1), indices=places)
     (logits,) = session.predict([batch])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": str(path), "classes": _top(checkpoint, row, args.top)}
         for path, row in zip(args.images, _softmax(logits), strict=True)
     ]

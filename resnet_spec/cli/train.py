@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from resnet_spec.errors import BackendError, CheckpointError, DataError, RecipeE
 
 if TYPE_CHECKING:
     from resnet_spec.checkpoint import Checkpoint
-    from resnet_spec.data.dataset import Dataset
     from resnet_spec.recipe import Recipe
     from resnet_spec.runs import Run, Summary
     from resnet_spec.spec import Spec
@@ -174,14 +173,12 @@ def _train(args: argparse.Namespace, work: Run, start: Checkpoint | None) -> Sum
         return fit(work, session, evaluator, watch, start)
 
 
-def _opening_line(work: Run, info: object) -> str:
-    assert isinstance(info, dict) or hasattr(info, "items")
-    environment = ", ".join(dict(info).values())  # pyright: ignore[reportArgumentType, reportCallIssue]
-    data: Dataset = work.data
+def _opening_line(work: Run, info: Mapping[str, str]) -> str:
+    environment = " ".join(info[key] for key in ("framework", "version", "device", "precision"))
     return (
-        f"{work.spec.name} on {data.name} ({len(data.train)} train, {len(data.test)} test images, "
-        f"{work.plan.input.height} px), recipe {work.recipe.name}, "
-        f"{work.total_steps} steps of {work.recipe.batch}; {environment}"
+        f"{work.spec.name} on {work.data.name} ({len(work.data.train)} train, "
+        f"{len(work.data.test)} test images, {work.plan.input.height} px), "
+        f"recipe {work.recipe.name}, {work.total_steps} steps of {work.recipe.batch}; {environment}"
     )
 
 
