@@ -1,1 +1,14 @@
-"""The mindspore backend."""
+"""The MindSpore backend: native `nn.Cell`s and their compiled training loop.
+
+Reached by name through the core's loader; imports MindSpore, so nothing else of the project imports
+it.
+"""
+
+from __future__ import annotations
+
+from resnet_spec_mindspore.session import PRECISIONS, Session  # isort: skip (warms MindSpore up)
+from resnet_spec_mindspore.modules import build
+
+__all__ = ["PRECISIONS", "REQUIRES", "Session", "build"]
+
+REQUIRES = ("mindspore",)

@@ -1,0 +1,367 @@
+"""The plan as native cells: `mindspore.nn` ones, and one class per op where MindSpore has none.
+
+The attribute path of every cell is its name in the plan; parameters keep MindSpore's own names
+(`gamma`, `moving_variance`). NCHW, in graph mode and in PyNative mode. Nothing here knows of
+sessions: the cells can be used, swapped and saved without this project.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import mindspore as ms
+from mindspore import Tensor, nn, ops
+
+from resnet_spec.contract import State
+from resnet_spec.errors import BackendError, problem
+from resnet_spec.ops import Activation, Conv, Flatten, Linear, Node, Norm, Pad, Residual
+from resnet_spec.ops import Add as AddOp
+from resnet_spec.ops import AvgPool as AvgPoolOp
+from resnet_spec.ops import Chain as ChainOp
+from resnet_spec.ops import Dropout as DropoutOp
+from resnet_spec.ops import DropPath as DropPathOp
+from resnet_spec.ops import Gate as GateOp
+from resnet_spec.ops import GlobalPool as GlobalPoolOp
+from resnet_spec.ops import MaxPool as MaxPoolOp
+from resnet_spec.ops import PadChannels as PadChannelsOp
+from resnet_spec.plan import Plan, walk
+from resnet_spec_mindspore.weights import load_weights
+
+Cells = OrderedDict[str, nn.Cell]
+Noise = dict[str, Tensor]
+
+
+def build(plan: Plan, state: State | None = None) -> ResNet:
+    """Return the network of `plan` in float32, in evaluation mode as every new cell.
+
+    state: canonical name -> array for every tensor of the plan; without it, MindSpore's own
+        initialisers fill the parameters as in any constructor.
+
+    MindSpore has one device per process, and one tiny op runs on it here: call
+    `mindspore.set_device` first where the default is not meant.
+
+    Raises CheckpointError when `state` does not fit, with every name that does not.
+    """
+    if state is None:
+        return ResNet(_cells(plan.root.children, {}))
+    network = empty(plan)
+    load_weights(network, plan, state)
+    return network
+
+
+def empty(plan: Plan) -> ResNet:
+    """Return the network of `plan` without drawing a random number: its weights are zeros."""
+    return ResNet(_cells(plan.root.children, {"weight_init": "zeros", "bias_init": "zeros"}))
+
+
+class Chain(nn.SequentialCell):
+    """Cells one after another; hands `noise` on to those that take it."""
+
+    def __init__(self, cells: Cells) -> None:
+        super().__init__(cells)
+        self.takes_noise = tuple(_takes_noise(cell) for cell in cells.values())
+
+    def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """[N, C, H, W] to [N, C', H', W'], or [N, F] after the flattening."""
+        for cell, takes_noise in zip(self.cell_list, self.takes_noise):  # noqa: B905 (graph mode)
+            x = cell(x, noise) if takes_noise else cell(x)
+        return x
+
+
+class ResNet(Chain):
+    """Normalised images [N, C, H, W] to logits [N, classes].
+
+    noise: op name -> factors for every `Dropout` and `DropPath` in training (see them); None lets
+    them draw their own.
+    """
+
+
+class Gate(Chain):
+    """x times the output [N, C, 1, 1] of its children (Hu et al. 2018)."""
+
+    def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """[N, C, H, W] to the same shape."""
+        return x * super().construct(x, noise)
+
+
+class ResidualBlock(nn.Cell):
+    """tail(add(body(e), shortcut(e))) with e = entry(x); without a shortcut, x itself is added.
+
+    All parts are direct children under their own keys and looked up at each call, so any of them
+    can be replaced.
+    """
+
+    def __init__(self, entry: Cells, body: Cells, shortcut: Cells, sum: Cells) -> None:
+        """Take the cells of each part by key; `sum` is the addition and what follows it."""
+        super().__init__()
+        for part in (entry, body, shortcut, sum):
+            for key, cell in part.items():
+                self.insert_child_to_cell(key, cell)
+        self.entry, self.body, self.shortcut = tuple(entry), tuple(body), tuple(shortcut)
+        self.sum, *self.tail = sum
+        self.noisy = tuple(key for key, cell in body.items() if _takes_noise(cell))
+
+    def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """[N, C, H, W] to [N, C', H', W']."""
+        entered = x
+        for key in self.entry:
+            entered = getattr(self, key)(entered)
+        body = entered
+        for key in self.body:
+            cell = getattr(self, key)
+            body = cell(body, noise) if key in self.noisy else cell(body)
+        shortcut = x
+        for key in self.shortcut:
+            shortcut = getattr(self, key)(entered)
+        out = getattr(self, self.sum)(body, shortcut)
+        for key in self.tail:
+            out = getattr(self, key)(out)
+        return out
+
+
+class Add(nn.Cell):
+    """The sum of body and shortcut, a cell so that it can be observed and replaced."""
+
+    def construct(self, body: Tensor, shortcut: Tensor) -> Tensor:
+        """Two tensors of one shape to their sum."""
+        return body + shortcut
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that turns the kernel's running variance into the plan's convention.
+
+    The kernels differ between targets and versions in which batch variance they take (see
+    `_kernel_variance`). n/(n-1), n = N*H*W, is put in or taken out after the kernel, on the device.
+    """
+
+    def __init__(self, *args: Any, decay: float, variance: str, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.decay = decay
+        self.is_unbiased = variance == "unbiased"
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to the same shape."""
+        if not self.training:
+            return super().construct(x)
+        kept = self.moving_variance * self.decay
+        y = super().construct(x)
+        n = x.shape[0] * x.shape[2] * x.shape[3]
+        factor = n / (n - 1) if self.is_unbiased else (n - 1) / n
+        ops.assign(self.moving_variance, kept + (self.moving_variance - kept) * factor)
+        return y
+
+
+class PaddedMaxPool2d(nn.Cell):
+    """A max-pool with its own padding of minus infinity on each side."""
+
+    def __init__(self, kernel: int, stride: int, pad: Pad) -> None:
+        super().__init__()
+        self.pad = _edges(pad)
+        self.pool = nn.MaxPool2d(kernel_size=kernel, stride=stride)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, H', W']."""
+        return self.pool(ops.pad(x, self.pad, value=-float("inf")))
+
+
+class PadChannels(nn.Cell):
+    """The parameter-free shortcut A: every `stride`-th pixel, zero channels (front, back) added."""
+
+    def __init__(self, stride: int, channels: tuple[int, int]) -> None:
+        super().__init__()
+        self.stride = stride
+        self.channels = channels
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, front + C + back, ceil(H / stride), ceil(W / stride)]."""
+        # x[:, :, ::2, ::2] fails in its gradient on a CPU in PyNative mode (MindSpore 2.10).
+        x = ops.strided_slice(x, (0, 0, 0, 0), x.shape, (1, 1, self.stride, self.stride))
+        return ops.pad(x, (0, 0, 0, 0, *self.channels))
+
+
+class GlobalPool(nn.Cell):
+    """The mean over height and width."""
+
+    def __init__(self, keep_dims: bool) -> None:
+        super().__init__()
+        self.keep_dims = keep_dims
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C], or [N, C, 1, 1] with `keep_dims`."""
+        return ops.mean(x, (2, 3), self.keep_dims)
+
+
+class Dropout(nn.Cell):
+    """`nn.Dropout`, or in training the product with `noise[name]` [N, C], 0 or 1/(1-rate)."""
+
+    def __init__(self, name: str, rate: float) -> None:
+        super().__init__()
+        self.name = name
+        self.dropout = nn.Dropout(p=rate)
+
+    def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """[N, C] or [N, C, 1, 1] to the same shape."""
+        if noise is None or not self.training:
+            return self.dropout(x)
+        return x * noise[self.name].astype(x.dtype).reshape(x.shape)
+
+
+class DropPath(nn.Cell):
+    """Stochastic depth (Huang et al. 2016): drops whole samples of a block's body.
+
+    In training, multiplies by `noise[name]` [N], 0 or 1/(1-rate), where given, else draws it.
+    """
+
+    def __init__(self, name: str, rate: float) -> None:
+        super().__init__()
+        self.name = name
+        self.dropout = nn.Dropout(p=rate)
+
+    def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """[N, C, H, W] to the same shape."""
+        if not self.training:
+            return x
+        shape = (x.shape[0], 1, 1, 1)
+        if noise is None:
+            return x * self.dropout(ops.ones(shape, x.dtype))
+        return x * noise[self.name].astype(x.dtype).reshape(shape)
+
+
+def _cells(nodes: Sequence[Node], fill: dict[str, str]) -> Cells:
+    """Return the cells of consecutive nodes under their keys; `fill` names the initialisers."""
+    return OrderedDict((node.key, _cell(node, fill)) for node in nodes)
+
+
+def _cell(node: Node, fill: dict[str, str]) -> nn.Cell:
+    match node:
+        case ChainOp():
+            return _container(node)(_cells(node.children, fill))
+        case GateOp():
+            return Gate(_cells(node.children, fill))
+        case Residual():
+            return _residual(node, fill)
+        case Conv():
+            return _conv(node, fill)
+        case Norm():
+            return _norm(node)
+        case Activation():
+            return nn.ReLU() if node.kind == "relu" else nn.Sigmoid()
+        case MaxPoolOp():
+            return _max_pool(node)
+        case AvgPoolOp():
+            return _avg_pool(node)
+        case PadChannelsOp():
+            return PadChannels(node.stride, node.channels)
+        case AddOp():
+            return Add()
+        case GlobalPoolOp():
+            return GlobalPool(node.keep_dims)
+        case Flatten():
+            return nn.Flatten()
+        case Linear():
+            return nn.Dense(node.weight.shape[1], node.weight.shape[0], **fill)
+        case DropoutOp():
+            return Dropout(node.name, node.rate)
+        case DropPathOp():
+            return DropPath(node.name, node.rate)
+
+
+def _container(node: ChainOp) -> type[nn.SequentialCell]:
+    has_noise = any(isinstance(part, DropoutOp | DropPathOp) for part in walk(node))
+    return Chain if has_noise else nn.SequentialCell
+
+
+def _takes_noise(cell: nn.Cell) -> bool:
+    return any(isinstance(part, Dropout | DropPath) for _, part in cell.cells_and_names())
+
+
+def _residual(node: Residual, fill: dict[str, str]) -> ResidualBlock:
+    return ResidualBlock(
+        entry=_cells(node.entry, fill),
+        body=_cells(node.body, fill),
+        shortcut=_cells(() if node.shortcut is None else (node.shortcut,), fill),
+        sum=_cells((node.add, *node.tail), fill),
+    )
+
+
+def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:
+    return nn.Conv2d(
+        op.in_shape[0],
+        op.out_shape[0],
+        kernel_size=op.kernel,
+        stride=op.stride,
+        pad_mode="pad",
+        padding=op.pad,
+        dilation=op.dilation,
+        group=op.groups,
+        has_bias=op.bias is not None,
+        **fill,
+    )
+
+
+def _norm(op: Norm) -> nn.BatchNorm2d:
+    arguments = {"num_features": op.in_shape[0], "eps": op.eps, **_momentum(op.decay)}
+    if op.variance == _kernel_variance(ms.get_context("device_target")):
+        return nn.BatchNorm2d(**arguments)
+    return BatchNorm2d(decay=op.decay, variance=op.variance, **arguments)
+
+
+def _momentum(decay: float) -> dict[str, float]:
+    """Return `momentum` in the sense of the installed MindSpore.
+
+    Its documentation announces torch's sense (the weight of the new value), together with the
+    argument `track_running_stats`.
+    """
+    is_new = "track_running_stats" in inspect.signature(nn.BatchNorm2d.__init__).parameters
+    return {"momentum": round(1.0 - decay, 15) if is_new else decay}
+
+
+@cache
+def _kernel_variance(target: str) -> str:
+    """Return which batch variance the kernel of `target` takes into the running variance.
+
+    Measured, not looked up: MindSpore does not document it, and its CPU kernel changed from biased
+    to unbiased. With decay 0 and the values 0 and 2 the running variance is 2 or 1.
+    """
+    variances: list[float] = []
+    for mode in ("graph", "pynative"):
+        norm = nn.BatchNorm2d(num_features=1, **_momentum(0.0)).set_train()
+        run = ms.jit(norm) if mode == "graph" else norm
+        run(Tensor([[[[0.0, 2.0]]]], ms.float32))
+        variances.append(float(norm.moving_variance.asnumpy()[0]))
+    found = {round(variance): name for variance, name in ((1.0, "biased"), (2.0, "unbiased"))}
+    names = {found.get(round(variance)) for variance in variances}
+    if len(names) > 1 or None in names:
+        rule = f"its batch norm made {variances} of variance 1 (unbiased: 2) in its two modes"
+        raise BackendError(problem("device", target, rule, "use another MindSpore version"))
+    return names.pop() or ""
+
+
+def _max_pool(op: MaxPoolOp) -> nn.Cell:
+    top, bottom, left, right = op.pad
+    if top == bottom and left == right:
+        return nn.MaxPool2d(op.kernel, op.stride, pad_mode="pad", padding=(top, left))
+    return PaddedMaxPool2d(op.kernel, op.stride, op.pad)
+
+
+def _avg_pool(op: AvgPoolOp) -> nn.AvgPool2d:
+    """Return the pool; a window that sticks out is divided by what it covers (`ceil_mode`).
+
+    pad_mode "pad" also where nothing sticks out: in graph mode on a CPU, forward and backward take
+    4.2 ms with it and 15.6 ms with "valid" (128 images of 16 x 32 x 32, two threads).
+    """
+    top, bottom, left, right = op.pad
+    assert (top, left) == (0, 0) and max(bottom, right) < op.kernel
+    return nn.AvgPool2d(
+        op.kernel, op.stride, pad_mode="pad", ceil_mode=True, count_include_pad=False
+    )
+
+
+def _edges(pad: Pad) -> tuple[int, int, int, int]:
+    """Return (left, right, top, bottom), the order of `ops.pad`."""
+    top, bottom, left, right = pad
+    return (left, right, top, bottom)
