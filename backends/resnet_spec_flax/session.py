@@ -486,7 +486,8 @@ def _memory_errors(device: jax.Device) -> Iterator[None]:
 
 
 def _find_device(name: str) -> jax.Device:
-    """Return the device called `name`, as "gpu" or "cuda:1", or the best one. Raises BackendError."""
+    """Return the device called `name`, as "gpu" or "cuda:1", or the best one. Raises
+    BackendError."""
     if name == "auto":
         return jax.devices()[0]
     platform, _, index = name.partition(":")

@@ -6,8 +6,9 @@ it.
 
 from __future__ import annotations
 
-from resnet_spec_mindspore.session import PRECISIONS, Session  # isort: skip (warms MindSpore up)
+import resnet_spec_mindspore.warmup  # noqa: F401 (before MindSpore's first operation)
 from resnet_spec_mindspore.modules import build
+from resnet_spec_mindspore.session import PRECISIONS, Session
 
 __all__ = ["PRECISIONS", "REQUIRES", "Session", "build"]
 
