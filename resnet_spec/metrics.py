@@ -39,8 +39,7 @@ def append_metrics(folder: Path, epoch: Epoch) -> None:
 
 
 def read_metrics(folder: Path) -> list[Epoch]:
-    """Return the epochs of the run in `folder`. Raises DataError when there are none or a line is
-    bad."""
+    """Return the epochs of the run in `folder`. Raises DataError for no file or a bad line."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; is this the folder of a run?")
@@ -52,8 +51,8 @@ def read_metrics(folder: Path) -> list[Epoch]:
 
 
 def keep_metrics(folder: Path, up_to_step: int) -> None:
-    """Drop the lines of epochs that ended after `up_to_step`: a resumed run writes them again."""
+    """Drop the lines of epochs that ended after `up_to_step`, which a resumed run writes again."""
     path = folder / FILE_NAME
-    if path.is_file():
-        kept = [epoch for epoch in read_metrics(folder) if epoch.step <= up_to_step]
-        write_text(path, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in kept))
+    epochs = read_metrics(folder) if path.is_file() else []
+    kept = [epoch for epoch in epochs if epoch.step <= up_to_step]
+    write_text(path, "".join(json.dumps(asdict(epoch)) + "\n" for epoch in kept))

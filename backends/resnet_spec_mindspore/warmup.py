@@ -7,7 +7,8 @@ with a notice on the process's error stream. It is raised here, and the notice k
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 
 from mindspore import Tensor
 
@@ -18,7 +19,7 @@ def _warm_up() -> None:
     os.dup2(nowhere, 2)
     try:
         # TypeError is what a sum with a plain object should raise, and does from then on.
-        with suppress(SystemError, ImportError, TypeError):
+        with redirect_stderr(StringIO()), suppress(SystemError, ImportError, TypeError):
             Tensor([1.0]) + object()  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
     finally:
         os.dup2(screen, 2)

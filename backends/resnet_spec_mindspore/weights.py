@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 
 from resnet_spec.contract import Array, State
 from resnet_spec.errors import CheckpointError
@@ -72,10 +72,13 @@ def family(name: str) -> str:
 
 
 def copy_into(targets: Mapping[str, Parameter], state: Mapping[str, Array]) -> None:
-    """Copy the arrays of `state` into the parameters of the same names."""
+    """Copy the arrays of `state` into the parameters of the same names, in place.
+
+    `Parameter.set_data` gives a parameter new memory, which a graph compiled before does not see.
+    """
     for name, parameter in targets.items():
         if name in state:
-            parameter.set_data(to_tensor(state[name].astype(np.float32)))
+            ops.assign(parameter, to_tensor(state[name].astype(np.float32)))
 
 
 def to_tensor(array: Array) -> Tensor:
