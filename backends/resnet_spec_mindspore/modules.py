@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -32,7 +33,7 @@ from resnet_spec.plan import Plan, walk
 from resnet_spec_mindspore.weights import load_weights
 
 Cells = OrderedDict[str, nn.Cell]
-Noise = dict[str, Tensor]
+Noise = tuple[Tensor, ...]
 
 
 def build(plan: Plan, state: State | None = None) -> ResNet:
@@ -47,7 +48,7 @@ def build(plan: Plan, state: State | None = None) -> ResNet:
     Raises CheckpointError when `state` does not fit, with every name that does not.
     """
     if state is None:
-        return ResNet(_cells(plan.root.children, {}))
+        return ResNet(_Builder(plan).cells(plan.root.children))
     network = empty(plan)
     load_weights(network, plan, state)
     return network
@@ -55,7 +56,21 @@ def build(plan: Plan, state: State | None = None) -> ResNet:
 
 def empty(plan: Plan) -> ResNet:
     """Return the network of `plan` without drawing a random number: its weights are zeros."""
-    return ResNet(_cells(plan.root.children, {"weight_init": "zeros", "bias_init": "zeros"}))
+    fill = {"weight_init": "zeros", "bias_init": "zeros"}
+    return ResNet(_Builder(plan, fill).cells(plan.root.children))
+
+
+@contextmanager
+def training(network: nn.Cell, value: bool) -> Iterator[None]:
+    """Put `network` into training or evaluation mode, and every part back as it was."""
+    before = [(cell, cell.training, cell.phase) for _, cell in network.cells_and_names()]
+    network.set_train(value)
+    try:
+        yield
+    finally:
+        for cell, was_training, phase in before:
+            cell.add_flags(training=was_training)
+            cell.phase = phase
 
 
 class Chain(nn.SequentialCell):
@@ -75,8 +90,8 @@ class Chain(nn.SequentialCell):
 class ResNet(Chain):
     """Normalised images [N, C, H, W] to logits [N, classes].
 
-    noise: op name -> factors for every `Dropout` and `DropPath` in training (see them); None lets
-    them draw their own.
+    noise: the factors for each of `plan.noises` in training (see `Dropout` and `DropPath`); None
+    lets them draw their own.
     """
 
 
@@ -196,29 +211,29 @@ class GlobalPool(nn.Cell):
 
 
 class Dropout(nn.Cell):
-    """`nn.Dropout`, or in training the product with `noise[name]` [N, C], 0 or 1/(1-rate)."""
+    """`nn.Dropout`, or in training the product with `noise[index]` [N, C], 0 or 1/(1-rate)."""
 
-    def __init__(self, name: str, rate: float) -> None:
+    def __init__(self, rate: float, index: int) -> None:
         super().__init__()
-        self.name = name
+        self.index = index
         self.dropout = nn.Dropout(p=rate)
 
     def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """[N, C] or [N, C, 1, 1] to the same shape."""
         if noise is None or not self.training:
             return self.dropout(x)
-        return x * noise[self.name].astype(x.dtype).reshape(x.shape)
+        return x * noise[self.index].astype(x.dtype).reshape(x.shape)
 
 
 class DropPath(nn.Cell):
     """Stochastic depth (Huang et al. 2016): drops whole samples of a block's body.
 
-    In training, multiplies by `noise[name]` [N], 0 or 1/(1-rate), where given, else draws it.
+    In training, multiplies by `noise[index]` [N], 0 or 1/(1-rate), where given, else draws it.
     """
 
-    def __init__(self, name: str, rate: float) -> None:
+    def __init__(self, rate: float, index: int) -> None:
         super().__init__()
-        self.name = name
+        self.index = index
         self.dropout = nn.Dropout(p=rate)
 
     def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
@@ -228,46 +243,58 @@ class DropPath(nn.Cell):
         shape = (x.shape[0], 1, 1, 1)
         if noise is None:
             return x * self.dropout(ops.ones(shape, x.dtype))
-        return x * noise[self.name].astype(x.dtype).reshape(shape)
+        return x * noise[self.index].astype(x.dtype).reshape(shape)
 
 
-def _cells(nodes: Sequence[Node], fill: dict[str, str]) -> Cells:
-    """Return the cells of consecutive nodes under their keys; `fill` names the initialisers."""
-    return OrderedDict((node.key, _cell(node, fill)) for node in nodes)
+class _Builder:
+    """Turns nodes into cells; `fill` names the initialisers where not MindSpore's own."""
 
+    def __init__(self, plan: Plan, fill: Mapping[str, str] | None = None) -> None:
+        self.fill = dict(fill or {})
+        self.index = {op.name: i for i, op in enumerate(plan.noises)}
 
-def _cell(node: Node, fill: dict[str, str]) -> nn.Cell:
-    match node:
-        case ChainOp():
-            return _container(node)(_cells(node.children, fill))
-        case GateOp():
-            return Gate(_cells(node.children, fill))
-        case Residual():
-            return _residual(node, fill)
-        case Conv():
-            return _conv(node, fill)
-        case Norm():
-            return _norm(node)
-        case Activation():
-            return nn.ReLU() if node.kind == "relu" else nn.Sigmoid()
-        case MaxPoolOp():
-            return _max_pool(node)
-        case AvgPoolOp():
-            return _avg_pool(node)
-        case PadChannelsOp():
-            return PadChannels(node.stride, node.channels)
-        case AddOp():
-            return Add()
-        case GlobalPoolOp():
-            return GlobalPool(node.keep_dims)
-        case Flatten():
-            return nn.Flatten()
-        case Linear():
-            return nn.Dense(node.weight.shape[1], node.weight.shape[0], **fill)
-        case DropoutOp():
-            return Dropout(node.name, node.rate)
-        case DropPathOp():
-            return DropPath(node.name, node.rate)
+    def cells(self, nodes: Sequence[Node]) -> Cells:
+        """Return the cells of consecutive nodes under their keys."""
+        return OrderedDict((node.key, self.cell(node)) for node in nodes)
+
+    def cell(self, node: Node) -> nn.Cell:
+        """Return the cell of one node."""
+        match node:
+            case ChainOp():
+                return _container(node)(self.cells(node.children))
+            case GateOp():
+                return Gate(self.cells(node.children))
+            case Residual():
+                return ResidualBlock(
+                    entry=self.cells(node.entry),
+                    body=self.cells(node.body),
+                    shortcut=self.cells(() if node.shortcut is None else (node.shortcut,)),
+                    sum=self.cells((node.add, *node.tail)),
+                )
+            case Conv():
+                return _conv(node, self.fill)
+            case Norm():
+                return _norm(node)
+            case Activation():
+                return nn.ReLU() if node.kind == "relu" else nn.Sigmoid()
+            case MaxPoolOp():
+                return _max_pool(node)
+            case AvgPoolOp():
+                return _avg_pool(node)
+            case PadChannelsOp():
+                return PadChannels(node.stride, node.channels)
+            case AddOp():
+                return Add()
+            case GlobalPoolOp():
+                return GlobalPool(node.keep_dims)
+            case Flatten():
+                return nn.Flatten()
+            case Linear():
+                return nn.Dense(node.weight.shape[1], node.weight.shape[0], **self.fill)
+            case DropoutOp():
+                return Dropout(node.rate, self.index[node.name])
+            case DropPathOp():
+                return DropPath(node.rate, self.index[node.name])
 
 
 def _container(node: ChainOp) -> type[nn.SequentialCell]:
@@ -277,15 +304,6 @@ def _container(node: ChainOp) -> type[nn.SequentialCell]:
 
 def _takes_noise(cell: nn.Cell) -> bool:
     return any(isinstance(part, Dropout | DropPath) for _, part in cell.cells_and_names())
-
-
-def _residual(node: Residual, fill: dict[str, str]) -> ResidualBlock:
-    return ResidualBlock(
-        entry=_cells(node.entry, fill),
-        body=_cells(node.body, fill),
-        shortcut=_cells(() if node.shortcut is None else (node.shortcut,), fill),
-        sum=_cells((node.add, *node.tail), fill),
-    )
 
 
 def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:

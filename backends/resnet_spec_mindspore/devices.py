@@ -1,0 +1,78 @@
+"""MindSpore's device and what it can compute, with errors in the project's words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import mindspore as ms
+from mindspore import ops
+
+from resnet_spec.errors import BackendError, did_you_mean, problem
+
+_TARGETS = ("Ascend", "GPU", "CPU")
+_DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
+
+
+def find_device(name: str) -> str:
+    """Choose the process's device and return its name, as "CPU" or "Ascend:0".
+
+    name: "auto" keeps what the process has chosen, by default MindSpore's own order: Ascend, GPU,
+        CPU. Otherwise a target of MindSpore, with its number: "Ascend:1".
+
+    A process has one device. Raises BackendError where it is not there, or is another already.
+    """
+    if name != "auto":
+        _choose(name)
+    target = ms.get_context("device_target")
+    return target if target == "CPU" else f"{target}:{ms.get_context('device_id')}"
+
+
+def _choose(name: str) -> None:
+    target, _, number = name.partition(":")
+    if target not in _TARGETS or not (number.isdigit() or number == ""):
+        hint = did_you_mean(target, ("auto", *_TARGETS))
+        raise BackendError(problem("device", name, "is not one of MindSpore's", hint))
+    with contextlib.suppress(RuntimeError, ValueError):
+        ms.set_device(target, int(number)) if number else ms.set_device(target)
+    has_target = ms.get_context("device_target") == target
+    if not has_target or (number and ms.get_context("device_id") != int(number)):
+        current = ms.get_context("device_target")
+        rule = f"cannot be used by MindSpore here, where the process's device is {current}"
+        raise BackendError(problem("device", name, rule, "use auto"))
+
+
+def find_dtype(precision: str, precisions: Sequence[str]) -> ms.Type:
+    """Return the type to compute in. Raises BackendError where the device has no kernels for it."""
+    if precision == "float64":
+        rule = "MindSpore has no float64 convolution"
+        raise BackendError(problem("precision", precision, rule, "use float32"))
+    if precision not in precisions:
+        hint = did_you_mean(precision, precisions)
+        raise BackendError(problem("precision", precision, "is not one of MindSpore's", hint))
+    dtype = _DTYPES[precision]
+    if dtype != ms.float32 and not _convolves(dtype):
+        rule = f"MindSpore has no {precision} convolution on {ms.get_context('device_target')}"
+        raise BackendError(problem("precision", precision, rule, "use float32"))
+    return dtype
+
+
+def _convolves(dtype: ms.Type) -> bool:
+    """Whether the device has a kernel: asked by running it, for no table lists them."""
+    image = ops.ones((1, 1, 1, 1), dtype)
+    try:
+        ops.conv2d(image, image).astype(ms.float32).asnumpy()
+    except (TypeError, RuntimeError, ValueError):
+        return False
+    return True
+
+
+def describe_math(precision: str) -> str:
+    """Name the fast-math modes in force; "strict" for none."""
+    fast = {"GPU": "tf32", "Ascend": "hf32"}.get(ms.get_context("device_target"))
+    modes = [f"mixed {precision}"] if precision != "float32" else []
+    # MindSpore's default for convolutions; its settings cannot be read back.
+    modes += [f"{fast} convolutions unless switched off"] if fast and not modes else []
+    return ", ".join(modes) or "strict"
+
+
