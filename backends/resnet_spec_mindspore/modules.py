@@ -19,7 +19,7 @@ from mindspore import Tensor, nn, ops
 
 from resnet_spec.contract import State
 from resnet_spec.errors import BackendError, problem
-from resnet_spec.ops import Activation, Conv, Flatten, Linear, Node, Norm, Pad, Residual
+from resnet_spec.ops import Activation, Conv, Flatten, Linear, Node, Norm, Residual
 from resnet_spec.ops import Add as AddOp
 from resnet_spec.ops import AvgPool as AvgPoolOp
 from resnet_spec.ops import Chain as ChainOp
@@ -170,32 +170,19 @@ class BatchNorm2d(nn.BatchNorm2d):
         return y
 
 
-class PaddedMaxPool2d(nn.Cell):
-    """A max-pool with its own padding of minus infinity on each side."""
-
-    def __init__(self, kernel: int, stride: int, pad: Pad) -> None:
-        super().__init__()
-        self.pad = _edges(pad)
-        self.pool = nn.MaxPool2d(kernel_size=kernel, stride=stride)
-
-    def construct(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C, H', W']."""
-        return self.pool(ops.pad(x, self.pad, value=-float("inf")))
-
-
 class PadChannels(nn.Cell):
     """The parameter-free shortcut A: every `stride`-th pixel, zero channels (front, back) added."""
 
     def __init__(self, stride: int, channels: tuple[int, int]) -> None:
         super().__init__()
-        self.stride = stride
-        self.channels = channels
+        self.strides = (1, 1, stride, stride)
+        # The gradient of ops.pad is wrong on a CPU from a graph's second run on (MindSpore 2.10).
+        self.pad = nn.Pad(((0, 0), channels, (0, 0), (0, 0)))
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, front + C + back, ceil(H / stride), ceil(W / stride)]."""
-        # x[:, :, ::2, ::2] fails in its gradient on a CPU in PyNative mode (MindSpore 2.10).
-        x = ops.strided_slice(x, (0, 0, 0, 0), x.shape, (1, 1, self.stride, self.stride))
-        return ops.pad(x, (0, 0, 0, 0, *self.channels))
+        # The gradient of x[:, :, ::2, ::2] fails on a CPU in PyNative mode (MindSpore 2.10).
+        return self.pad(ops.strided_slice(x, (0, 0, 0, 0), x.shape, self.strides))
 
 
 class GlobalPool(nn.Cell):
@@ -359,11 +346,17 @@ def _kernel_variance(target: str) -> str:
     return names.pop() or ""
 
 
-def _max_pool(op: MaxPoolOp) -> nn.Cell:
+def _max_pool(op: MaxPoolOp) -> nn.MaxPool2d:
+    """Return the pool; padding that is greater by one at the end is a last window that sticks out.
+
+    MindSpore pads both sides alike, with minus infinity; so it takes what sticks out (`ceil_mode`).
+    """
     top, bottom, left, right = op.pad
-    if top == bottom and left == right:
-        return nn.MaxPool2d(op.kernel, op.stride, pad_mode="pad", padding=(top, left))
-    return PaddedMaxPool2d(op.kernel, op.stride, op.pad)
+    extra = {bottom - top, right - left}
+    assert extra <= {0, 1}
+    return nn.MaxPool2d(
+        op.kernel, op.stride, pad_mode="pad", padding=(top, left), ceil_mode=1 in extra
+    )
 
 
 def _avg_pool(op: AvgPoolOp) -> nn.AvgPool2d:
@@ -377,9 +370,3 @@ def _avg_pool(op: AvgPoolOp) -> nn.AvgPool2d:
     return nn.AvgPool2d(
         op.kernel, op.stride, pad_mode="pad", ceil_mode=True, count_include_pad=False
     )
-
-
-def _edges(pad: Pad) -> tuple[int, int, int, int]:
-    """Return (left, right, top, bottom), the order of `ops.pad`."""
-    top, bottom, left, right = pad
-    return (left, right, top, bottom)
