@@ -74,5 +74,3 @@ def describe_math(precision: str) -> str:
     # MindSpore's default for convolutions; its settings cannot be read back.
     modes += [f"{fast} convolutions unless switched off"] if fast and not modes else []
     return ", ".join(modes) or "strict"
-
-

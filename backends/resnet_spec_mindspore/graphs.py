@@ -5,10 +5,14 @@ order is `plan.trainable` throughout. Noise is handed over as separate inputs, i
 a graph takes the tensors of a tuple for constants, and is compiled anew for each.
 """
 
+# MindSpore's cells are untyped: `construct` takes anything and what a cell returns is not known.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -57,16 +61,13 @@ class Logits(nn.Cell):
 
     def __init__(self, network: ResNet, plan: Plan) -> None:
         super().__init__(auto_prefix=False)
-        self.network = network
+        self.network: Any = network
         self.normalise = Normalise(plan.input)
 
     def construct(self, images: Tensor, *noise: Tensor) -> Tensor:
         """[N, H, W, C] to [N, classes]; noise: one tensor for each of `plan.noises`, or none."""
         x = self.normalise(images)
-        if len(noise) > 0:
-            logits = self.network(x, noise)
-        else:
-            logits = self.network(x)
+        logits = self.network(x, noise) if len(noise) > 0 else self.network(x)
         return logits.astype(ms.float32)
 
 
@@ -75,7 +76,7 @@ class Loss(nn.Cell):
 
     def __init__(self, logits: Logits, smoothing: float, loss_scale: Parameter | None) -> None:
         super().__init__(auto_prefix=False)
-        self.logits = logits
+        self.logits: Any = logits
         self.smoothing = smoothing
         self.has_scale = loss_scale is not None
         if loss_scale is not None:
@@ -96,7 +97,8 @@ class Gradients(nn.Cell):
 
     def __init__(self, loss: Loss, weights: Sequence[Parameter]) -> None:
         super().__init__(auto_prefix=False)
-        self.run = ms.value_and_grad(loss, None, tuple(weights), has_aux=True)
+        # Position None: by weights alone, and not by the images.
+        self.run: Any = ms.value_and_grad(loss, None, tuple(weights), has_aux=True)  # pyright: ignore[reportArgumentType]
 
     def construct(
         self, images: Tensor, labels: Tensor, *noise: Tensor
@@ -172,12 +174,12 @@ class Update(nn.Cell):
             if self.is_fused:
                 self.apply_momentum(weight, velocity, rate, g, self.momentum)
             else:
-                self.apply(weight, velocity, rate, g, finite)
+                self.move(weight, velocity, rate, g, finite)
         if self.has_scale:
             self.adapt(finite)
         return finite
 
-    def apply(
+    def move(
         self, weight: Parameter, velocity: Parameter, rate: Tensor, g: Tensor, finite: Tensor
     ) -> None:
         """Move one weight in single operators."""
@@ -225,8 +227,8 @@ class Step(nn.Cell):
 
     def __init__(self, gradients: Gradients, update: Update, average: Average | None) -> None:
         super().__init__(auto_prefix=False)
-        self.gradients = gradients
-        self.update = update
+        self.gradients: Any = gradients
+        self.update: Any = update
         self.has_average = average is not None
         if average is not None:
             self.average = average

@@ -5,6 +5,9 @@ The attribute path of every cell is its name in the plan; parameters keep MindSp
 sessions: the cells can be used, swapped and saved without this project.
 """
 
+# MindSpore's cells are untyped: `construct` takes anything.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import inspect
@@ -277,14 +280,15 @@ class _Builder:
             case Flatten():
                 return nn.Flatten()
             case Linear():
-                return nn.Dense(node.weight.shape[1], node.weight.shape[0], **self.fill)
+                sizes = (node.weight.shape[1], node.weight.shape[0])
+                return nn.Dense(*sizes, **self.fill)  # pyright: ignore[reportOptionalCall]
             case DropoutOp():
                 return Dropout(node.rate, self.index[node.name])
             case DropPathOp():
                 return DropPath(node.rate, self.index[node.name])
 
 
-def _container(node: ChainOp) -> type[nn.SequentialCell]:
+def _container(node: ChainOp) -> Any:
     has_noise = any(isinstance(part, DropoutOp | DropPathOp) for part in walk(node))
     return Chain if has_noise else nn.SequentialCell
 
@@ -300,7 +304,7 @@ def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:
         kernel_size=op.kernel,
         stride=op.stride,
         pad_mode="pad",
-        padding=op.pad,
+        padding=op.pad,  # pyright: ignore[reportArgumentType] (a tuple is documented)
         dilation=op.dilation,
         group=op.groups,
         has_bias=op.bias is not None,
@@ -309,13 +313,17 @@ def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:
 
 
 def _norm(op: Norm) -> nn.BatchNorm2d:
-    arguments = {"num_features": op.in_shape[0], "eps": op.eps, **_momentum(op.decay)}
+    arguments: dict[str, Any] = {
+        "num_features": op.in_shape[0],
+        "eps": op.eps,
+        **_momentum(op.decay),
+    }
     if op.variance == _kernel_variance(ms.get_context("device_target")):
         return nn.BatchNorm2d(**arguments)
     return BatchNorm2d(decay=op.decay, variance=op.variance, **arguments)
 
 
-def _momentum(decay: float) -> dict[str, float]:
+def _momentum(decay: float) -> dict[str, Any]:
     """Return `momentum` in the sense of the installed MindSpore.
 
     Its documentation announces torch's sense (the weight of the new value), together with the
@@ -354,9 +362,8 @@ def _max_pool(op: MaxPoolOp) -> nn.MaxPool2d:
     top, bottom, left, right = op.pad
     extra = {bottom - top, right - left}
     assert extra <= {0, 1}
-    return nn.MaxPool2d(
-        op.kernel, op.stride, pad_mode="pad", padding=(top, left), ceil_mode=1 in extra
-    )
+    padding: Any = (top, left)
+    return nn.MaxPool2d(op.kernel, op.stride, pad_mode="pad", padding=padding, ceil_mode=1 in extra)
 
 
 def _avg_pool(op: AvgPoolOp) -> nn.AvgPool2d:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from math import prod
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -14,7 +15,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
-from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.errors import BackendError, problem
 from resnet_spec.ops import Norm
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -71,17 +72,15 @@ class Session:
         self._slots = _slots(plan, recipe, self._weights)
         self._loss_scale = _loss_scale() if precision == "float16" else {}
         smoothing = 0.0 if recipe is None else recipe.label_smoothing
-        self._logits = Logits(self.native, plan)
-        loss = Loss(
-            Logits(self.native, plan), smoothing, self._loss_scale.get("loss_scale/scale")
-        )
-        self._gradients = Gradients(loss, [self._weights[name] for name in plan.trainable])
-        self._update = None if recipe is None else self._make_update(recipe)
-        self._average = None if recipe is None else self._make_average(recipe)
-        self._step = self._sum = None
-        if self._update is not None:
+        self._logits: Any = Logits(self.native, plan)
+        loss = Loss(Logits(self.native, plan), smoothing, self._loss_scale.get("loss_scale/scale"))
+        self._gradients: Any = Gradients(loss, [self._weights[name] for name in plan.trainable])
+        self._update: Any = None if recipe is None else self._make_update(recipe)
+        self._average: Any = None if recipe is None else self._make_average(recipe)
+        self._step: Any = None
+        if recipe is not None:
             self._step = Step(self._gradients, self._update, self._average)
-            self._sum = Sum()
+        self._sum: Any = Sum()
 
     @property
     def info(self) -> Mapping[str, str]:
@@ -201,19 +200,19 @@ class Session:
 
     def _take_step(self, batch: Batch, rate: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Take one optimiser step; return loss and correct images of each part, on the device."""
-        recipe, step, update, add = self._recipe, self._step, self._update, self._sum
-        if recipe is None or step is None or update is None or add is None:
+        recipe = self._recipe
+        if recipe is None:
             raise BackendError("recipe = None: train needs one; give the session a recipe")
         first, *others = self._parts(batch, recipe.accumulate)
         if not others:
-            return [step(rate, *first)]
+            return [self._step(rate, *first)]
         loss, correct, total = self._gradients(*first)
         results = [(loss, correct)]
         for inputs in others:
             loss, correct, gradients = self._gradients(*inputs)
-            total = add(*total, *gradients)
+            total = self._sum(*total, *gradients)
             results.append((loss, correct))
-        update(rate, *total)
+        self._update(rate, *total)
         if self._average is not None:
             self._average()
         return results
