@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
+from contextlib import suppress
 
 import mindspore as ms
 from mindspore import ops
 
 from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec_mindspore.warmup import silenced
 
-_TARGETS = ("Ascend", "GPU", "CPU")
+_TARGETS = {"ascend": "Ascend", "gpu": "GPU", "cpu": "CPU"}
 _DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
 
 
@@ -29,15 +30,15 @@ def find_device(name: str) -> str:
 
 
 def _choose(name: str) -> None:
-    target, _, number = name.partition(":")
-    if target not in _TARGETS or not (number.isdigit() or number == ""):
-        hint = did_you_mean(target, ("auto", *_TARGETS))
+    word, _, number = name.partition(":")
+    target = _TARGETS.get(word.lower())
+    if target is None or not (number.isdigit() or number == ""):
+        hint = did_you_mean(word, ("auto", *_TARGETS.values()))
         raise BackendError(problem("device", name, "is not one of MindSpore's", hint))
-    with contextlib.suppress(RuntimeError, ValueError):
+    with silenced(), suppress(RuntimeError, ValueError):
         ms.set_device(target, int(number)) if number else ms.set_device(target)
-    has_target = ms.get_context("device_target") == target
-    if not has_target or (number and ms.get_context("device_id") != int(number)):
-        current = ms.get_context("device_target")
+    current = ms.get_context("device_target")
+    if current != target or (number and ms.get_context("device_id") != int(number)):
         rule = f"cannot be used by MindSpore here, where the process's device is {current}"
         raise BackendError(problem("device", name, rule, "use auto"))
 
@@ -61,7 +62,8 @@ def _convolves(dtype: ms.Type) -> bool:
     """Whether the device has a kernel: asked by running it, for no table lists them."""
     image = ops.ones((1, 1, 1, 1), dtype)
     try:
-        ops.conv2d(image, image).astype(ms.float32).asnumpy()
+        with silenced():
+            ops.conv2d(image, image).astype(ms.float32).asnumpy()
     except (TypeError, RuntimeError, ValueError):
         return False
     return True

@@ -7,24 +7,29 @@ with a notice on the process's error stream. It is raised here, and the notice k
 from __future__ import annotations
 
 import os
-from contextlib import redirect_stderr, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
 
 from mindspore import Tensor
 
 
-def _warm_up() -> None:
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what MindSpore's compiled parts write to the process's error stream off the screen."""
     screen = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        # TypeError is what a sum with a plain object should raise, and does from then on.
-        with redirect_stderr(StringIO()), suppress(SystemError, ImportError, TypeError):
-            Tensor([1.0]) + object()  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
+        with redirect_stderr(StringIO()):
+            yield
     finally:
         os.dup2(screen, 2)
         os.close(screen)
         os.close(nowhere)
 
 
-_warm_up()
+# A sum with a plain object is refused before an operation runs, so that the user can still choose
+# a device. TypeError is what it should raise, and does from then on.
+with silenced(), suppress(SystemError, ImportError, TypeError):
+    Tensor([1.0]) + object()  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
