@@ -111,13 +111,60 @@ class Gradients(nn.Cell):
 class Sum(nn.Cell):
     """Pairwise sums of two sets of gradients."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = ops.HyperMap()
+
     def construct(self, *both: Tensor) -> tuple[Tensor, ...]:
         """Return a[i] + b[i] for the inputs a[0], a[1] ... b[0], b[1] ..."""
         half = len(both) // 2
-        sums = ()
-        for a, b in zip(both[:half], both[half:]):  # noqa: B905 (graph mode)
-            sums += (a + b,)
-        return sums
+        return self.map(ops.add, both[:half], both[half:])
+
+
+# Updates go over all tensors by HyperMap: a loop with a condition in it nests, in the compiler, as
+# many calls as it has turns, and ResNet-50 exceeds its limit of 1000.
+
+
+def _is_finite(gradient: Tensor) -> Tensor:
+    return ops.isfinite(gradient).all().astype(ms.float32)
+
+
+def _with_decay(divisor: Any, decay: float, weight: Tensor, g: Tensor) -> Tensor:
+    """Return the gradient of the loss (`divisor` None: g is that), weight decay included."""
+    if divisor is not None:
+        g = g / divisor
+    if decay > 0.0:
+        g = g + decay * weight
+    return g
+
+
+def _move_fused(
+    apply: Any, momentum: float, rate: Tensor, weight: Parameter, velocity: Parameter, g: Tensor
+) -> Tensor:
+    return apply(weight, velocity, rate, g, momentum)
+
+
+def _move(
+    momentum: float,
+    nesterov: bool,
+    rate: Tensor,
+    finite: Tensor | None,
+    weight: Parameter,
+    velocity: Parameter,
+    g: Tensor,
+) -> Tensor:
+    """Move one weight in single operators, where `finite` (None: in any case)."""
+    step = g
+    if momentum > 0.0:
+        moved = momentum * velocity + g
+        step = g + momentum * moved if nesterov else moved
+        ops.assign(velocity, moved if finite is None else ops.select(finite, moved, velocity))
+    new = weight - rate * step
+    return ops.assign(weight, new if finite is None else ops.select(finite, new, weight))
+
+
+def _move_average(decay: float, average: Parameter, tensor: Parameter) -> Tensor:
+    return ops.assign(average, decay * average + (1.0 - decay) * tensor)
 
 
 class Update(nn.Cell):
@@ -149,51 +196,30 @@ class Update(nn.Cell):
         self.decays = tuple(optimizer.weight_decay if decay else 0.0 for decay in decays)
         self.momentum = optimizer.momentum
         self.nesterov = optimizer.nesterov
-        self.parts = recipe.accumulate
+        self.parts = float(recipe.accumulate)
         self.has_scale = len(loss_scale) > 0
         if self.has_scale:
             self.loss_scale, self.good_steps = loss_scale
         self.is_fused = self.momentum > 0 and not self.nesterov and not self.has_scale
         self.apply_momentum = ops.ApplyMomentum()
+        self.map = ops.HyperMap()
 
-    def construct(self, rate: Tensor, *gradients: Tensor) -> Tensor:
-        """Apply the gradients (sums over the parts) at `rate`, shape (); return whether it did."""
-        finite = ops.ones((), ms.bool_)
-        divisor = float(self.parts)
+    def construct(self, rate: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
+        """Apply the gradients (sums over the parts) at `rate`, shape (); return the weights."""
+        finite: Any = None
+        divisor = self.parts if self.parts > 1.0 else None
         if self.has_scale:
+            finite = ops.stack(self.map(_is_finite, gradients)).min() > 0.0
             divisor = self.loss_scale * self.parts
-            for gradient in gradients:
-                finite = ops.logical_and(finite, ops.isfinite(gradient).all())
-        for weight, velocity, decay, g in zip(  # noqa: B905 (graph mode)
-            self.weights, self.velocities, self.decays, gradients
-        ):
-            if self.has_scale or self.parts > 1:
-                g = g / divisor
-            if decay > 0:
-                g = g + decay * weight
-            if self.is_fused:
-                self.apply_momentum(weight, velocity, rate, g, self.momentum)
-            else:
-                self.move(weight, velocity, rate, g, finite)
+        decayed = self.map(ops.partial(_with_decay, divisor), self.decays, self.weights, gradients)
+        if self.is_fused:
+            move = ops.partial(_move_fused, self.apply_momentum, self.momentum, rate)
+        else:
+            move = ops.partial(_move, self.momentum, self.nesterov, rate, finite)
+        moved = self.map(move, self.weights, self.velocities, decayed)
         if self.has_scale:
             self.adapt(finite)
-        return finite
-
-    def move(
-        self, weight: Parameter, velocity: Parameter, rate: Tensor, g: Tensor, finite: Tensor
-    ) -> None:
-        """Move one weight in single operators."""
-        step = g
-        if self.momentum > 0:
-            moved = self.momentum * velocity + g
-            step = g + self.momentum * moved if self.nesterov else moved
-            if self.has_scale:
-                moved = ops.select(finite, moved, velocity)
-            ops.assign(velocity, moved)
-        new = weight - rate * step
-        if self.has_scale:
-            new = ops.select(finite, new, weight)
-        ops.assign(weight, new)
+        return moved
 
     def adapt(self, finite: Tensor) -> None:
         """Move the loss scale after a step."""
@@ -214,12 +240,11 @@ class Average(nn.Cell):
         self.decay = decay
         self.tensors = ParameterTuple(tensors)
         self.averages = ParameterTuple(averages)
+        self.map = ops.HyperMap()
 
-    def construct(self) -> Tensor:
-        """Move every average by one step; return True."""
-        for average, tensor in zip(self.averages, self.tensors):  # noqa: B905 (graph mode)
-            ops.assign(average, self.decay * average + (1.0 - self.decay) * tensor)
-        return ops.ones((), ms.bool_)
+    def construct(self) -> tuple[Tensor, ...]:
+        """Move every average by one step; return them."""
+        return self.map(ops.partial(_move_average, self.decay), self.averages, self.tensors)
 
 
 class Step(nn.Cell):
@@ -240,5 +265,5 @@ class Step(nn.Cell):
         loss, correct, gradients = self.gradients(images, labels, *noise)
         done = self.update(rate, *gradients)
         if self.has_average:
-            done = ops.logical_and(done, self.average())
+            done = done + self.average()
         return ops.depend(loss, done), correct
