@@ -1,0 +1,37 @@
+"""Print summaries of runs as a Markdown table.
+
+python scripts/results_table.py runs/*/summary.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+COLUMNS = ("backend", "version", "steps", "test accuracy", "test loss", "images/s", "first step, s", "all, s")
+
+
+def row(path: Path) -> list[str]:
+    summary = json.loads(path.read_text())
+    return [
+        summary["backend"],
+        summary["environment"]["version"],
+        str(summary["steps"]),
+        f"{summary['final_accuracy']:.4f}",
+        f"{summary['final_test_loss']:.4f}",
+        f"{summary['images_per_second']:.0f}",
+        f"{summary['first_step_s']:.1f}",
+        f"{summary['wall_s']:.0f}",
+    ]
+
+
+def main() -> int:
+    rows = [list(COLUMNS), ["---"] * len(COLUMNS), *(row(Path(path)) for path in sys.argv[1:])]
+    for cells in rows:
+        print(f"| {' | '.join(cells)} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
