@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from itertools import islice
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax
 import jax
@@ -23,16 +22,17 @@ from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.ops import Norm, Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec_flax.modules import Noise, empty, find
+from resnet_spec_flax.modules import empty
+from resnet_spec_flax.programs import Inputs, Program, Slots, first_scale
 from resnet_spec_flax.weights import (
     Weights,
-    as_state,
     check_state,
     family,
     make_optimizer,
     read,
     to_flax,
     to_state,
+    trainable,
     write,
 )
 
@@ -41,28 +41,6 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16"
 # Parameters and statistics stay in float32 under the reduced precisions (mixed precision,
 # Micikevicius et al. 2018).
 _REDUCED = ("bfloat16", "float16")
-
-# Dynamic loss scaling with the numbers of torch's GradScaler.
-_FIRST_SCALE = 2.0**16
-_GROW_AFTER = 2000
-
-
-class Slots(NamedTuple):
-    """What training keeps beside the weights."""
-
-    optimizer: optax.OptState
-    average: Weights
-    """Every tensor's moving average; empty without one."""
-    loss_scale: dict[str, jax.Array]
-    """`scale` and `good_steps`; empty unless computing in float16."""
-
-
-class Inputs(NamedTuple):
-    """One batch on the device."""
-
-    images: jax.Array
-    labels: jax.Array
-    noise: dict[str, jax.Array]
 
 
 class Session:
@@ -85,12 +63,13 @@ class Session:
         self._device = _find_device(device)
         self._precision = precision
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
-        self._optimizer = make_optimizer(plan, recipe) if recipe else optax.identity()
+        self._optimizer = optax.identity() if recipe is None else make_optimizer(plan, recipe)
         self._programs: dict[nnx.GraphDef, Program] = {}
         with self._settings():
-            self.native = empty(plan, dtype=precision, param_dtype=self._dtype)
+            dtype = np.dtype(jnp.dtype(precision))
+            self.native = empty(plan, dtype=dtype, param_dtype=self._dtype)
             self._slots = self._fresh_slots()
-        info = {
+        self.info: Mapping[str, str] = {
             "framework": "flax",
             "version": flax.__version__,
             "device": _describe(self._device),
@@ -99,84 +78,73 @@ class Session:
             "jax": jax.__version__,
             "optax": optax.__version__,
         }
-        if self._device.platform == "cpu":
-            info["denormals"] = "flushed to zero"
-        self.info: Mapping[str, str] = info
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
-        plan, slots = self._plan, self._slots
-        with self._settings():
-            state = to_state(plan.tensors, read(self.native, plan.tensors))
-            velocity = optax.tree.get(slots.optimizer, "trace")
-            if velocity is not None:
-                state |= to_state(_trainable(plan), velocity, "momentum/")
-            if slots.average:
-                state |= to_state(plan.tensors, slots.average, "ema/")
-            for name, number in slots.loss_scale.items():
-                state[f"loss_scale/{name}"] = np.array(number)
-        return state
+        tensors, slots = self._plan.tensors, self._slots
+        state = to_state(tensors, read(self.native, tensors))
+        velocity = _velocity(slots)
+        if velocity is not None:
+            state |= to_state(trainable(self._plan), velocity, "momentum/")
+        if slots.average:
+            state |= to_state(tensors, slots.average, "ema/")
+        numbers = jax.device_get(slots.loss_scale)
+        return state | {f"loss_scale/{name}": np.array(n) for name, n in numbers.items()}
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
         check_state(self._shapes(), state)
         tensors, families = self._plan.tensors, {family(name) for name in state}
-
-        def taken(tensors: Iterable[Tensor], prefix: str = "") -> Weights:
-            arrays = {t.name: to_flax(t, state[prefix + t.name], self._dtype) for t in tensors}
-            return jax.device_put(arrays, self._device)
-
         with self._settings():
-            write(self.native, tensors, taken(tensors))
+            write(self.native, tensors, self._taken(state, tensors))
             slots = self._fresh_slots()
-            optimizer, average, loss_scale = slots
             if "momentum/" in families:
-                velocity = taken(_trainable(self._plan), "momentum/")
-                optimizer = optax.tree.set(optimizer, trace=velocity)
+                velocity = self._taken(state, trainable(self._plan), "momentum/")
+                slots = slots._replace(optimizer=optax.tree.set(slots.optimizer, trace=velocity))
             if "ema/" in families:
-                average = taken(tensors, "ema/")
+                slots = slots._replace(average=self._taken(state, tensors, "ema/"))
             if "loss_scale/" in families:
-                numbers = {k: np.array(state[f"loss_scale/{k}"], np.float32) for k in loss_scale}
-                loss_scale = jax.device_put(numbers, self._device)
-            self._slots = Slots(optimizer, average, loss_scale)
+                names = slots.loss_scale
+                numbers = {name: np.array(state[f"loss_scale/{name}"]) for name in names}
+                slots = slots._replace(loss_scale=self._put(numbers))
+            self._slots = slots
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
 
         On an accelerator the next batch is under way while one is handed out. A batch smaller than
-        the first one is filled up to its size, since every new shape would be compiled.
+        the first one is filled up to its size, for every new shape would be compiled.
         """
         ahead = 0 if self._device.platform == "cpu" else 1
         waiting: deque[tuple[jax.Array, int]] = deque()
+        program, weights = self._program()
         size = 0
         for batch in batches:
             size = size or len(batch)
             with self._settings():
-                program, weights = self._program()
                 images = self._put(_filled(self._images(batch), size))
                 waiting.append((program.predict(weights, images), len(batch)))
             if len(waiting) > ahead:
-                yield _cut(*waiting.popleft())
-        yield from (_cut(*item) for item in waiting)
+                yield _first(*waiting.popleft())
+        yield from (_first(*item) for item in waiting)
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""
         with self._settings():
             program, weights = self._program()
-            inputs = self._inputs(batch, parts=1)
+            (inputs,) = self._parts(batch, 1)
             loss, gradients = program.gradients(weights, self._slots, inputs)
-            return float(loss), to_state(_trainable(self._plan), gradients)
+        return float(loss), to_state(trainable(self._plan), gradients)
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
         """Yield (name, output) for every name of `plan.observed`, in order; changes nothing."""
         with self._settings():
             program, weights = self._program()
+            inputs = self._put(Inputs(self._images(batch), None, {}))
             if train:
-                inputs = self._inputs(batch, parts=1)
-            else:
-                inputs = self._put(Inputs(self._images(batch), batch.labels.astype(np.int32), {}))
+                (inputs,) = self._parts(batch, 1)
             outputs = program.activations(weights, inputs, train=train)
-            arrays = [np.array(output, order="C") for output in outputs]
+        arrays = (np.array(output, order="C") for output in outputs)
         return zip(self._plan.observed, arrays, strict=True)
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
@@ -188,49 +156,48 @@ class Session:
         count: list[int] = []
         with self._settings(), _memory_errors(self._device):
             program, weights = self._program()
-            slots = self._slots
-            steps = zip(rates.astype(self._dtype), self._ahead(batches, len(rates)), strict=False)
+            # Each step gives its arrays up to the next; who holds the module's own keeps them.
+            weights, slots = jax.device_put(weights, self._device, may_alias=False), self._slots
+            ahead = self._ahead(islice(batches, len(rates)), self._recipe.accumulate)
             try:
-                for rate, inputs in steps:
-                    weights, slots, loss, hits = program.step(weights, slots, rate, inputs)
+                for rate, parts in zip(rates.astype(self._dtype), ahead, strict=False):
+                    weights, slots, loss, hits = program.step(weights, slots, rate, parts)
                     losses.append(loss)
                     correct.append(hits)
-                    count.append(len(inputs.labels))
+                    count.append(sum(len(part.labels) for part in parts))
             finally:
                 write(self.native, self._plan.tensors, weights)
                 self._slots = slots
             if len(count) < len(rates):
                 rule = f"must hold one batch for each of {len(rates)} rates"
                 raise BackendError(problem("batches", len(count), rule))
-            # One wait for the whole chunk.
-            return StepLog(
-                loss=np.array(jax.device_get(losses), np.float64),
-                correct=np.array(jax.device_get(correct), np.int64),
-                count=np.array(count, np.int64),
-            )
+            losses, correct = jax.device_get((losses, correct))  # The only wait of a chunk.
+        return StepLog(
+            loss=np.array(losses, np.float64),
+            correct=np.array(correct, np.int64),
+            count=np.array(count, np.int64),
+        )
 
-    def _ahead(self, batches: Iterable[Batch], steps: int) -> Iterator[Inputs]:
-        """Yield `steps` batches on the device, each one under way a step before it is used."""
-        assert self._recipe is not None
-        waiting: deque[Inputs] = deque()
-        for batch in islice(batches, steps):
-            waiting.append(self._inputs(batch, self._recipe.accumulate))
+    def _ahead(self, batches: Iterable[Batch], parts: int) -> Iterator[list[Inputs]]:
+        """Yield the parts of each batch; those of the next one are then already on their way."""
+        waiting: deque[list[Inputs]] = deque()
+        for batch in batches:
+            waiting.append(self._parts(batch, parts))
             if len(waiting) > 1:
                 yield waiting.popleft()
         yield from waiting
 
-    def _inputs(self, batch: Batch, parts: int) -> Inputs:
-        """Return a training batch on the device, without waiting for it to arrive."""
+    def _parts(self, batch: Batch, parts: int) -> list[Inputs]:
+        """Return equal consecutive parts of a training batch on the device, not waiting for it."""
         self._check_training(batch, parts)
+        images, labels = self._images(batch), batch.labels.astype(np.int32)
         noise = {op.name: batch.noise[op.name] for op in self._plan.noises}
-        return self._put(Inputs(self._images(batch), batch.labels.astype(np.int32), noise))
-
-    def _images(self, batch: Batch) -> Array:
-        images = batch.images
-        return images if images.dtype == np.uint8 else images.astype(self._dtype)
-
-    def _put(self, values: Any) -> Any:
-        return jax.device_put(values, self._device)
+        pieces = np.split(np.arange(len(batch)), parts)
+        cuts = [slice(piece[0], piece[-1] + 1) for piece in pieces]
+        return [
+            self._put(Inputs(images[cut], labels[cut], {k: a[cut] for k, a in noise.items()}))
+            for cut in cuts
+        ]
 
     def _check_training(self, batch: Batch, parts: int) -> None:
         missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
@@ -244,224 +211,67 @@ class Session:
                 rule = f"leaves {op.name} one value per channel, which has no variance"
                 raise BackendError(problem("batch", len(batch), rule, "take more images"))
 
-    def _program(self) -> tuple[Program, Weights]:
-        """Return the compiled functions for the native module as it is now, and its weights.
+    def _images(self, batch: Batch) -> Array:
+        is_raw = batch.images.dtype == np.uint8
+        return batch.images if is_raw else batch.images.astype(self._dtype)
 
-        What a user changes in the module counts: another structure is compiled anew.
+    def _program(self) -> tuple[Program, Weights]:
+        """Return the functions for the native module as it is now, and its weights.
+
+        A change that the user made in the module counts; another structure is compiled anew.
         """
         graphdef, _, others = nnx.split(self.native, (nnx.Param, nnx.BatchStat), ...)
-        if graphdef not in self._programs:
-            self._programs[graphdef] = Program(
-                self._plan, self._recipe, self._optimizer, self._dtype, graphdef, others
-            )
-        return self._programs[graphdef], read(self.native, self._plan.tensors)
+        program = self._programs.get(graphdef)
+        if program is None:
+            fixed = self._plan, self._recipe, self._optimizer, self._dtype
+            program = self._programs[graphdef] = Program(*fixed, graphdef, others)
+        return program, read(self.native, self._plan.tensors)
 
     def _fresh_slots(self) -> Slots:
-        """Return zero velocities, an average that equals the weights, the first loss scale."""
+        """Return zero velocities, an average that equals the weights, and the first loss scale."""
         weights = read(self.native, self._plan.tensors)
-        optimizer = self._optimizer.init({t.name: weights[t.name] for t in _trainable(self._plan)})
         has_average = self._recipe is not None and self._recipe.ema.decay > 0
-        numbers = {"scale": np.float32(_FIRST_SCALE), "good_steps": np.float32(0)}
         return Slots(
-            optimizer=optimizer,
+            optimizer=self._optimizer.init(
+                {t.name: weights[t.name] for t in trainable(self._plan)}
+            ),
             average=jax.tree.map(jnp.copy, weights) if has_average else {},
-            loss_scale=self._put(numbers) if self._precision == "float16" else {},
+            loss_scale=self._put(first_scale() if self._precision == "float16" else {}),
         )
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the canonical shape of everything in the state."""
+        """Return the canonical shape of every array in the state."""
         shapes = {t.name: t.shape for t in self._plan.tensors}
-        slots = {}
-        if optax.tree.get(self._slots.optimizer, "trace") is not None:
-            slots |= {f"momentum/{t.name}": t.shape for t in _trainable(self._plan)}
+        slots: dict[str, tuple[int, ...]] = {}
+        if _velocity(self._slots) is not None:
+            slots |= {f"momentum/{name}": shapes[name] for name in self._plan.trainable}
         if self._slots.average:
             slots |= {f"ema/{name}": shape for name, shape in shapes.items()}
         return shapes | slots | {f"loss_scale/{name}": () for name in self._slots.loss_scale}
 
+    def _taken(
+        self, state: Mapping[str, Array], tensors: Iterable[Tensor], prefix: str = ""
+    ) -> Weights:
+        """Return copies of `state`'s arrays on the device, in Flax's layouts."""
+        return self._put({t.name: to_flax(t, state[prefix + t.name], self._dtype) for t in tensors})
+
+    def _put(self, values: Any) -> Any:
+        return jax.device_put(values, self._device)
+
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """JAX's settings for this session only; the process's own stay as they are."""
+        """JAX's settings for this session alone; those of the process stay as they are."""
         with ExitStack() as stack:
             stack.enter_context(jax.enable_x64(self._precision == "float64"))
             stack.enter_context(jax.default_device(self._device))
             if self._precision not in _REDUCED:
-                # By default float32 products are TF32 on GPUs and bfloat16 on TPUs.
+                # By default, float32 products are TF32 on GPUs and bfloat16 on TPUs.
                 stack.enter_context(jax.default_matmul_precision("highest"))
             yield
 
 
-class Program:
-    """A session's pure functions for one structure of modules, compiled once per batch shape."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        recipe: Recipe | None,
-        optimizer: optax.GradientTransformation,
-        dtype: np.dtype,
-        graphdef: nnx.GraphDef,
-        others: nnx.State,
-    ) -> None:
-        """Close over everything that does not change from step to step.
-
-        dtype: type of parameters and statistics.
-        others: the module's variables that are no weights (random streams of noise layers).
-        """
-        self._plan = plan
-        self._recipe = recipe
-        self._optimizer = optimizer
-        self._dtype = dtype
-        self._graphdef = graphdef
-        self._others = others
-        self.predict = jax.jit(self._predict)
-        self.gradients = jax.jit(self._gradients)
-        self.activations = jax.jit(self._activations, static_argnames="train")
-        self.step = jax.jit(self._step, donate_argnames=("weights", "slots"))
-
-    def _predict(self, weights: Weights, images: jax.Array) -> jax.Array:
-        """Return evaluation-mode logits [N, classes]."""
-        return self._logits(self._model(weights, {}, train=False), images)
-
-    def _gradients(
-        self, weights: Weights, slots: Slots, inputs: Inputs
-    ) -> tuple[jax.Array, Weights]:
-        """Return the training loss of one batch and its gradients."""
-        loss, _, _, gradients = self._backward(weights, slots, inputs)
-        return loss, gradients
-
-    def _activations(self, weights: Weights, inputs: Inputs, train: bool) -> list[jax.Array]:
-        """Return the output of every observed layer, NCHW where it has height and width."""
-        model = self._model(weights, inputs.noise if train else {}, train=train)
-        outputs: dict[str, jax.Array] = {}
-        for name in self._plan.observed:
-            path, _, key = name.rpartition(".")
-            parent = find(model, path) if path else model
-            setattr(parent, key, Tap(name, getattr(parent, key), outputs))
-        self._logits(model, inputs.images)
-        found = (outputs[name].astype(self._dtype) for name in self._plan.observed)
-        return [y.transpose(0, 3, 1, 2) if y.ndim == 4 else y for y in found]
-
-    def _step(
-        self, weights: Weights, slots: Slots, rate: jax.Array, inputs: Inputs
-    ) -> tuple[Weights, Slots, jax.Array, jax.Array]:
-        """Return weights and slots after one step, the loss, and the correctly classified images.
-
-        rate: traced, so that a schedule compiles nothing anew.
-        """
-        assert self._recipe is not None
-        loss, correct, statistics, gradients = self._accumulate(weights, slots, inputs)
-        trained = {name: weights[name] for name in gradients}
-        update, optimizer = self._optimizer.update(gradients, slots.optimizer, trained)
-        moved = jax.tree.map(lambda w, u: w - rate * u, trained, update)
-        loss_scale = slots.loss_scale
-        if loss_scale:
-            is_finite = jnp.all(jnp.array([jnp.isfinite(g).all() for g in gradients.values()]))
-            moved, optimizer = optax.tree.where(
-                is_finite, (moved, optimizer), (trained, slots.optimizer)
-            )
-            loss_scale = _next_scale(loss_scale, is_finite)
-        weights = {**moved, **statistics}
-        average, keep = slots.average, self._recipe.ema.decay
-        if average:
-            average = jax.tree.map(lambda a, w: keep * a + (1.0 - keep) * w, average, weights)
-        return weights, Slots(optimizer, average, loss_scale), loss, correct
-
-    def _accumulate(
-        self, weights: Weights, slots: Slots, inputs: Inputs
-    ) -> tuple[jax.Array, jax.Array, Weights, Weights]:
-        """Do `_backward` over the equal consecutive parts of a batch; statistics go from one on."""
-        assert self._recipe is not None
-        parts = self._recipe.accumulate
-        if parts == 1:
-            return self._backward(weights, slots, inputs)
-        pieces = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), inputs)
-        trained = {t.name: weights[t.name] for t in self._plan.tensors if t.trainable}
-        statistics = {name: weights[name] for name in weights.keys() - trained}
-
-        def add(carry: tuple[Weights, Weights], piece: Inputs) -> Any:
-            statistics, total = carry
-            loss, correct, statistics, gradients = self._backward(
-                {**trained, **statistics}, slots, piece
-            )
-            return (statistics, optax.tree.add(total, gradients)), (loss, correct)
-
-        zeros = optax.tree.zeros_like(trained)
-        carry, (losses, correct) = jax.lax.scan(add, (statistics, zeros), pieces)
-        statistics, total = carry
-        gradients = jax.tree.map(lambda g: g / parts, total)
-        return losses.mean(), correct.sum(), statistics, gradients
-
-    def _backward(
-        self, weights: Weights, slots: Slots, inputs: Inputs
-    ) -> tuple[jax.Array, jax.Array, Weights, Weights]:
-        """Return loss, correctly classified images, new running statistics, and gradients."""
-        smoothing = self._recipe.label_smoothing if self._recipe else 0.0
-        statistics = [t for t in self._plan.tensors if not t.trainable]
-        scale = slots.loss_scale.get("scale", 1.0)
-
-        def loss_of(trained: Weights) -> Any:
-            model = self._model({**weights, **trained}, inputs.noise, train=True)
-            logits = self._logits(model, inputs.images)
-            targets = jax.nn.one_hot(inputs.labels, self._plan.classes, dtype=self._dtype)
-            targets = optax.smooth_labels(targets, smoothing)
-            loss = optax.softmax_cross_entropy(logits, targets).mean()
-            correct = (logits.argmax(1) == inputs.labels).sum()
-            return loss * scale, (loss, correct, read(model, statistics))
-
-        trained = {t.name: weights[t.name] for t in self._plan.tensors if t.trainable}
-        gradients, (loss, correct, new) = jax.grad(loss_of, has_aux=True)(trained)
-        return loss, correct, new, jax.tree.map(lambda g: g / scale, gradients)
-
-    def _model(self, weights: Weights, noise: Mapping[str, jax.Array], train: bool) -> Any:
-        """Return a copy of the native module with these weights, in the given mode."""
-        state = as_state(self._plan.tensors, weights)
-        model = nnx.merge(self._graphdef, state, self._others, copy=True)
-        if train:
-            model.train()
-        else:
-            model.eval()
-        for name, factors in noise.items():
-            find(model, name).noise = Noise(factors)
-        return model
-
-    def _logits(self, model: Any, images: jax.Array) -> jax.Array:
-        if images.dtype == jnp.uint8:
-            scale, shift = (
-                np.array(values, self._dtype)
-                for values in (self._plan.input.scale, self._plan.input.shift)
-            )
-            images = images.astype(self._dtype) * scale + shift
-        return model(images).astype(self._dtype)
-
-
-class Tap(nnx.Module):
-    """Stands for a layer and keeps its output."""
-
-    def __init__(self, name: str, layer: Any, outputs: dict[str, jax.Array]) -> None:
-        self.layer = layer
-        self.keep = partial(outputs.__setitem__, name)
-
-    def __call__(self, *inputs: jax.Array) -> jax.Array:
-        """Do as the layer does."""
-        output = self.layer(*inputs)
-        self.keep(output)
-        return output
-
-
-def _next_scale(loss_scale: dict[str, jax.Array], is_finite: jax.Array) -> dict[str, jax.Array]:
-    """Halve the scale after an overflow, double it after many steps without one."""
-    scale = loss_scale["scale"]
-    good_steps = jnp.where(is_finite, loss_scale["good_steps"] + 1.0, 0.0)
-    grows = good_steps == _GROW_AFTER
-    grown = jnp.where(grows, 2.0 * scale, scale)
-    return {
-        "scale": jnp.where(is_finite, grown, 0.5 * scale),
-        "good_steps": jnp.where(grows, 0.0, good_steps),
-    }
-
-
-def _trainable(plan: Plan) -> list[Tensor]:
-    return [tensor for tensor in plan.tensors if tensor.trainable]
+def _velocity(slots: Slots) -> Weights | None:
+    return optax.tree.get(slots.optimizer, "trace")
 
 
 def _filled(images: Array, size: int) -> Array:
@@ -470,12 +280,12 @@ def _filled(images: Array, size: int) -> Array:
     return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
 
 
-def _cut(logits: jax.Array, count: int) -> Array:
-    return np.array(logits)[:count].copy()
+def _first(logits: jax.Array, count: int) -> Array:
+    return np.array(logits)[:count]
 
 
 @contextmanager
-def _memory_errors(device: jax.Device) -> Iterator[None]:
+def _memory_errors(device: Any) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
@@ -485,20 +295,23 @@ def _memory_errors(device: jax.Device) -> Iterator[None]:
         raise BackendError(f"batch: {rule}; lower it, or raise accumulate") from None
 
 
-def _find_device(name: str) -> jax.Device:
-    """Return the device called `name`, as "gpu" or "cuda:1", or the best one. Raises
-    BackendError."""
+def _find_device(name: str) -> Any:
+    """Return the `jax.Device` called `name`, as "gpu" or "cuda:1", or the best there is.
+
+    Raises BackendError.
+    """
     if name == "auto":
         return jax.devices()[0]
     platform, _, index = name.partition(":")
     try:
         return jax.devices(platform)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError):
-        there = sorted({device.platform for device in jax.devices()} | {"cpu"})
-        remedy = f"choose from auto, {', '.join(there)}"
+        there = dict.fromkeys(["auto", *(d.platform for d in jax.devices()), "cpu"])
+        remedy = f"choose from {', '.join(there)}"
         raise BackendError(problem("device", name, "cannot be used by jax here", remedy)) from None
 
 
-def _describe(device: jax.Device) -> str:
-    name = f"{device.platform}:{device.id}"
-    return "cpu" if device.platform == "cpu" else f"{name} ({device.device_kind})"
+def _describe(device: Any) -> str:
+    if device.platform == "cpu":
+        return "cpu"
+    return f"{device.platform}:{device.id} ({device.device_kind})"

@@ -109,13 +109,18 @@ def to_state(tensors: Iterable[Tensor], weights: Weights, prefix: str = "") -> S
     return {prefix + t.name: to_canonical(t, weights[t.name]) for t in tensors}
 
 
+def trainable(plan: Plan) -> list[Tensor]:
+    """Return the tensors the optimiser updates, in order of execution."""
+    return [tensor for tensor in plan.tensors if tensor.trainable]
+
+
 def make_optimizer(plan: Plan, recipe: Recipe) -> optax.GradientTransformation:
     """Return SGD without its last factor: the update to be multiplied by the learning rate.
 
     Works on dicts by canonical name, of trainable tensors only.
     """
     sgd = recipe.optimizer
-    decayed = {t.name: recipe.decays(t) for t in plan.tensors if t.trainable}
+    decayed = {t.name: recipe.decays(t) for t in trainable(plan)}
     steps = [optax.add_decayed_weights(sgd.weight_decay, decayed)]
     if sgd.momentum > 0:
         steps.append(optax.trace(sgd.momentum, sgd.nesterov))

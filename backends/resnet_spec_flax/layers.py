@@ -1,0 +1,211 @@
+"""Layers that Flax lacks or has with another convention, NHWC throughout; and its hooks.
+
+Every one is an `nnx.Module`, so that it can be replaced, observed and set to a mode like the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from resnet_spec.ops import Pad
+
+
+def edges(pad: Pad) -> Any:
+    """Return ((top, bottom), (left, right)); Flax takes it, but annotates str in its pools."""
+    top, bottom, left, right = pad
+    return (top, bottom), (left, right)
+
+
+def product(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    *,
+    rhs_dilation: Sequence[int],
+    precision: jax.lax.PrecisionLike = None,
+    out_sharding: Any = None,
+    **_: object,
+) -> jax.Array:
+    """A convolution without groups as one matrix product, for `nnx.Conv(conv_general_dilated=)`.
+
+    x: [N, H, W, I]; kernel: [KH, KW, I, O]. The patches take KH * KW times the memory of x.
+    """
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = (
+        [slice(i * dilation, size - (taps - 1 - i) * dilation, stride) for i in range(taps)]
+        for size, taps, dilation, stride in zip(
+            x.shape[1:3], kernel.shape[:2], rhs_dilation, strides, strict=True
+        )
+    )
+    patches = jnp.concatenate([x[:, row, column] for row in rows for column in columns], -1)
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return jnp.einsum(
+        "nhwk,ko->nhwo", patches, matrix, precision=precision, out_sharding=out_sharding
+    )
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch normalisation with both conventions of the running variance.
+
+    Statistics are taken in the type of the running ones, in two passes: E[x^2] - E[x]^2 cancels.
+    """
+
+    def __init__(
+        self, features: int, *, unbiased: bool, param_dtype: DTypeLike, **arguments: Any
+    ) -> None:
+        """As `nnx.BatchNorm`.
+
+        unbiased: whether n/(n-1) times the batch variance enters the running variance, as in
+            torch; the output is normalised with the biased one in any case.
+        """
+        super().__init__(features, param_dtype=param_dtype, **arguments)
+        # nnx.BatchNorm keeps them in float32 whatever param_dtype is.
+        self.mean = nnx.BatchStat(jnp.zeros(features, param_dtype))
+        self.var = nnx.BatchStat(jnp.ones(features, param_dtype))
+        self.unbiased = unbiased
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  # No mask: maps are whole.
+        self, x: jax.Array, use_running_average: bool | None = None
+    ) -> jax.Array:
+        """[N, H, W, C] to the same shape."""
+        if use_running_average is None:
+            use_running_average = self.use_running_average
+        assert self.scale is not None and self.bias is not None
+        mean, var = self.mean[...], self.var[...]
+        exact = x.astype(mean.dtype)
+        if not use_running_average:
+            mean, var = self._batch_statistics(exact)
+        factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
+        y = (exact - mean) * factor + self.bias[...]
+        return y.astype(self.dtype or x.dtype)
+
+    def _batch_statistics(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the mean and biased variance of `x`, after they have entered the running ones."""
+        mean = x.mean((0, 1, 2))
+        var = jnp.square(x - mean).mean((0, 1, 2))
+        n = x.size // x.shape[-1]
+        kept = var * (n / (n - 1)) if self.unbiased else var
+        for running, new in ((self.mean, mean), (self.var, kept)):
+            old = self.momentum * running[...]
+            running[...] = old + (1.0 - self.momentum) * jax.lax.stop_gradient(new)
+        return mean, var
+
+
+class Noise(nnx.Variable):
+    """Factors handed to one pass of a `NoiseLayer`."""
+
+
+class NoiseLayer(nnx.Dropout):
+    """`nnx.Dropout` that multiplies by `noise` where that is set: [N, C], or [N] for whole samples.
+
+    With `broadcast_dims` (1, 2, 3) it is stochastic depth (Huang et al. 2016).
+    """
+
+    noise: Noise | None = None
+
+    def __call__(self, inputs: jax.Array, **arguments: Any) -> jax.Array:
+        """[N, H, W, C] or [N, C] to the same shape."""
+        if self.deterministic or self.noise is None:
+            return super().__call__(inputs, **arguments)
+        shape = (len(inputs), *(1,) * (inputs.ndim - 2), -1)
+        return inputs * self.noise[...].astype(inputs.dtype).reshape(shape)
+
+
+class Activation(nnx.Module):
+    """An element-wise function, a module so that it can be replaced like every layer."""
+
+    def __init__(self, function: Callable[[jax.Array], jax.Array]) -> None:
+        self.function = function
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Any shape to the same shape."""
+        return self.function(x)
+
+
+class Add(nnx.Module):
+    """The sum of body and shortcut."""
+
+    def __call__(self, body: jax.Array, shortcut: jax.Array) -> jax.Array:
+        """Two arrays of one shape to their sum."""
+        return body + shortcut
+
+
+class MaxPool(nnx.Module):
+    """The maximum over windows, padded with minus infinity."""
+
+    def __init__(self, kernel: int, stride: int, pad: Pad) -> None:
+        self.kernel = kernel
+        self.stride = stride
+        self.pad = pad
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to [N, H', W', C]."""
+        sides = (self.kernel,) * 2, (self.stride,) * 2
+        return nnx.max_pool(x, *sides, padding=edges(self.pad))
+
+
+class AvgPool(nnx.Module):
+    """The mean over windows; padding does not count."""
+
+    def __init__(self, kernel: int, stride: int, pad: Pad) -> None:
+        self.kernel = kernel
+        self.stride = stride
+        self.pad = pad
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to [N, H', W', C]."""
+        sides = (self.kernel,) * 2, (self.stride,) * 2
+        return nnx.avg_pool(x, *sides, padding=edges(self.pad), count_include_pad=False)
+
+
+class PadChannels(nnx.Module):
+    """The parameter-free shortcut A: every `stride`-th pixel, zero channels (front, back) added."""
+
+    def __init__(self, stride: int, channels: tuple[int, int]) -> None:
+        self.stride = stride
+        self.channels = channels
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to [N, ceil(H / stride), ceil(W / stride), front + C + back]."""
+        picked = x[:, :: self.stride, :: self.stride]
+        return jnp.pad(picked, ((0, 0), (0, 0), (0, 0), self.channels))
+
+
+class GlobalPool(nnx.Module):
+    """The mean over height and width."""
+
+    def __init__(self, keep_dims: bool) -> None:
+        self.keep_dims = keep_dims
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, H, W, C] to [N, C], or [N, 1, 1, C] with `keep_dims`."""
+        return x.mean((1, 2), keepdims=self.keep_dims)
+
+
+class Flatten(nnx.Module):
+    """Drops height and width."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, 1, 1, C] to [N, C]."""
+        return x.reshape(len(x), -1)
+
+
+class Tap(nnx.Module):
+    """Stands for a layer and hands each of its outputs to `keep`."""
+
+    def __init__(self, layer: nnx.Module, keep: Callable[[jax.Array], None]) -> None:
+        self.layer: Any = layer
+        self.keep = keep
+
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """Do as the layer does."""
+        output = self.layer(*inputs)
+        self.keep(output)
+        return output

@@ -1,0 +1,218 @@
+"""What a session compiles: pure functions of weights, slots and a batch; no host, no device sync.
+
+The graph of modules is closed over; the arrays go in and out as dicts by canonical name. Used by
+`session` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+from resnet_spec_flax.layers import Noise, Tap
+from resnet_spec_flax.modules import find
+from resnet_spec_flax.weights import Weights, as_state, read, trainable
+
+
+class Slots(NamedTuple):
+    """What training keeps beside the weights."""
+
+    optimizer: optax.OptState
+    average: Weights
+    """The moving average of every tensor; empty without one."""
+    loss_scale: dict[str, jax.Array]
+    """`scale` and `good_steps`; empty unless computing in float16."""
+
+
+class Inputs(NamedTuple):
+    """A batch, on the host or on the device."""
+
+    images: Any
+    """[N, H, W, C], uint8 or normalised."""
+    labels: Any
+    """int32 [N]."""
+    noise: dict[str, Any]
+    """Factors [N, C] or [N] by name of the op."""
+
+
+class Sums(NamedTuple):
+    """What the passes of one step add up to."""
+
+    loss: jax.Array
+    correct: jax.Array
+    gradients: Weights
+
+
+class Program:
+    """A session's functions for one structure of modules, compiled once per shape of a batch."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        recipe: Recipe | None,
+        optimizer: optax.GradientTransformation,
+        dtype: np.dtype,
+        graphdef: nnx.GraphDef,
+        others: nnx.State,
+    ) -> None:
+        """Close over everything that is the same at every step.
+
+        dtype: type of parameters and statistics.
+        others: variables of the module that are no weights (random streams of noise layers).
+        """
+        self._plan = plan
+        self._recipe = recipe or Recipe(steps=1)
+        self._optimizer = optimizer
+        self._dtype = dtype
+        self._graphdef = graphdef
+        self._others = others
+        self.predict = jax.jit(self._predict)
+        self.gradients = jax.jit(self._gradients)
+        self.activations = jax.jit(self._activations, static_argnames="train")
+        # Donated arrays are updated in place.
+        self._fused_step = jax.jit(self._step, donate_argnums=(0, 1))
+        self._first_part = jax.jit(self._backward, donate_argnums=0)
+        self._next_part = jax.jit(self._add_part, donate_argnums=(0, 3))
+        self._last = jax.jit(self._update, donate_argnums=(0, 1))
+
+    def step(
+        self, weights: Weights, slots: Slots, rate: np.floating, parts: Sequence[Inputs]
+    ) -> tuple[Weights, Slots, jax.Array, jax.Array]:
+        """Return weights and slots after one step, its loss, and its correctly classified images.
+
+        `weights` and `slots` are given up. Several parts are several compiled calls: within a loop
+        of XLA's own (`lax.scan`), a CPU computes a convolution's gradients 5 to 70 times slower,
+        and unrolled they multiply the time to compile. For the same reason, steps are not scanned.
+        """
+        if len(parts) == 1:
+            return self._fused_step(weights, slots, rate, parts[0])
+        weights, sums = self._first_part(weights, slots, parts[0])
+        for part in parts[1:]:
+            weights, sums = self._next_part(weights, slots, part, sums)
+        return self._last(weights, slots, sums, rate)
+
+    def _predict(self, weights: Weights, images: jax.Array) -> jax.Array:
+        """Return evaluation-mode logits [N, classes]."""
+        return self._logits(self._model(weights, {}, train=False), images)
+
+    def _gradients(
+        self, weights: Weights, slots: Slots, inputs: Inputs
+    ) -> tuple[jax.Array, Weights]:
+        """Return the training loss of a batch and its gradients."""
+        _, sums = self._backward(weights, slots, inputs)
+        return sums.loss, sums.gradients
+
+    def _activations(self, weights: Weights, inputs: Inputs, train: bool) -> list[jax.Array]:
+        """Return the output of every observed layer, NCHW where it has height and width."""
+        model = self._model(weights, inputs.noise, train)
+        outputs: dict[str, jax.Array] = {}
+        for name in self._plan.observed:
+            path, _, key = name.rpartition(".")
+            parent = find(model, path) if path else model
+            keep = partial(outputs.__setitem__, name)
+            setattr(parent, key, Tap(getattr(parent, key), keep))
+        self._logits(model, inputs.images)
+        ordered = (outputs[name].astype(self._dtype) for name in self._plan.observed)
+        return [y.transpose(0, 3, 1, 2) if y.ndim == 4 else y for y in ordered]
+
+    def _step(
+        self, weights: Weights, slots: Slots, rate: jax.Array, inputs: Inputs
+    ) -> tuple[Weights, Slots, jax.Array, jax.Array]:
+        weights, sums = self._backward(weights, slots, inputs)
+        return self._update(weights, slots, sums, rate)
+
+    def _add_part(
+        self, weights: Weights, slots: Slots, inputs: Inputs, sums: Sums
+    ) -> tuple[Weights, Sums]:
+        weights, new = self._backward(weights, slots, inputs)
+        return weights, optax.tree.add(sums, new)
+
+    def _backward(self, weights: Weights, slots: Slots, inputs: Inputs) -> tuple[Weights, Sums]:
+        """Return the weights with new running statistics; loss, correct images and gradients."""
+        statistics = [t for t in self._plan.tensors if not t.trainable]
+        scale = slots.loss_scale.get("scale", 1.0)
+
+        def loss_of(trained: Weights) -> Any:
+            model = self._model({**weights, **trained}, inputs.noise, train=True)
+            logits = self._logits(model, inputs.images)
+            labels = jax.nn.one_hot(inputs.labels, self._plan.classes, dtype=self._dtype)
+            labels = optax.smooth_labels(labels, self._recipe.label_smoothing)
+            loss = optax.softmax_cross_entropy(logits, labels).mean()
+            correct = (logits.argmax(1) == inputs.labels).sum()
+            return loss * scale, (loss, correct, read(model, statistics))
+
+        trained = {t.name: weights[t.name] for t in trainable(self._plan)}
+        gradients, (loss, correct, new) = jax.grad(loss_of, has_aux=True)(trained)
+        gradients = jax.tree.map(lambda g: g / scale, gradients)
+        return {**weights, **new}, Sums(loss, correct, gradients)
+
+    def _update(
+        self, weights: Weights, slots: Slots, sums: Sums, rate: jax.Array
+    ) -> tuple[Weights, Slots, jax.Array, jax.Array]:
+        """Apply the mean gradient; `rate` is traced, so that a schedule compiles nothing anew."""
+        parts = self._recipe.accumulate
+        gradients = jax.tree.map(lambda g: g / parts, sums.gradients)
+        trained = {name: weights[name] for name in gradients}
+        update, optimizer = self._optimizer.update(gradients, slots.optimizer, trained)
+        moved = jax.tree.map(lambda w, u: w - rate * u, trained, update)
+        loss_scale = slots.loss_scale
+        if loss_scale:
+            is_finite = jnp.all(jnp.array([jnp.isfinite(g).all() for g in gradients.values()]))
+            old, new = (trained, slots.optimizer), (moved, optimizer)
+            moved, optimizer = optax.tree.where(is_finite, new, old)
+            loss_scale = _next_scale(loss_scale, is_finite)
+        weights = {**weights, **moved}
+        average, keep = slots.average, self._recipe.ema.decay
+        if average:
+            average = jax.tree.map(lambda a, w: keep * a + (1.0 - keep) * w, average, weights)
+        return weights, Slots(optimizer, average, loss_scale), sums.loss / parts, sums.correct
+
+    def _model(self, weights: Weights, noise: Mapping[str, jax.Array], train: bool) -> Any:
+        """Return a copy of the native module with these weights, in the given mode."""
+        state = as_state(self._plan.tensors, weights)
+        model = nnx.merge(self._graphdef, state, self._others, copy=True)
+        if train:
+            model.train()
+        else:
+            model.eval()
+        for name, factors in noise.items():
+            find(model, name).noise = Noise(factors)
+        return model
+
+    def _logits(self, model: Any, images: jax.Array) -> jax.Array:
+        if images.dtype == jnp.uint8:
+            scale = np.array(self._plan.input.scale, self._dtype)
+            shift = np.array(self._plan.input.shift, self._dtype)
+            images = images.astype(self._dtype) * scale + shift
+        return model(images).astype(self._dtype)
+
+
+# Dynamic loss scaling (Micikevicius et al. 2018) with the numbers of torch's GradScaler.
+_FIRST_SCALE = 2.0**16
+_GROWTH_INTERVAL = 2000
+
+
+def first_scale() -> dict[str, np.float32]:
+    """Return the loss scale before the first step."""
+    return {"scale": np.float32(_FIRST_SCALE), "good_steps": np.float32(0)}
+
+
+def _next_scale(loss_scale: dict[str, jax.Array], is_finite: jax.Array) -> dict[str, jax.Array]:
+    """Halve the scale after an overflow, double it after many steps without one."""
+    scale = loss_scale["scale"]
+    good_steps = jnp.where(is_finite, loss_scale["good_steps"] + 1.0, 0.0)
+    grows = good_steps == _GROWTH_INTERVAL
+    grown = jnp.where(grows, 2.0 * scale, scale)
+    return {
+        "scale": jnp.where(is_finite, grown, 0.5 * scale),
+        "good_steps": jnp.where(grows, 0.0, good_steps),
+    }
