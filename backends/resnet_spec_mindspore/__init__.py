@@ -9,7 +9,15 @@ from __future__ import annotations
 import resnet_spec_mindspore.warmup  # noqa: F401 (before MindSpore's first operation)
 from resnet_spec_mindspore.modules import build
 from resnet_spec_mindspore.session import PRECISIONS, Session
+from resnet_spec_mindspore.shapes import abstract_shapes, output_shape
 
-__all__ = ["PRECISIONS", "REQUIRES", "Session", "build"]
+__all__ = [
+    "PRECISIONS",
+    "REQUIRES",
+    "Session",
+    "abstract_shapes",
+    "build",
+    "output_shape",
+]
 
 REQUIRES = ("mindspore",)

@@ -140,7 +140,7 @@ def _with_decay(divisor: Any, decay: float, weight: Tensor, g: Tensor) -> Tensor
 
 def _move_fused(
     apply: Any, momentum: float, rate: Tensor, weight: Parameter, velocity: Parameter, g: Tensor
-) -> Tensor:
+) -> Any:
     return apply(weight, velocity, rate, g, momentum)
 
 
@@ -152,7 +152,7 @@ def _move(
     weight: Parameter,
     velocity: Parameter,
     g: Tensor,
-) -> Tensor:
+) -> Any:
     """Move one weight in single operators, where `finite` (None: in any case)."""
     step = g
     if momentum > 0.0:
@@ -163,7 +163,7 @@ def _move(
     return ops.assign(weight, new if finite is None else ops.select(finite, new, weight))
 
 
-def _move_average(decay: float, average: Parameter, tensor: Parameter) -> Tensor:
+def _move_average(decay: float, average: Parameter, tensor: Parameter) -> Any:
     return ops.assign(average, decay * average + (1.0 - decay) * tensor)
 
 

@@ -191,10 +191,10 @@ class Session:
         if len(count) < len(rates):
             rule = f"must hold one batch for each of {len(rates)} rates"
             raise BackendError(problem("batches", len(count), rule))
-        steps = max(len(count), 1)
+        shape = (len(count), 1 if self._recipe is None else self._recipe.accumulate)
         return StepLog(
-            loss=_fetch(losses, np.float64).reshape(steps, -1).mean(axis=1)[: len(count)],
-            correct=_fetch(correct, np.int64).reshape(steps, -1).sum(axis=1)[: len(count)],
+            loss=_fetch(losses, np.float64).reshape(shape).mean(axis=1),
+            correct=_fetch(correct, np.int64).reshape(shape).sum(axis=1),
             count=np.array(count, dtype=np.int64),
         )
 
