@@ -62,8 +62,8 @@ NATIVE_COUNTS: dict[str, Callable[[Any], int]] = {
 def test_presets(preset: str, backend: str) -> None:
     package: Any = load_backend(backend)
     if not hasattr(package, "abstract_shapes"):
-        pytest.skip(f"{backend} cannot build a network without its memory")
-    plan = lower(load_spec(preset))
+        pytest.skip(f"{backend} does not offer abstract_shapes")
+    plan = lower(load_spec(preset), 32)  # Small: not every backend can do without the arithmetic.
     shapes = package.abstract_shapes(plan)
     assert shapes == {t.name: t.shape for t in plan.tensors}
     params = sum(math.prod(shapes[name]) for name in plan.trainable)

@@ -6,6 +6,8 @@ A backend is an importable package that offers
     build(plan, state=None)         the framework's own module, float32, on the CPU
     REQUIRES = ("torch",)           importable names it needs, for the install hint
     PRECISIONS = ("float32", ...)   what `Session(precision=...)` accepts
+    abstract_shapes(plan)           optional: {canonical name: shape}, without the memory
+    output_shape(plan, batch)       optional: the logits' shape, where possible without computing
 
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
 and `contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.

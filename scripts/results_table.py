@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-COLUMNS = ("backend", "version", "steps", "test accuracy", "test loss", "images/s", "first step, s", "all, s")
+COLUMNS = ("backend", "version", "steps", "accuracy", "loss", "images/s", "first step, s", "all, s")
 
 
 def row(path: Path) -> list[str]:
