@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from resnet_spec_flax.modules import build
 from resnet_spec_flax.session import PRECISIONS, Session
+from resnet_spec_flax.shapes import abstract_shapes, output_shape
 
-__all__ = ["PRECISIONS", "REQUIRES", "Session", "build"]
+__all__ = [
+    "PRECISIONS",
+    "REQUIRES",
+    "Session",
+    "abstract_shapes",
+    "build",
+    "output_shape",
+]
 
 REQUIRES = ("jax", "flax", "optax")

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from flax.nnx.nn.linear import default_kernel_init
 from jax.nn.initializers import Initializer
@@ -76,8 +77,9 @@ def empty(
     rngs = nnx.Rngs(0)
     for op in plan.noises:
         find(network, op.name).rngs = rngs.dropout.fork()
-    for _, variable in nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat))):
-        variable.set_value(jnp.zeros(variable.shape, variable.dtype))
+    abstract = nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat)))
+    arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in abstract}
+    nnx.update(network, nnx.from_flat_state(jax.device_put(arrays)))
     return network
 
 

@@ -64,10 +64,11 @@ class Session:
         self._precision = precision
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
         self._optimizer = optax.identity() if recipe is None else make_optimizer(plan, recipe)
+        norms = [op for op in plan.ops if isinstance(op, Norm)]
+        self._smallest = min(norms, key=_pixels, default=None)
         self._programs: dict[nnx.GraphDef, Program] = {}
         with self._settings():
-            dtype = np.dtype(jnp.dtype(precision))
-            self.native = empty(plan, dtype=dtype, param_dtype=self._dtype)
+            self.native = empty(plan, dtype=jnp.dtype(precision), param_dtype=self._dtype)
             self._slots = self._fresh_slots()
         self.info: Mapping[str, str] = {
             "framework": "flax",
@@ -133,8 +134,8 @@ class Session:
         with self._settings():
             program, weights = self._program()
             (inputs,) = self._parts(batch, 1)
-            loss, gradients = program.gradients(weights, self._slots, inputs)
-        return float(loss), to_state(trainable(self._plan), gradients)
+            _, sums = program.backward(weights, self._slots.loss_scale, inputs)
+        return float(sums.loss), to_state(trainable(self._plan), sums.gradients)
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
         """Yield (name, output) for every name of `plan.observed`, in order; changes nothing."""
@@ -206,10 +207,9 @@ class Session:
         if len(batch) % parts != 0:
             rule = f"must be a multiple of accumulate = {parts}"
             raise BackendError(problem("batch", len(batch), rule))
-        for op in self._plan.ops:
-            if isinstance(op, Norm) and len(batch) // parts * prod(op.in_shape[1:]) == 1:
-                rule = f"leaves {op.name} one value per channel, which has no variance"
-                raise BackendError(problem("batch", len(batch), rule, "take more images"))
+        if self._smallest is not None and len(batch) // parts * _pixels(self._smallest) == 1:
+            rule = f"leaves {self._smallest.name} one value per channel, which has no variance"
+            raise BackendError(problem("batch", len(batch), rule, "take more images"))
 
     def _images(self, batch: Batch) -> Array:
         is_raw = batch.images.dtype == np.uint8
@@ -268,6 +268,10 @@ class Session:
                 # By default, float32 products are TF32 on GPUs and bfloat16 on TPUs.
                 stack.enter_context(jax.default_matmul_precision("highest"))
             yield
+
+
+def _pixels(op: Norm) -> int:
+    return prod(op.in_shape[1:])
 
 
 def _velocity(slots: Slots) -> Weights | None:

@@ -104,6 +104,11 @@ def to_canonical(tensor: Tensor, array: jax.Array) -> Array:
     return np.array(np.asarray(array).transpose(_TO_CANONICAL[tensor.layout]), order="C")
 
 
+def canonical_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `shape`, of a variable in Flax's layout, in canonical layout."""
+    return tuple(int(shape[axis]) for axis in _TO_CANONICAL[tensor.layout])
+
+
 def to_state(tensors: Iterable[Tensor], weights: Weights, prefix: str = "") -> State:
     """Return copies of `weights` on the host, in canonical layout, `prefix` before their names."""
     return {prefix + t.name: to_canonical(t, weights[t.name]) for t in tensors}
