@@ -53,7 +53,7 @@ class Sums(NamedTuple):
 
 
 class Program:
-    """A session's functions for one structure of modules; JAX compiles each once per batch shape."""
+    """A session's functions for one structure of modules, compiled once per batch shape."""
 
     def __init__(
         self,
