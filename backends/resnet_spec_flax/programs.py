@@ -149,7 +149,7 @@ class Program:
         moved = jax.tree.map(lambda w, u: w - rate * u, trained, update)
         loss_scale = slots.loss_scale
         if loss_scale:
-            is_finite = jnp.all(jnp.array([jnp.isfinite(g).all() for g in gradients.values()]))
+            is_finite = all_finite(gradients)
             old, new = (trained, slots.optimizer), (moved, optimizer)
             moved, optimizer = optax.tree.where(is_finite, new, old)
             loss_scale = _next_scale(loss_scale, is_finite)
@@ -187,6 +187,11 @@ _GROWTH_INTERVAL = 2000
 def first_scale() -> dict[str, np.float32]:
     """Return the loss scale before the first step."""
     return {"scale": np.float32(_FIRST_SCALE), "good_steps": np.float32(0)}
+
+
+def all_finite(gradients: Weights) -> jax.Array:
+    """Return whether no gradient overflowed."""
+    return jnp.all(jnp.array([jnp.isfinite(g).all() for g in gradients.values()]))
 
 
 def _next_scale(loss_scale: dict[str, jax.Array], is_finite: jax.Array) -> dict[str, jax.Array]:

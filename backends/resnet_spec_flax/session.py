@@ -23,7 +23,7 @@ from resnet_spec.ops import Norm, Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_flax.modules import empty
-from resnet_spec_flax.programs import Inputs, Program, Slots, first_scale
+from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite, first_scale
 from resnet_spec_flax.weights import (
     Weights,
     check_state,
@@ -134,7 +134,12 @@ class Session:
         with self._settings():
             program, weights = self._program()
             (inputs,) = self._parts(batch, 1)
-            _, sums = program.backward(weights, self._slots.loss_scale, inputs)
+            loss_scale = dict(self._slots.loss_scale)
+            _, sums = program.backward(weights, loss_scale, inputs)
+            while loss_scale and loss_scale["scale"] > 1.0 and not all_finite(sums.gradients):
+                # Training would skip the step; here, float16 overflows at no fault of the weights.
+                loss_scale["scale"] *= 0.5
+                _, sums = program.backward(weights, loss_scale, inputs)
         return float(sums.loss), to_state(trainable(self._plan), sums.gradients)
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
