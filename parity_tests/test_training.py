@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ def test_steps_may_end_inside_an_epoch(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_is_one_clear_line(tmp_path: Path) -> None:
-    changes: dict[str, object] = {"schedule": {"rate": 1e30}}
+    changes: dict[str, Any] = {"schedule": {"rate": 1e30}}
     run = make_run("numpy", tmp_path, **changes)
     with (
         np.errstate(all="ignore"),

@@ -6,6 +6,8 @@ op, which compiles nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 import numpy as np
 
@@ -24,4 +26,5 @@ def output_shape(plan: Plan, batch: int) -> Shape:
     """Return the shape of the native cell's output for `batch` images of the plan's size."""
     image = plan.input
     images = np.zeros((batch, image.channels, image.height, image.width), np.float32)
-    return tuple(empty(plan)(ms.Tensor(images)).shape)
+    cell: Any = empty(plan)  # What a Cell returns has no type in MindSpore.
+    return tuple(cell(ms.Tensor(images)).shape)

@@ -239,28 +239,39 @@ def test_used_alone_it_draws_its_own_noise() -> None:
 
 
 @pytest.mark.parametrize("variance", ["unbiased", "biased"])
-@pytest.mark.parametrize("kernel", ["unbiased", "biased"])
 @pytest.mark.parametrize("mode", ["graph", "pynative"])
-def test_both_variances_on_either_kernel(variance: str, kernel: str, mode: str) -> None:
-    """The other kernel is stood in for: the correction then starts from the wrong side."""
-    own = modules._kernel_variance("CPU")
+def test_the_running_variance_is_corrected(variance: str, mode: str) -> None:
+    """Whatever the kernel takes, `BatchNorm2d` multiplies it by n/(n-1), or divides it by that.
+
+    So it is right where it differs from the kernel, and elsewhere `_norm` does not use it.
+    """
     x = np.random.default_rng(0).normal(3.0, 2.0, (2, 4, 3, 3)).astype(np.float32)
     norm = modules.BatchNorm2d(num_features=4, momentum=0.9, decay=0.9, variance=variance)
-    if variance == own:  # Nothing to correct: what _norm makes then.
-        norm = ms.nn.BatchNorm2d(num_features=4, momentum=0.9)
     norm.set_train()
     run = ms.jit(norm) if mode == "graph" else norm
     for _ in range(2):
         run(ms.Tensor(x))
     n = x.size // 4
-    batch = x.astype(np.float64).var((0, 2, 3)) * (n / (n - 1) if variance == "unbiased" else 1.0)
-    expected = 0.81 + 0.19 * batch
-    wrong = 0.81 + 0.19 * batch * (n - 1) / n
+    unbiased = x.astype(np.float64).var((0, 2, 3)) * n / (n - 1)
+    own = unbiased if modules._kernel_variance("CPU") == "unbiased" else unbiased * (n - 1) / n
+    corrected = own * (n / (n - 1) if variance == "unbiased" else (n - 1) / n)
     got = norm.moving_variance.asnumpy()
-    if kernel == own:
-        assert np.abs(got / expected - 1).max() < 1e-6 < np.abs(got / wrong - 1).min()
+    assert np.abs(got / (0.81 + 0.19 * corrected) - 1).max() < 1e-6
+    assert np.abs(got / (0.81 + 0.19 * own) - 1).min() > 1e-3
     mean = 0.19 * x.astype(np.float64).mean((0, 2, 3))
     assert np.abs(norm.moving_mean.asnumpy() / mean - 1).max() < 1e-6
+
+
+@pytest.mark.parametrize("kernel", ["unbiased", "biased"])
+@pytest.mark.parametrize("variance", ["unbiased", "biased"])
+def test_only_the_other_convention_is_corrected(
+    kernel: str, variance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(modules, "_kernel_variance", lambda target: kernel)
+    norm = backend.build(make_plan("zero_pad", norm={"variance": variance})).bn1
+    plain = kernel == variance
+    assert type(norm) is (ms.nn.BatchNorm2d if plain else modules.BatchNorm2d)
+    assert plain or norm.is_unbiased == (variance == "unbiased")
 
 
 def test_the_sense_of_momentum_is_read_from_the_signature(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ class Setup:
     seed: int = 0
 
 
-def make_recipe(steps: int = 20, batch: int = 6, **changes: Any) -> Recipe:
+def make_recipe(steps: int = 20, batch: int = 6, rate: float = 0.003, **changes: Any) -> Recipe:
     """Return a recipe in which every term of the update is large enough to be seen.
 
     Weight decay is two hundred times the usual and leaves norms out. The rate is small, so that
@@ -45,7 +45,7 @@ def make_recipe(steps: int = 20, batch: int = 6, **changes: Any) -> Recipe:
         "steps": steps,
         "batch": batch,
         "optimizer": {"momentum": 0.9, "weight_decay": 0.02, "decay_norms": False},
-        "schedule": {"kind": "cosine", "rate": 0.003, "unit": "steps"},
+        "schedule": {"kind": "cosine", "rate": rate, "unit": "steps"},
         "label_smoothing": 0.1,
     }
     return Recipe(**{**fields, **changes})
@@ -118,8 +118,8 @@ def smooth_images(
     x = np.linspace(0.0, 1.0, width)
     pattern = np.cos(2.0 * np.pi * (frequency[0] * y + frequency[1] * x + phase))
     colour = draw.uniform(-1.0, 1.0, (count, waves, channels))
-    images: Array = np.einsum("nkhw,nkc->nhwc", pattern, colour)
-    images += draw.normal(0.0, 0.1, images.shape)
-    low = images.min(axis=(1, 2, 3), keepdims=True)
-    high = images.max(axis=(1, 2, 3), keepdims=True)
-    return np.round(4.0 + 247.0 * (images - low) / (high - low)).astype(np.uint8)
+    images = np.einsum("nkhw,nkc->nhwc", pattern, colour)
+    grainy = np.asarray(images + draw.normal(0.0, 0.1, images.shape), dtype=np.float64)
+    low = np.min(grainy, axis=(1, 2, 3), keepdims=True)
+    high = np.max(grainy, axis=(1, 2, 3), keepdims=True)
+    return np.asarray(4.5 + 247.0 * (grainy - low) / (high - low), dtype=np.uint8)

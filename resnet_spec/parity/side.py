@@ -72,6 +72,11 @@ class Side:
         """Weights, statistics and slots after the first step."""
         return self._first_step[1]
 
+    def losses_from(self, state: State) -> NDArray[np.float64]:
+        """Return the training loss of every step of a run from other weights."""
+        self._session.load(state)
+        return self._session.train(iter(self.setup.batches), self.setup.rates).loss
+
     @cached_property
     def losses(self) -> NDArray[np.float64]:
         """The training loss of every step."""
