@@ -5,7 +5,13 @@ A case's sessions are compiled once and shared by every level's tests (`--dist l
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker per core: two threads each would wait for one another, up to a hundred times longer.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -143,6 +143,15 @@ class Session(Protocol):
         """
         ...
 
+    def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
+        """Yield (name, gradient of `gradients`' loss by that node's output); changes nothing.
+
+        "input" first, the gradient by the normalised images [N, C, H, W], then every name of
+        `plan.observed`, in that order, in the shapes of `activations`. An output that several
+        nodes read has the sum of what they send back.
+        """
+        ...
+
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take exactly len(rates) optimiser steps, one batch and one learning rate each.
 

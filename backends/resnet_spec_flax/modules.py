@@ -65,22 +65,34 @@ def empty(
 
     dtype, param_dtype: as in `ResNet`.
     """
-
-    zeros = nnx.initializers.zeros
-
-    def make() -> ResNet:
-        return ResNet(
-            plan, dtype=dtype, param_dtype=param_dtype, kernel_init=zeros, rngs=nnx.Rngs(0)
-        )
-
-    network = nnx.eval_shape(make)
+    network = abstract(plan, dtype=dtype, param_dtype=param_dtype)
     rngs = nnx.Rngs(0)
     for op in plan.noises:
         find(network, op.name).rngs = rngs.dropout.fork()
-    abstract = nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat)))
-    arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in abstract}
+    leaves = nnx.to_flat_state(nnx.state(network, (nnx.Param, nnx.BatchStat)))
+    arrays = {path: np.zeros(leaf.shape, leaf.dtype) for path, leaf in leaves}
     nnx.update(network, nnx.from_flat_state(jax.device_put(arrays)))
     return network
+
+
+def abstract(
+    plan: Plan, *, dtype: DTypeLike | None = None, param_dtype: DTypeLike = jnp.float32
+) -> ResNet:
+    """Return the network of `plan` with shapes and types in place of arrays.
+
+    Traced layer by layer: `nnx.eval_shape` of a whole network takes time with its depth squared.
+
+    dtype, param_dtype: as in `ResNet`.
+    """
+    zeros = nnx.initializers.zeros
+    return ResNet(
+        plan,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        kernel_init=zeros,
+        rngs=nnx.Rngs(0),
+        abstract=True,
+    )
 
 
 def find(network: nnx.Module, name: str) -> Any:
@@ -120,6 +132,7 @@ class ResNet(Chain):
         param_dtype: DTypeLike = jnp.float32,
         kernel_init: Initializer = default_kernel_init,
         rngs: nnx.Rngs,
+        abstract: bool = False,
     ) -> None:
         """Make the layers of `plan`; scales start at one, statistics and all biases as in Flax.
 
@@ -127,8 +140,9 @@ class ResNet(Chain):
             taken in `param_dtype` all the same.
         kernel_init: fills the weights of convolutions and of the classifier.
         rngs: streams `params` and, with noise ops in the plan, `dropout`.
+        abstract: whether every layer gets shapes and types in place of arrays.
         """
-        builder = _Builder(dtype, param_dtype, kernel_init, rngs)
+        builder = _Builder(dtype, param_dtype, kernel_init, rngs, abstract)
         super().__init__(builder.layers(plan.root.children))
 
 
@@ -169,6 +183,7 @@ class _Builder:
     param_dtype: DTypeLike
     kernel_init: Initializer
     rngs: nnx.Rngs
+    abstract: bool
 
     def layers(self, nodes: Iterable[Node]) -> Layers:
         """Return the layers of consecutive nodes under their keys."""
@@ -186,12 +201,11 @@ class _Builder:
                 parts = (node.entry, node.body, shortcut, (node.add,), node.tail)
                 return Block(*map(self.layers, parts))
             case ops.Conv():
-                return self._conv(node)
+                return self._made(lambda: self._conv(node))
             case ops.Norm():
-                return self._norm(node)
+                return self._made(lambda: self._norm(node))
             case ops.Linear():
-                features, classes = node.weight.shape[::-1]
-                return nnx.Linear(features, classes, kernel_init=self.kernel_init, **self._types())
+                return self._made(lambda: self._linear(node))
             case ops.Activation():
                 return Activation(nnx.relu if node.kind == "relu" else nnx.sigmoid)
             case ops.MaxPool():
@@ -226,6 +240,10 @@ class _Builder:
             **self._types(),
         )
 
+    def _linear(self, op: ops.Linear) -> nnx.Linear:
+        features, classes = op.weight.shape[::-1]
+        return nnx.Linear(features, classes, kernel_init=self.kernel_init, **self._types())
+
     def _norm(self, op: ops.Norm) -> BatchNorm:
         return BatchNorm(
             op.in_shape[0],
@@ -235,8 +253,13 @@ class _Builder:
             **self._types(),
         )
 
+    def _made(self, constructor: Callable[[], nnx.Module]) -> nnx.Module:
+        return nnx.eval_shape(constructor) if self.abstract else constructor()
+
     def _types(self) -> dict[str, Any]:
-        return {"dtype": self.dtype, "param_dtype": self.param_dtype, "rngs": self.rngs}
+        # A trace may not draw from streams made outside.
+        rngs = nnx.Rngs(0) if self.abstract else self.rngs
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype, "rngs": rngs}
 
 
 def _convolution(op: ops.Conv) -> Callable[..., jax.Array]:

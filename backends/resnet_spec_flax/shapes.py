@@ -1,6 +1,8 @@
-"""Shapes of a plan's network as Flax sees them, traced without its memory (`nnx.eval_shape`)."""
+"""Shapes of a plan's network as Flax sees them, traced without its memory."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from flax import nnx
 
 from resnet_spec.ops import Shape
 from resnet_spec.plan import Plan
-from resnet_spec_flax.modules import ResNet
+from resnet_spec_flax.modules import ResNet, abstract
 from resnet_spec_flax.weights import canonical_shape, path_of
 
 
@@ -28,7 +30,8 @@ def output_shape(plan: Plan, batch: int) -> Shape:
     return jax.eval_shape(lambda v, x: nnx.merge(graph, v)(x), variables, images).shape
 
 
+@lru_cache(maxsize=1)  # Deep networks take seconds, and both functions are asked in turn.
 def _abstract(plan: Plan) -> ResNet:
-    network = nnx.eval_shape(lambda: ResNet(plan, rngs=nnx.Rngs(0)))
+    network = abstract(plan)
     network.eval()
     return network

@@ -6,12 +6,18 @@ What the other backends are judged by, in float64. Reached by name through the c
 from __future__ import annotations
 
 from resnet_spec_numpy.modules import build
+from resnet_spec_numpy.nodes import Node, NodeGradients
 from resnet_spec_numpy.session import PRECISIONS, Session
 from resnet_spec_numpy.shapes import abstract_shapes, output_shape
+from resnet_spec_numpy.sums import ORDERS, Order
 
 __all__ = [
+    "ORDERS",
     "PRECISIONS",
     "REQUIRES",
+    "Node",
+    "NodeGradients",
+    "Order",
     "Session",
     "abstract_shapes",
     "build",

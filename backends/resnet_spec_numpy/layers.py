@@ -27,16 +27,16 @@ class Conv(Leaf):
     def forward(self, x: Array, run: Run) -> Array:
         """[N, C, H, W] to [N, O, H', W']."""
         run.save(self.op.name, x)
-        y = convolve(x, self.weight, self._window, self.op.groups)
+        y = convolve(x, self.weight, self._window, self.op.groups, run.order)
         return y if self.bias is None else y + _per_channel(self.bias)
 
     def backward(self, dy: Array, run: Run) -> Array:
         """The gradients of weight, bias and x."""
         x, op = run.saved.pop(self.op.name), self.op
-        dx, dweight = convolve_backward(dy, x, self.weight, self._window, op.groups)
+        dx, dweight = convolve_backward(dy, x, self.weight, self._window, op.groups, run.order)
         run.gradients[op.weight.name] = dweight
         if op.bias is not None:
-            run.gradients[op.bias.name] = dy.sum((0, 2, 3))
+            run.gradients[op.bias.name] = run.total(dy, (0, 2, 3))
         return dx
 
 
@@ -53,11 +53,11 @@ class Norm(Leaf):
         """Mean and biased variance are those of the batch in training, else the running ones."""
         mean, var = self.running_mean, self.running_var
         if run.training:
-            mean = x.mean((0, 2, 3))
+            mean = run.mean(x, (0, 2, 3))
         centred = x - _per_channel(mean)
         if run.training:
             # The second pass over x; mean(x^2) - mean^2 would cancel.
-            var = np.square(centred).mean((0, 2, 3))
+            var = run.mean(np.square(centred), (0, 2, 3))
             self._note_statistics(mean, var, x.size // x.shape[1], run)
         inverse = 1.0 / np.sqrt(var + self.op.eps)
         normalised = centred * _per_channel(inverse)
@@ -79,7 +79,7 @@ class Norm(Leaf):
         """Mean and variance depend on x, too: they take dy's mean and its part along y."""
         normalised, inverse = run.saved.pop(self.op.name)
         n = dy.size // dy.shape[1]
-        dscale, dshift = (dy * normalised).sum((0, 2, 3)), dy.sum((0, 2, 3))
+        dscale, dshift = run.total(dy * normalised, (0, 2, 3)), run.total(dy, (0, 2, 3))
         run.gradients[self.op.scale.name] = dscale
         run.gradients[self.op.shift.name] = dshift
         through = dy - _per_channel(dshift / n) - normalised * _per_channel(dscale / n)
@@ -96,13 +96,14 @@ class Linear(Leaf):
     def forward(self, x: Array, run: Run) -> Array:
         """[N, in] to [N, out]."""
         run.save(self.op.name, x)
-        return x @ self.weight.T + self.bias
+        return run.product(x, self.weight.T) + self.bias
 
     def backward(self, dy: Array, run: Run) -> Array:
         """The gradients of weight, bias and x."""
-        run.gradients[self.op.weight.name] = dy.T @ run.saved.pop(self.op.name)
-        run.gradients[self.op.bias.name] = dy.sum(0)
-        return dy @ self.weight
+        x = run.saved.pop(self.op.name)
+        run.gradients[self.op.weight.name] = run.product(dy.T, x)
+        run.gradients[self.op.bias.name] = run.total(dy, (0,))
+        return run.product(dy, self.weight)
 
 
 # --- Ops without tensors --------------------------------------------------------------------------
@@ -115,14 +116,18 @@ class Activation(Leaf):
 
     def forward(self, x: Array, run: Run) -> Array:
         """Any shape to the same shape."""
-        y = np.maximum(x, 0) if self.op.kind == "relu" else _sigmoid(x)
-        run.save(self.op.name, y)
+        if self.op.kind == "sigmoid":
+            y = derivative = _sigmoid(x)
+        else:
+            derivative = run.choices.get(self.op.name, x > 0)
+            y = np.where(derivative, x, 0) if self.op.name in run.choices else np.maximum(x, 0)
+        run.save(self.op.name, derivative)
         return y
 
     def backward(self, dy: Array, run: Run) -> Array:
-        """Both derivatives are functions of y."""
-        y = run.saved.pop(self.op.name)
-        return dy * (y > 0) if self.op.kind == "relu" else dy * y * (1.0 - y)
+        """0 or 1 for a ReLU; a sigmoid's derivative is a function of its output."""
+        kept = run.saved.pop(self.op.name)
+        return dy * kept if self.op.kind == "relu" else dy * kept * (1.0 - kept)
 
 
 class MaxPool(Leaf):
@@ -139,7 +144,8 @@ class MaxPool(Leaf):
         windows = self._window.view(x, fill=-np.inf)
         n, c, _, _, *size = windows.shape
         pixels = windows.reshape(n, c, -1, *size)
-        first = pixels.argmax(2, keepdims=True)
+        chosen = run.choices.get(self.op.name)
+        first = pixels.argmax(2, keepdims=True) if chosen is None else chosen[:, :, None]
         run.save(self.op.name, (first, x.shape))
         return np.take_along_axis(pixels, first, 2)[:, :, 0]
 
@@ -168,7 +174,8 @@ class AvgPool(Leaf):
     def forward(self, x: Array, run: Run) -> Array:
         """[N, C, H, W] to [N, C, H', W']."""
         run.save(self.op.name, x.shape)
-        return self._window.view(x).sum((2, 3)) / self._counts(x.shape, x.dtype)
+        summed = run.total(self._window.view(x), (2, 3))
+        return summed / self._counts(x.shape, x.dtype)
 
     def backward(self, dy: Array, run: Run) -> Array:
         """Every pixel of a window gets the same share."""
@@ -207,7 +214,7 @@ class GlobalPool(Leaf):
     def forward(self, x: Array, run: Run) -> Array:
         """[N, C, H, W] to [N, C] or [N, C, 1, 1]."""
         run.save(self.op.name, x.shape)
-        return x.mean((2, 3), keepdims=self.op.keep_dims)
+        return run.mean(x, (2, 3), keep=self.op.keep_dims)
 
     def backward(self, dy: Array, run: Run) -> Array:
         """Every pixel gets the same share."""
@@ -276,6 +283,22 @@ class Add:
     def backward(self, dy: Array) -> tuple[Array, Array]:
         """Return the gradients of body and shortcut."""
         return dy, dy
+
+
+LAYERS: dict[type[ops.Op], type[Leaf]] = {
+    ops.Conv: Conv,
+    ops.Norm: Norm,
+    ops.Activation: Activation,
+    ops.MaxPool: MaxPool,
+    ops.AvgPool: AvgPool,
+    ops.PadChannels: PadChannels,
+    ops.GlobalPool: GlobalPool,
+    ops.Flatten: Flatten,
+    ops.Linear: Linear,
+    ops.Dropout: Dropout,
+    ops.DropPath: DropPath,
+}
+"""An `Add`, which has two inputs, belongs to its `Residual`."""
 
 
 # --- Arithmetic -----------------------------------------------------------------------------------

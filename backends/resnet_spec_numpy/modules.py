@@ -22,7 +22,7 @@ from resnet_spec import ops
 from resnet_spec.contract import Array, State
 from resnet_spec.plan import Plan
 from resnet_spec_numpy import layers
-from resnet_spec_numpy.passes import Leaf, Module, Run
+from resnet_spec_numpy.passes import Module, Run
 from resnet_spec_numpy.weights import load_weights
 
 
@@ -65,6 +65,7 @@ class Container(Module):
 
     def _backward(self, keys: tuple[str, ...], dy: Array, run: Run) -> Array:
         for key in reversed(keys):
+            run.record_gradient(_path(self.name, key), dy)
             dy = getattr(self, key).backward(dy, run)
         return dy
 
@@ -105,7 +106,7 @@ class Gate(Chain):
     def backward(self, dy: Array, run: Run) -> Array:
         """The product rule; the factors are shared by all pixels of a channel."""
         x, factors = run.saved.pop(self.name)
-        dfactors = (dy * x).sum((2, 3), keepdims=True)
+        dfactors = run.total(dy * x, (2, 3), keep=True)
         return dy * factors + super().backward(dfactors, run)
 
 
@@ -131,28 +132,14 @@ class Residual(Container):
 
     def backward(self, dy: Array, run: Run) -> Array:
         """What is read twice gets the sum of both gradients."""
-        dbody, dshortcut = self.add.backward(self._backward(self._tail, dy, run))
+        dtotal = self._backward(self._tail, dy, run)
+        run.record_gradient(self.add.op.name, dtotal)
+        dbody, dshortcut = self.add.backward(dtotal)
         dentered = self._backward(self._body, dbody, run)
         if self._shortcut:
             dentered = dentered + self._backward(self._shortcut, dshortcut, run)
             return self._backward(self._entry, dentered, run)
         return self._backward(self._entry, dentered, run) + dshortcut
-
-
-_LAYERS: dict[type[ops.Op], type[Leaf]] = {
-    ops.Conv: layers.Conv,
-    ops.Norm: layers.Norm,
-    ops.Activation: layers.Activation,
-    ops.MaxPool: layers.MaxPool,
-    ops.AvgPool: layers.AvgPool,
-    ops.PadChannels: layers.PadChannels,
-    ops.GlobalPool: layers.GlobalPool,
-    ops.Flatten: layers.Flatten,
-    ops.Linear: layers.Linear,
-    ops.Dropout: layers.Dropout,
-    ops.DropPath: layers.DropPath,
-}
-"""An `Add`, which has two inputs, belongs to its `Residual`."""
 
 
 def _module(node: ops.Node, dtype: DTypeLike) -> Module:
@@ -164,7 +151,7 @@ def _module(node: ops.Node, dtype: DTypeLike) -> Module:
         case ops.Residual():
             return Residual(node, dtype)
         case _:
-            return _LAYERS[type(node)](node, dtype)
+            return layers.LAYERS[type(node)](node, dtype)
 
 
 def _path(parent: str, key: str) -> str:

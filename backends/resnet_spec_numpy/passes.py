@@ -18,6 +18,7 @@ from numpy.typing import DTypeLike
 from resnet_spec import ops
 from resnet_spec.contract import Array, State
 from resnet_spec.plan import tensors_of
+from resnet_spec_numpy.sums import Order, mean, product, total
 
 
 @dataclass
@@ -29,6 +30,12 @@ class Run:
     outputs: every node's output by name, when a dict is given.
     statistics: the running means and variances after a training pass; the modules keep the old.
     gradients: filled by the backward pass.
+    order: in which sums are taken (see `sums`).
+    choices: by the name of a ReLU, the elements [N, C, ...] that it lets through (bool); by that of
+        a max-pool, the place [N, C, H', W'] in its window, row by row, that it takes. Where there
+        is none, the values decide. For comparisons with a network that differs by rounding and may
+        decide otherwise, where two values are equal but for rounding.
+    output_gradients: the gradient by every node's output, when a dict is given.
     """
 
     training: bool = False
@@ -36,6 +43,9 @@ class Run:
     outputs: State | None = None
     statistics: State = field(default_factory=dict[str, Array])
     gradients: State = field(default_factory=dict[str, Array])
+    order: Order = "natural"
+    choices: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    output_gradients: State | None = None
     saved: dict[str, Any] = field(default_factory=dict[str, Any])
     """What a node's backward pass needs of its forward pass, by name; empty in the end."""
 
@@ -49,6 +59,23 @@ class Run:
         if self.outputs is not None:
             self.outputs[name] = output
         return output
+
+    def record_gradient(self, name: str, dy: Array) -> None:
+        """Note the gradient by the output of the node `name` where those are asked for."""
+        if self.output_gradients is not None:
+            self.output_gradients[name] = dy
+
+    def product(self, a: Array, b: Array) -> Array:
+        """Return the matrix product, summed in the pass's order."""
+        return product(a, b, self.order)
+
+    def total(self, x: Array, axes: tuple[int, ...], keep: bool = False) -> Array:
+        """Return the sum over `axes`, taken in the pass's order."""
+        return total(x, axes, self.order, keep)
+
+    def mean(self, x: Array, axes: tuple[int, ...], keep: bool = False) -> Array:
+        """Return the mean over `axes`, taken in the pass's order."""
+        return mean(x, axes, self.order, keep)
 
 
 class Module(ABC):

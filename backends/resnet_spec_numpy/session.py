@@ -16,6 +16,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_numpy.modules import empty
 from resnet_spec_numpy.passes import Run
+from resnet_spec_numpy.sums import Order
 from resnet_spec_numpy.weights import check_state, copy_into, family, to_state, weights_of
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
@@ -46,7 +47,11 @@ class Pass(NamedTuple):
 
 
 class Session:
-    """See `resnet_spec.contract.Session`. `compile` is for the backends that can."""
+    """See `resnet_spec.contract.Session`. `compile` is for the backends that can.
+
+    order, choices: of every pass (see `Run`), for comparisons that must know what rounding can do.
+        A choice holds for batches of its length only.
+    """
 
     def __init__(
         self,
@@ -56,6 +61,8 @@ class Session:
         device: str = "auto",
         precision: Precision = "float32",
         compile: bool = False,
+        order: Order = "natural",
+        choices: Mapping[str, Array] | None = None,
     ) -> None:
         if device not in ("auto", "cpu"):
             raise BackendError(problem("device", device, "is not one of numpy's", "use auto, cpu"))
@@ -65,6 +72,8 @@ class Session:
         self._plan = plan
         self._recipe = recipe
         self._dtype = np.dtype(precision)
+        self._order: Order = order
+        self._choices = choices or {}
         self.native = empty(plan, self._dtype)
         self._velocity: State = {}
         self._average: State = {}
@@ -103,7 +112,7 @@ class Session:
         """Yield evaluation-mode logits [N, classes] per batch, in order."""
         for batch in batches:
             with _silence():
-                logits = self.native(self._images(batch))
+                logits = self.native.forward(self._images(batch), self._run())
             yield np.array(logits, order="C")
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
@@ -111,9 +120,12 @@ class Session:
         done = self._differentiate(*self._parts(batch, 1))
         return done.loss, to_state({name: done.gradients[name] for name in self._plan.trainable})
 
-    def input_gradient(self, batch: Batch) -> Array:
-        """Return the loss's gradient [N, C, H, W] by the normalised images; changes nothing."""
-        return np.array(self._differentiate(*self._parts(batch, 1)).input_gradient, order="C")
+    def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
+        """Yield the loss's gradients by "input" and every node's output; changes nothing."""
+        outputs: State = {}
+        done = self._differentiate(*self._parts(batch, 1), outputs)
+        outputs["input"] = done.input_gradient
+        return ((k, np.array(outputs[k], order="C")) for k in ("input", *self._plan.observed))
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
         """Yield (name, output) for every name of `plan.observed`, in order; changes nothing."""
@@ -123,7 +135,7 @@ class Session:
             self._check_training(batch, 1)
             noise = batch.noise
         with _silence():
-            self.native.forward(self._images(batch), Run(train, noise, outputs))
+            self.native.forward(self._images(batch), self._run(train, noise, outputs))
         return ((name, np.array(outputs[name], order="C")) for name in self._plan.observed)
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
@@ -184,16 +196,25 @@ class Session:
             average[...] = decay * average + (1.0 - decay) * weights[name]
 
     @_silence()
-    def _differentiate(self, part: Part) -> Pass:
+    def _differentiate(self, part: Part, output_gradients: State | None = None) -> Pass:
         """Run the network on `part` in training mode, forward and backward."""
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
-        run = Run(training=True, noise=part.noise)
+        run = self._run(True, part.noise)
+        run.output_gradients = output_gradients
         logits = self.native.forward(part.images, run)
         loss, dlogits = cross_entropy(logits, part.labels, smoothing)
         dimages = self.native.backward(dlogits, run)
         assert not run.saved, f"no backward pass of {', '.join(run.saved)}"
         correct = int((logits.argmax(1) == part.labels).sum())
         return Pass(loss, correct, run.gradients, run.statistics, dimages)
+
+    def _run(
+        self,
+        training: bool = False,
+        noise: Mapping[str, Array] | None = None,
+        outputs: State | None = None,
+    ) -> Run:
+        return Run(training, noise or {}, outputs, order=self._order, choices=self._choices)
 
     def _parts(self, batch: Batch, parts: int) -> Iterator[Part]:
         """Yield equal consecutive parts of `batch`."""

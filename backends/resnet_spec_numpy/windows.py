@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from resnet_spec.contract import Array
 from resnet_spec.ops import Pad
+from resnet_spec_numpy.sums import Order, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +59,32 @@ class Window:
         return total[:, :, top : top + height, left : left + width]
 
 
-def convolve(images: Array, weight: Array, window: Window, groups: int) -> Array:
+def convolve(
+    images: Array, weight: Array, window: Window, groups: int, order: Order = "natural"
+) -> Array:
     """Return the cross-correlation [N, O, H', W'] of `images` with `weight` [O, C/groups, kh, kw].
 
     For every group: [O/groups, C/groups kh kw] times [C/groups kh kw, N H' W'].
     """
     windows = window.view(images)
     n, out_size = len(images), windows.shape[4:]
-    rows = _rows(weight, groups) @ _columns(windows, groups)
+    rows = product(_rows(weight, groups), _columns(windows, groups), order)
     return rows.reshape(len(weight), n, *out_size).swapaxes(0, 1)
 
 
 def convolve_backward(
-    dy: Array, images: Array, weight: Array, window: Window, groups: int
+    dy: Array,
+    images: Array,
+    weight: Array,
+    window: Window,
+    groups: int,
+    order: Order = "natural",
 ) -> tuple[Array, Array]:
     """Return the gradients of `images` and `weight` from `dy`, that of the output of `convolve`."""
     windows = window.view(images)
     out_channels = dy.swapaxes(0, 1).reshape(groups, len(weight) // groups, -1)
-    dweight = out_channels @ _columns(windows, groups).swapaxes(1, 2)
-    dcolumns = _rows(weight, groups).swapaxes(1, 2) @ out_channels
+    dweight = product(out_channels, _columns(windows, groups).swapaxes(1, 2), order)
+    dcolumns = product(_rows(weight, groups).swapaxes(1, 2), out_channels, order)
     n, c, rows, columns, out_height, out_width = windows.shape
     parts = dcolumns.reshape(c, rows, columns, n, out_height, out_width)
     dimages = window.scatter(parts.transpose(3, 0, 1, 2, 4, 5), images.shape[2:])

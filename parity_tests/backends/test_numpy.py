@@ -528,7 +528,7 @@ def check_network(network: str, fault: Callable[[Session], None] = lambda sessio
     _, gradients = session.gradients(batch)
     assert list(gradients) == list(plan.trainable)
     images = batch.images.transpose(0, 3, 1, 2)
-    checks = [("input", images, session.input_gradient(batch))]
+    checks = [("input", images, dict(session.node_gradients(batch))["input"])]
     live = weights_of(session.native, plan)
     checks += [(name, live[name], gradient) for name, gradient in gradients.items()]
     for name, array, gradient in checks:
