@@ -123,7 +123,8 @@ class Session:
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
         """Yield the loss's gradients by "input" and every node's output; changes nothing."""
         outputs: State = {}
-        done = self._differentiate(*self._parts(batch, 1), outputs)
+        (part,) = self._parts(batch, 1)
+        done = self._differentiate(part, outputs)
         outputs["input"] = done.input_gradient
         return ((k, np.array(outputs[k], order="C")) for k in ("input", *self._plan.observed))
 
