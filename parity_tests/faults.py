@@ -144,6 +144,19 @@ def _one_element(array: Array) -> Array:
     return changed
 
 
+def _one_ulp(array: Array) -> Array:
+    changed = array.copy()
+    changed.flat[0] = np.nextafter(array.flat[0], np.float32(np.inf))
+    return changed
+
+
+def _one_pixel(setup: Setup) -> Setup:
+    """Change one value of one image by one of 255."""
+    images = setup.batches[0].images.copy()
+    images.flat[0] ^= 1
+    return replace(setup, batches=(replace(setup.batches[0], images=images), *setup.batches[1:]))
+
+
 def _recipe(**changes: Any) -> Change:
     def apply(setup: Setup) -> Setup:
         fields = setup.recipe.to_dict()
@@ -178,6 +191,8 @@ FAULTS: dict[str, Fault] = {
         "imagenet_stem",
         _lowered_from(stages=[{"width": 8, "blocks": 1}, {"width": 12, "blocks": 1, "stride": 2}]),
     ),
+    "nudged_start": Fault("init", "plain", _weights("conv1.weight", _one_ulp)),
+    "perturbed_input": Fault("activations", "plain", _one_pixel),
     "perturbed_weight": Fault("logits", "bottleneck", _weights("conv1.weight", _one_element)),
     "flipped_pad": Fault("logits", "same_padding", _shift_windows),
     "explicit_for_same": Fault("logits", "same_padding", _lowered_from(padding="explicit")),
@@ -217,9 +232,9 @@ FAULTS: dict[str, Fault] = {
     "decay_on_norms": Fault("update", "plain", _recipe(optimizer={"decay_norms": True})),
     "no_decay_on_biases": Fault("update", "plain", _recipe(optimizer={"decay_biases": False})),
     "nesterov_for_a_step": Fault("update", "plain", _recipe(optimizer={"nesterov": True})),
-    "smoothing_in_the_velocity": Fault("velocity", "plain", _recipe(label_smoothing=0.0)),
+    "smoothing_in_the_velocity": Fault("update", "plain", _recipe(label_smoothing=0.0)),
     "decay_on_norms_in_the_velocity": Fault(
-        "velocity", "plain", _recipe(optimizer={"decay_norms": True})
+        "update", "plain", _recipe(optimizer={"decay_norms": True})
     ),
     "rate": Fault("update", "plain", lambda s: replace(s, rates=s.rates * 1.01)),
     "nesterov": Fault("trajectory", "plain", _recipe(optimizer={"nesterov": True})),

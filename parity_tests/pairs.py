@@ -10,6 +10,7 @@ from deviations import deviations
 
 from resnet_spec.contract import Precision
 from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.margin import Margin
 from resnet_spec.parity.settle import REFERENCE, margin_of_run, settle
 from resnet_spec.parity.setup import make_recipe
@@ -40,17 +41,21 @@ class Pair:
         return reference(self.case)[0]
 
     @property
+    def floors(self) -> Floors:
+        return floors(self.case, self.precision)
+
+    @property
     def margin(self) -> Margin:
         return reference(self.case)[1]
 
     def check(self, level: str) -> None:
         """Fail when the pair differs at `level`, or when a known deviation has gone."""
-        row = first_look(level, self.got, self.expected)
+        row = first_look(level, self.got, self.floors)
         reason = deviations(self.backend).get((self.case, level, self.precision))
         if reason is not None:
-            assert row.verdict == "different", f"{self}: stale known deviation ({reason})"
+            assert row.is_wrong, f"{self}: stale known deviation ({reason})"
         else:
-            assert row.verdict != "different", _line(row)
+            assert not row.is_wrong, _line(row)
 
 
 @cache
@@ -61,6 +66,11 @@ def reference(case: str) -> tuple[Side, Margin]:
 @cache
 def side(case: str, backend: str, precision: Precision) -> Side:
     return Side(backend, reference(case)[0].setup, precision)
+
+
+@cache
+def floors(case: str, precision: Precision) -> Floors:
+    return Floors(reference(case)[0], precision)
 
 
 @cache
@@ -81,7 +91,8 @@ def pairs() -> list[Pair]:
 
 
 def _line(row: Row) -> str:
+    item = row.worst
     return (
-        f"{row.backend} {row.level}: {row.worst} is off by {row.max_rel:.2e} "
-        f"(absolute {row.max_abs:.2e}), tolerance {row.tolerance:.1e}"
+        f"{row.backend} {row.level}: {item.name} is off by {item.max_rel:.2e} (absolute "
+        f"{item.max_abs:.2e}), {item.floor_multiples:.1f} floors, limit {row.limit}"
     )

@@ -17,7 +17,7 @@ from resnet_spec.spec_files import load_spec
 
 
 def test_names_and_shapes(pair: Pair) -> None:
-    for level in ("names", "shapes", "counts"):
+    for level in ("names", "shapes", "counts", "init"):
         pair.check(level)
     plan, state = pair.expected.setup.plan, pair.got.state
     expected = {t.name: t.shape for t in plan.tensors}

@@ -10,9 +10,14 @@ if TYPE_CHECKING:
     from resnet_spec.spec import Spec
 
 
-def add_spec(parser: argparse.ArgumentParser) -> None:
-    """Add SPEC and the options that change it: --set, --input-size, --classes."""
-    parser.add_argument("spec", metavar="SPEC", help="a preset, or a .toml or .json file")
+def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
+    """Add SPEC and the options that change it: --set, --input-size, --classes.
+
+    checkpoint: whether the command takes a checkpoint in its place, too.
+    """
+    also = ", or a .safetensors checkpoint" if checkpoint else ""
+    metavar = "SPEC|CHECKPOINT" if checkpoint else "SPEC"
+    parser.add_argument("spec", metavar=metavar, help=f"a preset, a .toml or .json file{also}")
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--classes", type=int, metavar="N", help="number of classes")
     parser.add_argument(

@@ -35,6 +35,7 @@ COMMANDS = {
     "evaluate": Command("resnet_spec.cli.evaluate", "accuracy and loss of a checkpoint"),
     "predict": Command("resnet_spec.cli.predict", "classes of images"),
     "parity": Command("resnet_spec.cli.parity", "prove that backends compute the same"),
+    "bisect": Command("resnet_spec.cli.bisect", "find the first node that does not"),
 }
 
 _USAGE = 2

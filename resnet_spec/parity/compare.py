@@ -1,73 +1,117 @@
-"""Compare backends with the reference at several levels: the story behind `resnet-spec parity`."""
+"""Compare sides with the reference at several levels: the story behind `resnet-spec parity`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from resnet_spec.contract import Precision
+from resnet_spec.contract import Batch, Precision, State
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import load_backend
+from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.levels import LEVELS
-from resnet_spec.parity.settle import REFERENCE, settle
+from resnet_spec.parity.localise import localise
+from resnet_spec.parity.settle import REFERENCE, reference_of
+from resnet_spec.parity.setup import Setup, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.verdicts import judge
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec.report import Report, Row
+from resnet_spec.report import Finding, Report, Row
 
 Tick = Callable[[str], None]
-_TRIES = 8
 
 
-def compare(
+def compare_backends(
     plan: Plan,
     recipe: Recipe,
     backends: Sequence[str],
     levels: Iterable[str] = tuple(LEVELS),
     precision: Precision = "float32",
     tick: Tick = lambda what: None,
+    state: State | None = None,
+    dataset: Sequence[Batch] = (),
 ) -> Report:
     """Return a report of every backend at every level against the float64 reference.
 
-    All are given the same drawn weights, images, noise and rates. `tick` is called with a few words
-    before each piece of work. Raises BackendError when a backend cannot be had in `precision`.
+    All are given the same weights, images, noise and rates. `tick` is called with a few words
+    before each piece of work.
+
+    state: the weights; drawn, with norms as if trained for a while, where None.
+    dataset: what predictions are compared on at the level `accuracy`.
+
+    Raises BackendError when a backend cannot be had in `precision`.
     """
-    levels = tuple(levels)
     for name in backends:
         check_precision(name, precision)
+    setup = make_setup(plan, recipe, state=state, dataset=dataset)
+    sides = [Side(name, setup, precision) for name in backends]
+    return compare_sides(setup, sides, levels, precision, tick)
+
+
+def compare_sides(
+    setup: Setup,
+    sides: Sequence[Side],
+    levels: Iterable[str],
+    precision: Precision,
+    tick: Tick = lambda what: None,
+) -> Report:
+    """Return a report of every side at every level against the float64 reference of `setup`.
+
+    Where a level differs, the first wrong node is looked for.
+    """
+    levels = [level for level in levels if level != "accuracy" or setup.dataset]
     tick("reference")
-    expected, margin = settle(plan, recipe, _TRIES)
+    floors = Floors(reference_of(setup), precision)
     rows: list[Row] = []
-    environment = {REFERENCE: dict(expected.info)}
-    for name in backends:
-        got = Side(name, expected.setup, precision)
+    findings: list[Finding] = []
+    environment = {REFERENCE: dict(floors.expected.info)}
+    for side in sides:
         for level in levels:
-            tick(f"{name}: {level}")
-            rows.append(judge(level, got, expected))
-        environment[name] = dict(got.info)
+            tick(f"{side.backend}: {level}")
+            rows.append(judge(level, side, floors))
+        wrong = [row for row in rows if row.backend == side.backend and row.is_wrong]
+        if wrong:
+            tick(f"{side.backend}: looking for the first wrong node")
+            findings += localise(side, floors, [row.level for row in wrong])
+        environment[side.backend] = dict(side.info)
+    return Report(
+        _title(setup, precision),
+        tuple(rows),
+        _setting(setup, precision),
+        environment,
+        tuple(findings),
+    )
+
+
+def _title(setup: Setup, precision: Precision) -> str:
+    plan, recipe = setup.plan, setup.recipe
     shape = f"{plan.input.height} x {plan.input.width} x {plan.input.channels}"
-    setting = {
-        "network": plan.name,
-        "input": shape,
-        "batch": recipe.batch,
-        "steps": recipe.steps,
-        "precision": precision,
-        "reference": f"{REFERENCE} float64",
-        "seed": expected.setup.seed,
-        "margin": margin.value,
-    }
-    title = (
+    return (
         f"{plan.name}, input {shape}, batch {recipe.batch}, {recipe.steps} steps, {precision} "
         f"against {REFERENCE} float64"
     )
-    return Report(title, tuple(rows), setting, environment)
+
+
+def _setting(setup: Setup, precision: Precision) -> dict[str, Any]:
+    image = setup.plan.input
+    return {
+        "network": setup.plan.name,
+        "input": f"{image.height} x {image.width} x {image.channels}",
+        "batch": setup.recipe.batch,
+        "steps": setup.recipe.steps,
+        "precision": precision,
+        "reference": f"{REFERENCE} float64",
+        "seed": setup.seed,
+        "dataset": sum(map(len, setup.dataset)),
+    }
 
 
 def check_precision(backend: str, precision: Precision) -> None:
-    """Raise BackendError when `backend` cannot be loaded or does not compute in `precision`."""
-    offered = load_backend(backend).PRECISIONS
+    """Raise BackendError when `backend` cannot be loaded, or `precision` cannot be judged in it."""
+    offered = [p for p in load_backend(backend).PRECISIONS if p in UNIT]
     if precision not in offered:
-        rule = f"is not computed by {backend}"
+        rule = f"is not computed by {backend}, or cannot be judged"
         raise BackendError(problem("precision", precision, rule, f"use {' or '.join(offered)}"))
 
 

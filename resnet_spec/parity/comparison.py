@@ -12,23 +12,26 @@ from resnet_spec.contract import Array
 
 
 class Difference(NamedTuple):
-    """Errors of one named thing: the largest absolute one, and that over the largest magnitude.
+    """Errors of one named thing.
 
-    Relative errors are by tensor and not by element: an element that cancels to nearly nothing
-    has no digits to agree in.
+    max_abs: the largest absolute error, and `index` where it is.
+    max_rel: that over the largest magnitude expected. Relative errors are by tensor and not by
+        element: an element that cancels to nearly nothing has no digits to agree in.
+    element_rel: the largest error of an element over that element, all the same.
+    cosine: of the angle between both, as vectors.
     """
 
     name: str
     max_abs: float
     max_rel: float
-
-
-EQUAL = Difference("", 0.0, 0.0)
+    element_rel: float = 0.0
+    cosine: float = 1.0
+    index: tuple[int, ...] = ()
 
 
 def apart(name: str) -> Difference:
     """Return the difference of things that cannot be subtracted."""
-    return Difference(name, math.inf, math.inf)
+    return Difference(name, math.inf, math.inf, math.inf, math.nan)
 
 
 def difference(name: str, got: Array | None, expected: Array | None) -> Difference:
@@ -37,13 +40,19 @@ def difference(name: str, got: Array | None, expected: Array | None) -> Differen
         return apart(name)
     if expected.size == 0:
         return Difference(name, 0.0, 0.0)
-    error = float(np.max(np.abs(got.astype(np.float64) - expected)))
-    scale = float(np.max(np.abs(expected)))
-    if not math.isfinite(error):
+    a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
+    errors, sizes = np.abs(a - b), np.abs(b)
+    place = int(errors.argmax())
+    error, scale = float(errors.flat[place]), float(sizes.max())
+    if not (math.isfinite(error) and math.isfinite(scale)):
         return apart(name)
     if error == 0.0:
         return Difference(name, 0.0, 0.0)
-    return Difference(name, error, error / scale if scale > 0 else math.inf)
+    index = tuple(int(i) for i in np.unravel_index(place, b.shape))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_element = float(np.max(errors / sizes, initial=0.0, where=errors > 0))
+    max_rel = error / scale if scale > 0 else math.inf
+    return Difference(name, error, max_rel, by_element, _cosine(a, b), index)
 
 
 def differences(
@@ -54,5 +63,10 @@ def differences(
 
 
 def worst(found: Iterable[Difference]) -> Difference:
-    """Return the largest by relative, then by absolute error."""
-    return max(found, key=lambda d: (d.max_rel, d.max_abs), default=EQUAL)
+    """Return the difference with the largest relative error; one without a name for none."""
+    return max(found, key=lambda d: d.max_rel, default=Difference("", 0.0, 0.0))
+
+
+def _cosine(a: Array, b: Array) -> float:
+    lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
+    return float(np.vdot(a, b)) / lengths if lengths > 0 else 0.0

@@ -1,106 +1,111 @@
-"""Tell a ReLU that flips within rounding from a bug.
+"""Tell a choice that falls the other way within rounding from a bug.
 
 Where float32 puts a pre-activation of +1e-8 at -1e-8, a whole gradient changes by up to 1e-2, and
-rightly so: it is the gradient of a network that differs by rounding. Such a network is built here:
-the reference's float64 weights with a few norm shifts moved by less than rounding, so that every
-ReLU is on the side where the backend's is. With it the gradients must agree as closely as ever.
+rightly so: it is the gradient of a network that differs by rounding. Wherever the two differ in a
+choice that rounding can decide (a ReLU's side, the pixel that a max-pool takes), the reference is
+therefore computed once more, in float64, with the choices of the side it is compared with: with
+them the gradients must agree as closely as ever. A choice that rounding cannot decide is left
+alone, and the difference it makes is real.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, State
 from resnet_spec.dataflow import Step, steps
-from resnet_spec.ops import Activation, Add, DropPath, Norm
-from resnet_spec.parity.margin import SAFE
-from resnet_spec.parity.settle import reference_of
-from resnet_spec.parity.side import Side
+from resnet_spec.ops import Activation, MaxPool
+from resnet_spec.parity.setup import Setup
 from resnet_spec.plan import Plan
 
-_ROUNDS = 30
+Reach = Callable[[str], float]
+"""Name of a node -> the absolute error in its output that rounding can make."""
 
 
-def flips(got: Side, expected: Side) -> int:
-    """Count the elements of ReLU outputs that are zero on one side only."""
-    return sum(int(mask.sum()) for _, mask in _flipped(got, expected))
+class Choices(NamedTuple):
+    """Which ReLUs and max-pool pixels `got` takes, for `Session(choices=...)` of the reference.
 
-
-def same_side(got: Side, expected: Side) -> Side | None:
-    """Return the reference within rounding of `expected` whose ReLUs are all on `got`'s side.
-
-    None when no such network is found.
+    count: how many differ from the reference's own; far: how many of them rounding cannot explain.
     """
-    nudged: State = {k: v.astype(np.float64) for k, v in expected.setup.state.items()}
-    shadow = expected
-    for _ in range(_ROUNDS):
-        found = list(_flipped(got, shadow))
-        if not found:
-            return shadow
-        moves = [_nudge(shadow, step, mask) for step, mask in found]
-        for move in moves:
-            if move is None:
-                return None
-            name, amount = move
-            nudged[name] = nudged[name] + amount
-        shadow = reference_of(replace(expected.setup, state=dict(nudged)))
-    return None
+
+    made: Mapping[str, Array]
+    count: int
+    far: int
 
 
-def is_far(got: Side, expected: Side) -> bool:
-    """Whether a flipped pre-activation is too far from zero for rounding to have done it."""
-    for step, mask in _flipped(got, expected):
-        x = expected.activations[step.inputs[0].name]
-        if np.max(np.abs(x[mask])) > SAFE * _size(x):
-            return True
-    return False
+def choices_of(plan: Plan, got: State, expected: State, reach: Reach, images: Array) -> Choices:
+    """Compare the choices in two sets of training-mode outputs, by the name of the node.
+
+    images: the normalised ones [N, C, H, W]. Nodes that `got` does not have choose as the reference.
+    """
+    made: dict[str, Array] = {}
+    count = far = 0
+    for step in steps(plan):
+        source = step.inputs[0].name
+        x = images if source == "input" else expected.get(source)
+        y = got.get(step.node.name)
+        if x is None or y is None or y.shape[0] != x.shape[0]:
+            continue
+        found = _of_step(step, x, y, got.get(source), 0.0 if source == "input" else reach(source))
+        if found is not None:
+            made[step.node.name] = found.made
+            count += found.count
+            far += found.far
+    return Choices(made, count, far)
 
 
-def _size(x: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(x))))
+class _Found(NamedTuple):
+    made: Array
+    count: int
+    far: int
 
 
-def _flipped(got: Side, expected: Side) -> Iterator[tuple[Step, NDArray[np.bool_]]]:
-    """Yield every ReLU with flipped elements, and a mask of them."""
-    for step in steps(expected.setup.plan):
-        if isinstance(step.node, Activation) and step.node.kind == "relu":
-            a, b = got.activations.get(step.node.name), expected.activations[step.node.name]
-            if a is not None and a.shape == b.shape and np.any((a > 0) != (b > 0)):
-                yield step, (a > 0) != (b > 0)
+def _of_step(step: Step, x: Array, y: Array, own: Array | None, reach: float) -> _Found | None:
+    match step.node:
+        case Activation(kind="relu"):
+            return _of_relu(x, y, reach) if x.shape == y.shape else None
+        case MaxPool() as pool:
+            return None if own is None or own.shape != x.shape else _of_pool(pool, x, own, reach)
+        case _:
+            return None
 
 
-def _nudge(side: Side, step: Step, mask: NDArray[np.bool_]) -> tuple[str, Array] | None:
-    """Return the norm shift to move, and by how much per channel, to put `mask` across zero."""
-    x = side.activations[step.inputs[0].name]
-    norm = _norm_before(side.setup.plan, step.inputs[0].name)
-    if norm is None:
-        return None
-    amount = np.zeros(x.shape[1])
-    for channel in np.flatnonzero(mask.any(axis=(0, 2, 3))):
-        across = -x[:, channel][mask[:, channel]]
-        if across.min() < 0 < across.max():
-            return None  # Both ways in one channel: no shift does it.
-        furthest = across[np.argmax(np.abs(across))]
-        amount[channel] = 1.01 * furthest if furthest else np.spacing(_size(x))
-    return norm.shift.name, amount
+def _of_relu(x: Array, y: Array, reach: float) -> _Found:
+    passes = x > 0
+    flipped = passes != (y > 0)
+    near = np.abs(x) <= reach
+    return _Found(np.where(near, y > 0, passes), int(flipped.sum()), int((flipped & ~near).sum()))
 
 
-def _norm_before(plan: Plan, name: str) -> Norm | None:
-    """Return the norm whose shift moves the value `name` one to one: through sums only."""
-    makers = {step.output.name: step for step in steps(plan)}
-    waiting = [name]
-    while waiting:
-        step = makers.get(waiting.pop(0))
-        match step.node if step else None:
-            case Norm() as norm:
-                return norm
-            case Add() | DropPath():
-                assert step is not None
-                waiting += [value.name for value in step.inputs]
-            case _:
-                pass
-    return None
+def _of_pool(pool: MaxPool, x: Array, own: Array, reach: float) -> _Found:
+    windows, own_windows = _windows(pool, x), _windows(pool, own)
+    first, chosen = windows.argmax(2), own_windows.argmax(2)
+    flipped = first != chosen
+    value = np.take_along_axis(windows, chosen[:, :, None], 2)[:, :, 0]
+    near = windows.max(2) - value <= 2.0 * reach  # Both values are off by up to `reach`.
+    # Between equal values (zeros, mostly) there is nothing to choose; the first one is taken.
+    count = flipped & (windows.max(2) != value)
+    return _Found(np.where(near, chosen, first), int(count.sum()), int((count & ~near).sum()))
+
+
+def _windows(pool: MaxPool, x: Array) -> Array:
+    """Return [N, C, kernel * kernel, H', W']."""
+    top, bottom, left, right = pool.pad
+    edges = ((0, 0), (0, 0), (top, bottom), (left, right))
+    padded = np.pad(x, edges, constant_values=-np.inf)
+    size = (pool.kernel, pool.kernel)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(2, 3))
+    windows = windows[:, :, :: pool.stride, :: pool.stride].transpose(0, 1, 4, 5, 2, 3)
+    return windows.reshape(*x.shape[:2], -1, *windows.shape[4:])
+
+
+def normalised(setup: Setup) -> Array:
+    """Return the first batch's images as they enter the network: float64 [N, C, H, W]."""
+    size, images = setup.plan.input, setup.batches[0].images
+    x = images.astype(np.float64)
+    if images.dtype == np.uint8:
+        x = x * np.array(size.scale) + np.array(size.shift)
+    return x.transpose(0, 3, 1, 2)

@@ -1,26 +1,38 @@
 """The levels of a comparison: a table of functions from two sides to their differences.
 
-A new level is a function and a line of the table. `exact` levels admit no difference.
+A new level is a function and a line of the table. `exact` levels admit no difference. Levels that
+are `derivative` compare slopes, which jump where a ReLU or a max-pool chooses: they are compared
+with a reference that chooses alike (see `corners`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from resnet_spec.contract import Array, State
+from resnet_spec.ops import Tensor
 from resnet_spec.parity.comparison import Difference, apart, difference, differences
 from resnet_spec.parity.side import Side
 
+Compare = Callable[[Side, Side], list[Difference]]
+
 
 class Level(NamedTuple):
-    """compare(got, expected) lists what was compared, with the error of each."""
+    """compare(got, expected) lists what was compared, with the error of each.
+
+    noise: the same between the reference and itself in another order of summation, where `compare`
+        does not say how large rounding is.
+    """
 
     about: str
-    compare: Callable[[Side, Side], list[Difference]]
+    compare: Compare
     exact: bool = False
+    derivative: bool = False
+    noise: Compare | None = None
 
 
 def _names(got: Side, expected: Side) -> list[Difference]:
@@ -49,8 +61,28 @@ def _count(side: Side, trainable: bool) -> int:
     return sum(math.prod(side.state[name].shape) for name in names)
 
 
+def _init(got: Side, expected: Side) -> list[Difference]:
+    """Compare the weights before the first step: those drawn, to the last bit."""
+    names = [tensor.name for tensor in expected.setup.plan.tensors]
+    dtype = np.float64 if got.precision == "float64" else np.float32
+    drawn = {name: expected.setup.state[name].astype(dtype) for name in names}
+    return differences(got.state, drawn, names)
+
+
 def _logits(got: Side, expected: Side) -> list[Difference]:
     return [difference("logits", got.logits, expected.logits)]
+
+
+def _activations(got: Side, expected: Side) -> list[Difference]:
+    found: list[Difference] = []
+    for mode in ("evaluated", "activations"):
+        outputs: State = getattr(got, mode)
+        wanted: State = getattr(expected, mode)
+        suffix = " (eval)" if mode == "evaluated" else " (train)"
+        for name, array in wanted.items():
+            if name in outputs:
+                found.append(difference(name + suffix, outputs[name], array))
+    return found
 
 
 def _train_logits(got: Side, expected: Side) -> list[Difference]:
@@ -60,8 +92,10 @@ def _train_logits(got: Side, expected: Side) -> list[Difference]:
 
 def _gradients(got: Side, expected: Side) -> list[Difference]:
     (loss, gradients), (expected_loss, expected_gradients) = got.gradients, expected.gradients
+    inputs = (side.node_gradients["input"] for side in (got, expected))
     return [
         difference("loss", np.array(loss), np.array(expected_loss)),
+        difference("input", *inputs),
         *differences(gradients, expected_gradients, expected.setup.plan.trainable),
     ]
 
@@ -72,38 +106,79 @@ def _statistics(got: Side, expected: Side) -> list[Difference]:
 
 
 def _update(got: Side, expected: Side) -> list[Difference]:
-    """Compare weights after a step from the same start: what little `got` began elsewhere is added.
-
-    It is zero but where the reference was moved within rounding (see `corners`).
-    """
-    names = [name for name in expected.setup.plan.trainable if name in got.state]
-    target = dict(expected.stepped)
-    for name in names:
-        if got.state[name].shape == target[name].shape:
-            target[name] = target[name] + (
-                got.state[name].astype(np.float64) - expected.state[name]
-            )
-    return differences(got.stepped, target, expected.setup.plan.trainable)
-
-
-def _velocity(got: Side, expected: Side) -> list[Difference]:
     slots = [name for name in expected.stepped if name.startswith("momentum/")]
-    return differences(got.stepped, expected.stepped, slots)
+    names = [*expected.setup.plan.trainable, *slots]
+    return differences(got.stepped, expected.stepped, names)
 
 
 def _trajectory(got: Side, expected: Side) -> list[Difference]:
-    return [difference("loss", got.losses, expected.losses)]
+    (losses, end), (expected_losses, expected_end) = got.run, expected.run
+    return run_differences(expected.setup.plan.tensors, losses, end, expected_losses, expected_end)
+
+
+def run_differences(
+    tensors: Iterable[Tensor],
+    losses: Array,
+    end: State,
+    expected_losses: Array,
+    expected_end: State,
+) -> list[Difference]:
+    """Compare two runs: the loss of every step; the distance of weights and of statistics."""
+    found = [difference("loss", losses, expected_losses)]
+    for what, trainable in (("weights", True), ("statistics", False)):
+        names = [t.name for t in tensors if t.trainable == trainable]
+        if names:
+            found.append(_distance(what, end, expected_end, names))
+    return found
+
+
+def _distance(what: str, got: State, expected: State, names: list[str]) -> Difference:
+    """Return the Euclidean distance of two states, and that over the length of the second."""
+    if any(name not in got or got[name].shape != expected[name].shape for name in names):
+        return apart(what)
+    a = np.concatenate([got[name].ravel() for name in names]).astype(np.float64)
+    b = np.concatenate([expected[name].ravel() for name in names]).astype(np.float64)
+    distance, length = float(np.linalg.norm(a - b)), float(np.linalg.norm(b))
+    if not math.isfinite(distance):
+        return apart(what)
+    return Difference(what, distance, distance / length if length else math.inf)
+
+
+def _accuracy(got: Side, expected: Side) -> list[Difference]:
+    """Compare predictions image by image: by how much the reference prefers its own.
+
+    The largest difference between the logits of the reference's class and of the one predicted
+    instead; zero where all predictions are equal. `index` is the image.
+    """
+    a, b = got.dataset_logits, expected.dataset_logits
+    if a.shape != b.shape or not np.isfinite(a).all():
+        return [apart("predictions")]
+    rows = np.arange(len(b))
+    gaps = b.max(1) - b[rows, a.argmax(1)]
+    image = int(gaps.argmax())
+    gap = float(gaps[image])
+    return [Difference("predictions", gap, gap / float(np.abs(b).max()), 0.0, 1.0, (image,))]
+
+
+def _accuracy_noise(got: Side, expected: Side) -> list[Difference]:
+    return [difference("predictions", got.dataset_logits, expected.dataset_logits)]
 
 
 LEVELS: dict[str, Level] = {
     "names": Level("names of weights, statistics and slots, and their order", _names, exact=True),
     "shapes": Level("their shapes", _shapes, exact=True),
     "counts": Level("how many values are trained, and how many kept", _counts, exact=True),
+    "init": Level("weights and statistics before the first step", _init, exact=True),
     "logits": Level("logits in evaluation mode", _logits),
+    "activations": Level("every node's output, in evaluation and training mode", _activations),
     "train_logits": Level("logits in training mode", _train_logits),
-    "gradients": Level("loss and the gradient of every parameter", _gradients),
+    "gradients": Level(
+        "the loss and its gradient by every parameter and by the images",
+        _gradients,
+        derivative=True,
+    ),
     "statistics": Level("running mean and variance after one step", _statistics),
-    "update": Level("weights after one step", _update),
-    "velocity": Level("velocities after one step", _velocity),
-    "trajectory": Level("loss of every step of a short run", _trajectory),
+    "update": Level("weights and momentum after one step", _update, derivative=True),
+    "trajectory": Level("loss of every step of a short run, and where it ends", _trajectory),
+    "accuracy": Level("predictions on a dataset, image by image", _accuracy, noise=_accuracy_noise),
 }

@@ -5,13 +5,18 @@ Everything is drawn in NumPy from one seed. A planted fault is a changed copy of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_spec.batches import test_batches
 from resnet_spec.contract import Array, Batch
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.errors import DataError
 from resnet_spec.initial import initial_state
 from resnet_spec.ops import DropPath, Tensor
 from resnet_spec.plan import Plan
@@ -31,6 +36,8 @@ class Setup:
     batches: tuple[Batch, ...]
     rates: NDArray[np.float64]
     seed: int = 0
+    dataset: tuple[Batch, ...] = ()
+    """What predictions are compared on; nothing where there is no data."""
 
 
 def make_recipe(steps: int = 20, batch: int = 6, rate: float = 0.003, **changes: Any) -> Recipe:
@@ -51,18 +58,44 @@ def make_recipe(steps: int = 20, batch: int = 6, rate: float = 0.003, **changes:
     return Recipe(**{**fields, **changes})
 
 
-def make_setup(plan: Plan, recipe: Recipe | None = None, seed: int = 0) -> Setup:
-    """Return weights, batches and rates for `plan`, all a function of `seed`."""
+def make_setup(
+    plan: Plan,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    state: Mapping[str, Array] | None = None,
+    dataset: Sequence[Batch] = (),
+) -> Setup:
+    """Return weights, batches and rates for `plan`, all a function of `seed`.
+
+    state: weights to take instead of drawn ones.
+    """
     recipe = recipe or make_recipe()
     draw = np.random.default_rng([seed, 1])
     return Setup(
         plan=plan,
         recipe=recipe,
-        state=worn_state(plan, seed),
+        state=worn_state(plan, seed) if state is None else dict(state),
         batches=tuple(make_batch(plan, recipe.batch, draw) for _ in range(recipe.steps or 1)),
         rates=rates(recipe, steps_per_epoch=1),
         seed=seed,
+        dataset=tuple(dataset),
     )
+
+
+def with_data(setup: Setup, data: Dataset, images: int) -> Setup:
+    """Return the setup on the first training images of `data`, and its first test images.
+
+    images: how many of those predictions are compared on.
+    """
+    draw = np.random.default_rng([setup.seed, 3])
+    found = islice(test_batches(data.train, setup.recipe.batch), len(setup.batches))
+    batches = tuple(replace(batch, noise=_noise(setup.plan, len(batch), draw)) for batch in found)
+    if len(batches) < len(setup.batches):
+        rule = f"has too few images for {len(setup.batches)} batches of {setup.recipe.batch}"
+        raise DataError(f"{data.name}: {rule}; lower --steps or --batch")
+    size = min(64, images)
+    tested = tuple(islice(test_batches(data.test, size), -(-images // size)))
+    return replace(setup, batches=batches, dataset=tested)
 
 
 def worn_state(plan: Plan, seed: int) -> dict[str, Array]:
@@ -91,17 +124,22 @@ def _worn(tensor: Tensor, array: Array, draw: Draw) -> Array:
 def make_batch(plan: Plan, count: int, draw: Draw) -> Batch:
     """Return `count` smooth uint8 images, random labels, and noise as in training."""
     shape = (count, plan.input.height, plan.input.width, plan.input.channels)
-    noise: dict[str, NDArray[np.float32]] = {}
-    for op in plan.noises:
-        size = (count,) if isinstance(op, DropPath) else (count, op.in_shape[0])
-        kept = draw.random(size) >= op.rate
-        noise[op.name] = (kept / (1.0 - op.rate)).astype(np.float32)
+    noise = _noise(plan, count, draw)
     return Batch(
         images=smooth_images(draw, *shape),
         labels=draw.integers(plan.classes, size=count),
         indices=np.arange(count),
         noise=noise,
     )
+
+
+def _noise(plan: Plan, count: int, draw: Draw) -> dict[str, NDArray[np.float32]]:
+    noise: dict[str, NDArray[np.float32]] = {}
+    for op in plan.noises:
+        size = (count,) if isinstance(op, DropPath) else (count, op.in_shape[0])
+        kept = draw.random(size) >= op.rate
+        noise[op.name] = (kept / (1.0 - op.rate)).astype(np.float32)
+    return noise
 
 
 def smooth_images(

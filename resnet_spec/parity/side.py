@@ -1,40 +1,52 @@
-"""One side of a comparison: what a backend computes from a setup.
+"""One side of a comparison: what a backend makes of a setup, each result computed once.
 
-Every result is computed once, when it is first asked for, with one session, so that a framework
-compiles each function once however many levels look at it.
+Nothing here knows of levels or limits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.contract import Array, Precision, Session, State
+from resnet_spec.contract import Array, Batch, Precision, Session, State
 from resnet_spec.loader import load_backend
 from resnet_spec.parity.setup import Setup
 
 
 class Side:
-    """Results of one backend on one setup in one precision. Arrays must not be changed."""
+    """A session of `backend` on `setup`; results are in float64 or the session's precision.
 
-    def __init__(self, backend: str, setup: Setup, precision: Precision = "float32") -> None:
+    options: more arguments for the session, where its backend takes some.
+    """
+
+    def __init__(
+        self, backend: str, setup: Setup, precision: Precision = "float32", **options: Any
+    ) -> None:
         self.backend = backend
         self.setup = setup
         self.precision: Precision = precision
+        self._options = options
 
     @cached_property
     def _session(self) -> Session:
-        session = load_backend(self.backend).Session
-        return session(self.setup.plan, self.setup.recipe, precision=self.precision)
+        session: Any = load_backend(self.backend).Session
+        setup = self.setup
+        return session(setup.plan, setup.recipe, precision=self.precision, **self._options)
 
     @property
     def session(self) -> Session:
         """The session, holding the setup's weights and fresh slots."""
         self._session.load(self.setup.state)
         return self._session
+
+    @property
+    def batch(self) -> Batch:
+        """The batch that everything but a run is computed on."""
+        return self.setup.batches[0]
 
     @property
     def info(self) -> Mapping[str, str]:
@@ -48,18 +60,33 @@ class Side:
 
     @cached_property
     def logits(self) -> Array:
-        """Evaluation-mode logits [N, classes] of the first batch."""
-        return next(iter(self.session.predict(self.setup.batches[:1])))
+        """Evaluation-mode logits [N, classes]."""
+        return next(iter(self.session.predict([self.batch])))
 
     @cached_property
-    def activations(self) -> dict[str, Array]:
-        """Training-mode output of every observed node on the first batch."""
-        return dict(self.session.activations(self.setup.batches[0], train=True))
+    def dataset_logits(self) -> Array:
+        """Evaluation-mode logits [images, classes] of the setup's dataset."""
+        return np.concatenate(list(self.session.predict(self.setup.dataset)))
+
+    @cached_property
+    def evaluated(self) -> State:
+        """Evaluation-mode output of every observed node."""
+        return dict(self.session.activations(self.batch))
+
+    @cached_property
+    def activations(self) -> State:
+        """Training-mode output of every observed node."""
+        return dict(self.session.activations(self.batch, train=True))
 
     @cached_property
     def gradients(self) -> tuple[float, State]:
-        """Loss and gradients of the first batch."""
-        return self.session.gradients(self.setup.batches[0])
+        """Loss and gradients by parameter."""
+        return self.session.gradients(self.batch)
+
+    @cached_property
+    def node_gradients(self) -> State:
+        """Gradients by "input" and by the output of every observed node."""
+        return dict(self.session.node_gradients(self.batch))
 
     @cached_property
     def _first_step(self) -> tuple[float, State]:
@@ -72,15 +99,23 @@ class Side:
         """Weights, statistics and slots after the first step."""
         return self._first_step[1]
 
-    def losses_from(self, state: State) -> NDArray[np.float64]:
-        """Return the training loss of every step of a run from other weights."""
+    def run_from(self, state: State) -> tuple[NDArray[np.float64], State]:
+        """Return the losses of a whole run from other weights, and its end."""
         self._session.load(state)
-        return self._session.train(iter(self.setup.batches), self.setup.rates).loss
+        log = self._session.train(iter(self.setup.batches), self.setup.rates)
+        return log.loss, self._session.state()
 
     @cached_property
-    def losses(self) -> NDArray[np.float64]:
-        """The training loss of every step."""
+    def run(self) -> tuple[NDArray[np.float64], State]:
+        """The training loss of every step, and the state after the last."""
         loss, state = self._first_step
+        if len(self.setup.batches) == 1:
+            return np.array([loss]), state
         self._session.load(state)
         log = self._session.train(iter(self.setup.batches[1:]), self.setup.rates[1:])
-        return np.concatenate([[loss], log.loss])
+        return np.concatenate([[loss], log.loss]), self._session.state()
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """The training loss of every step."""
+        return self.run[0]

@@ -1,0 +1,92 @@
+"""The noise floor: what rounding alone does to every tensor of a network.
+
+The same network is computed in the precision that is judged, by the reference's own code, with its
+sums taken in several legitimate orders (`resnet_spec_numpy.sums`). How far the worst of them lands
+from float64, tensor by tensor, is the floor. No error can be expected to be smaller, and none that
+is a few times larger can be told from a bug by its size; what is many times larger is no rounding.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from resnet_spec.contract import Precision
+from resnet_spec.loader import load_backend
+from resnet_spec.parity.comparison import Difference, difference
+from resnet_spec.parity.corners import Choices, choices_of, normalised
+from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.settle import REFERENCE
+from resnet_spec.parity.side import Side
+
+UNIT: dict[Precision, float] = {"float32": 2.0**-24, "float64": 2.0**-53}
+"""Unit roundoff: the relative error of one rounding, below which no floor falls."""
+
+_REACH = 16.0
+"""How many floors of its input a choice may be from the corner for rounding to decide it: as much
+as counts as rounding in an activation (see limits)."""
+
+
+class Floors:
+    """The float64 reference of a setup, and what rounding in `precision` does to it."""
+
+    def __init__(self, expected: Side, precision: Precision) -> None:
+        self.expected = expected
+        self.precision: Precision = precision
+        self._found: dict[str, dict[str, float]] = {}
+        self._alike: dict[Side, tuple[Side, Choices]] = {}
+
+    @cached_property
+    def sides(self) -> list[Side]:
+        """The reference in `precision`, once in each order of summation."""
+        package: Any = load_backend(REFERENCE)
+        setup = self.expected.setup
+        return [Side(REFERENCE, setup, self.precision, order=order) for order in package.ORDERS]
+
+    def of(self, level: str) -> dict[str, float]:
+        """Return the floor of every item of `level`, as an error relative to the tensor."""
+        if level not in self._found:
+            # A run costs as much as all other levels together; one order has to do.
+            sides = self.sides[-1:] if level == "trajectory" else self.sides
+            floors: dict[str, float] = {}
+            for side in sides:
+                for name, error in self._noise(level, side):
+                    floors[name] = max(floors.get(name, UNIT[self.precision]), error)
+            self._found[level] = floors
+        return self._found[level]
+
+    def _noise(self, level: str, side: Side) -> list[tuple[str, float]]:
+        compare = LEVELS[level].noise or LEVELS[level].compare
+        expected = self.alike(side)[0] if LEVELS[level].derivative else self.expected
+        found: list[Difference] = compare(side, expected)
+        return [(d.name, d.max_rel) for d in found]
+
+    def alike(self, got: Side) -> tuple[Side, Choices]:
+        """Return the reference that chooses as `got` wherever rounding can decide."""
+        if got not in self._alike:
+            plan = self.expected.setup.plan
+            images = normalised(self.expected.setup)
+            outputs = got.activations
+            choices = choices_of(plan, outputs, self.expected.activations, self._reach, images)
+            side = self.expected
+            if choices.count > choices.far:
+                side = Side(
+                    REFERENCE, self.expected.setup, self.expected.precision, choices=choices.made
+                )
+            self._alike[got] = side, choices
+        return self._alike[got]
+
+    @cached_property
+    def _errors(self) -> dict[str, float]:
+        """The largest absolute error of every node's output in training mode."""
+        floors: dict[str, float] = {}
+        for name, expected in self.expected.activations.items():
+            found = [difference(name, s.activations[name], expected).max_rel for s in self.sides]
+            scale = float(np.max(np.abs(expected), initial=0.0))
+            floors[name] = max(*found, UNIT[self.precision]) * scale
+        return floors
+
+    def _reach(self, name: str) -> float:
+        return _REACH * self._errors[name]

@@ -1,0 +1,34 @@
+"""The one table of limits: how many noise floors count as rounding, and what was measured.
+
+A figure is the largest error of a tensor in multiples of its noise floor (see `floors`), the worst
+of all backends, precisions and cases of parity_tests/cases.py. `scripts/measure_limits.py` measures
+them again. A limit is at most ten times what was measured.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Limit(NamedTuple):
+    """The largest multiple of the floor that counts as rounding, and the largest one measured."""
+
+    multiples: float
+    measured: float
+    reason: str
+
+
+SUSPECT = 10.0
+"""Up to this many limits an error is suspect: more than was ever seen of rounding, and less than
+most bugs make."""
+
+LIMITS: dict[str, Limit] = {
+    "logits": Limit(8.0, 1.5, "A few rounding errors per layer, averaged by the global pool."),
+    "activations": Limit(8.0, 1.8, "One sum per element, taken in another order."),
+    "train_logits": Limit(8.0, 1.5, "As in evaluation, and those of the batch statistics."),
+    "gradients": Limit(16.0, 4.9, "Sums over batch and pixels that cancel."),
+    "statistics": Limit(12.0, 3.0, "A channel's mean cancels where small against the deviation."),
+    "update": Limit(16.0, 4.9, "The rate times the gradients' error, and one rounding."),
+    "trajectory": Limit(10.0, 2.1, "Rounding grows with the steps."),
+    "accuracy": Limit(16.0, 2.0, "A prediction changes where two logits are equal but for noise."),
+}
