@@ -211,17 +211,21 @@ class Report:
 
     def to_table(self) -> Table:
         """Return a table for the terminal, worst first."""
+        from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=self.title, title_justify="left", caption_justify="left")
-        for head in ("backend", "level", "verdict", "worst"):
-            table.add_column(head, overflow="fold")
-        for head in ("max abs", "max rel", "floor", "x floor"):
+        table = Table(
+            title=self.title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD
+        )
+        for head in ("backend", "level", "verdict"):
+            table.add_column(head, no_wrap=True)
+        table.add_column("worst", overflow="fold")
+        for head in ("error", "floor", "x floor"):
             table.add_column(head, justify="right", no_wrap=True)
         for row in self.worst_first:
             verdict = Text(row.verdict, _COLOURS[row.verdict])
-            name = row.worst.name
+            name = "" if row.verdict == "equal" else row.worst.name
             name = f"{name} ({row.note})".strip() if row.note else name
             table.add_row(row.backend, row.level, verdict, Text(name), *_numbers(row))
         table.caption = "\n".join(_captions(self))
@@ -233,13 +237,16 @@ def _captions(report: Report) -> Iterator[str]:
         yield f"{name}: {', '.join(f'{key} {value}' for key, value in info.items())}"
 
 
-def _numbers(row: Row) -> tuple[str, str, str, str]:
+def _numbers(row: Row) -> tuple[str, str, str]:
+    """Return error (relative to the tensor's largest magnitude), floor, and their ratio."""
     item = row.worst
-    if not row.items:
-        return ("", "", "", "") if row.verdict == "undecided" else ("0", "0", "exact", "")
+    if row.verdict == "undecided":
+        return "", "", ""
+    if row.verdict == "equal":
+        return "0", f"{item.floor:.1e}" if item.floor else "exact", ""
     floor = f"{item.floor:.1e}" if item.floor else "exact"
-    multiples = f"{item.floor_multiples:.1f}" if math.isfinite(item.floor_multiples) else ""
-    return f"{item.max_abs:.1e}", f"{item.max_rel:.1e}", floor, multiples
+    multiples = f"{item.floor_multiples:.3g}" if math.isfinite(item.floor_multiples) else ""
+    return f"{item.max_rel:.1e}", floor, multiples
 
 
 def _finite(value: float) -> float | None:

@@ -21,12 +21,12 @@ from pairs import PRECISIONS, REFERENCE  # pyright: ignore[reportMissingImports]
 
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.floors import Floors
-from resnet_spec.parity.levels import LEVELS
 from resnet_spec.parity.limits import LIMITS
 from resnet_spec.parity.settle import settle
 from resnet_spec.parity.setup import make_recipe
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.verdicts import first_look
+from resnet_spec.report import Item
 
 flush = partial(print, flush=True)
 Worst = dict[str, tuple[float, str]]
@@ -47,10 +47,11 @@ def main() -> int:
                 for level in LIMITS:
                     if level != "accuracy":
                         _note(found, level, first_look(level, side, floors).worst, side, case.name)
-    return 0 if all([report(level, *found[level]) for level in found]) else 1
+    fits = [report(level, *found[level]) for level in found]
+    return 0 if all(fits) else 1
 
 
-def _note(found, level, item, side, case) -> None:
+def _note(found: Worst, level: str, item: Item, side: Side, case: str) -> None:
     where = f"{case} {side.backend} {side.precision} {item.name}"
     for key in (level, f"{level} {side.backend} {side.precision}"):
         found[key] = max(found.get(key, (0.0, "")), (item.floor_multiples, where))
@@ -62,11 +63,10 @@ def report(level: str, measured: float, where: str) -> bool:
     if limit is None:
         flush(f"    {level:<35} {measured:8.2f}  {where}")
         return True
-    fits = measured <= limit.multiples <= 10 * limit.measured and measured <= 1.05 * limit.measured
-    flush(
-        f"{level:<13} {measured:6.2f}  limit {limit.multiples:5.1f}  {'fits' if fits else 'OFF'}  {where}"
-    )
-    return fits
+    verdict = "too tight" if measured > limit.multiples else "fits"
+    verdict = "too wide" if limit.multiples > 10.0 * measured else verdict
+    flush(f"{level:<13} {measured:6.2f}  limit {limit.multiples:5.1f}  {verdict:<9}  {where}")
+    return verdict == "fits"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,7 +103,7 @@ def _own(args: argparse.Namespace, setup: Setup) -> Side:
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Tick]:
+def progress(total: int) -> Generator[Tick]:
     """Yield a tick that moves a progress bar on a terminal's error stream."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

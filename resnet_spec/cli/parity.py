@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.files import write_json
     from resnet_spec.parity import LEVELS
     from resnet_spec.parity.compare import check_levels, compare_sides
-    from resnet_spec.report_html import write_html
 
     check_levels(args.level)
     if "accuracy" in args.level and args.data is None:
@@ -48,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     with progress(1 + len(sides) * len(levels)) as tick:
         report = compare_sides(setup, sides, levels, args.precision, tick)
     if args.out is not None:
+        from resnet_spec.report_html import write_html
+
         write_json(args.out / "parity.json", report.to_dict())
         write_html(report, args.out / "parity.html")
     if args.format == "json":

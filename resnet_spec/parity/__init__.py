@@ -1,7 +1,7 @@
 """Proof that backends compute the same function, in inference and in training.
 
 One setup (weights, batches, noise, rates) is given to a backend and to the float64 reference; what
-they compute is compared level by level, and each difference is judged in multiples of the noise floor.
+they compute is compared level by level, and each difference judged in multiples of the noise floor.
 """
 
 from __future__ import annotations

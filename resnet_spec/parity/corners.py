@@ -11,7 +11,7 @@ alone, and the difference it makes is real.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,7 +25,8 @@ Reach = Callable[[str], float]
 """Name of a node -> the absolute error in its output that rounding can make."""
 
 
-class Choices(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Choices:
     """Which ReLUs and max-pool pixels `got` takes, for `Session(choices=...)` of the reference.
 
     count: how many differ from the reference's own; far: how many of them rounding cannot explain.
@@ -39,7 +40,8 @@ class Choices(NamedTuple):
 def choices_of(plan: Plan, got: State, expected: State, reach: Reach, images: Array) -> Choices:
     """Compare the choices in two sets of training-mode outputs, by the name of the node.
 
-    images: the normalised ones [N, C, H, W]. Nodes that `got` does not have choose as the reference.
+    images: the normalised ones [N, C, H, W]. Nodes that `got` does not have choose as the
+        reference.
     """
     made: dict[str, Array] = {}
     count = far = 0
@@ -57,7 +59,8 @@ def choices_of(plan: Plan, got: State, expected: State, reach: Reach, images: Ar
     return Choices(made, count, far)
 
 
-class _Found(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Found:
     made: Array
     count: int
     far: int
@@ -74,7 +77,7 @@ def _of_step(step: Step, x: Array, y: Array, own: Array | None, reach: float) ->
 
 
 def _of_relu(x: Array, y: Array, reach: float) -> _Found:
-    passes = x > 0
+    passes: Array = x > 0
     flipped = passes != (y > 0)
     near = np.abs(x) <= reach
     return _Found(np.where(near, y > 0, passes), int(flipped.sum()), int((flipped & ~near).sum()))
@@ -82,12 +85,13 @@ def _of_relu(x: Array, y: Array, reach: float) -> _Found:
 
 def _of_pool(pool: MaxPool, x: Array, own: Array, reach: float) -> _Found:
     windows, own_windows = _windows(pool, x), _windows(pool, own)
-    first, chosen = windows.argmax(2), own_windows.argmax(2)
+    first: Array = windows.argmax(2)
+    chosen: Array = own_windows.argmax(2)
     flipped = first != chosen
     value = np.take_along_axis(windows, chosen[:, :, None], 2)[:, :, 0]
-    near = windows.max(2) - value <= 2.0 * reach  # Both values are off by up to `reach`.
+    near: Array = windows.max(2) - value <= 2.0 * reach  # Both are off by up to `reach`.
     # Between equal values (zeros, mostly) there is nothing to choose; the first one is taken.
-    count = flipped & (windows.max(2) != value)
+    count: Array = flipped & (windows.max(2) != value)
     return _Found(np.where(near, chosen, first), int(count.sum()), int((count & ~near).sum()))
 
 

@@ -47,7 +47,10 @@ def first_look(level: str, got: Side, floors: Floors) -> Row:
 
 def verdict_of(items: tuple[Item, ...]) -> Verdict:
     """Return the worst verdict of `items`; equal for none."""
-    return min((item.verdict for item in items), key=SEVERITY.__getitem__, default="equal")
+    worst: Verdict = "equal"
+    for item in items:
+        worst = min(worst, item.verdict, key=lambda verdict: SEVERITY[verdict])
+    return worst
 
 
 def _item(found: Difference, floor: float, limit: float) -> Item:
