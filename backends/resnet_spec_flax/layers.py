@@ -198,14 +198,12 @@ class Flatten(nnx.Module):
 
 
 class Tap(nnx.Module):
-    """Stands for a layer and hands each of its outputs to `keep`."""
+    """Stands for a layer and passes on what `tap` makes of each of its outputs."""
 
-    def __init__(self, layer: nnx.Module, keep: Callable[[jax.Array], None]) -> None:
+    def __init__(self, layer: nnx.Module, tap: Callable[[jax.Array], jax.Array]) -> None:
         self.layer: Any = layer
-        self.keep = keep
+        self.tap = tap
 
     def __call__(self, *inputs: jax.Array) -> jax.Array:
-        """Do as the layer does."""
-        output = self.layer(*inputs)
-        self.keep(output)
-        return output
+        """Do as the layer does, and tap its output."""
+        return self.tap(self.layer(*inputs))

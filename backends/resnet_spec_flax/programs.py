@@ -6,7 +6,7 @@ The graph of modules is closed over; the arrays go in and out as dicts by canoni
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -78,6 +78,7 @@ class Program:
         self.predict = jax.jit(self._predict)
         self.backward = jax.jit(self._backward)
         self.activations = jax.jit(self._activations, static_argnames="train")
+        self.node_gradients = jax.jit(self._node_gradients)
         # Donated arrays are updated in place.
         self._add = jax.jit(optax.tree.add, donate_argnums=0)
         self._update = jax.jit(self._updated, donate_argnums=(0, 1))
@@ -102,20 +103,66 @@ class Program:
 
     def _predict(self, weights: Weights, images: jax.Array) -> jax.Array:
         """Return evaluation-mode logits [N, classes]."""
-        return self._logits(self._model(weights, {}, train=False), images)
+        model = self._model(weights, {}, train=False)
+        return self._logits(model, self._normalised(images))
 
     def _activations(self, weights: Weights, inputs: Inputs, train: bool) -> list[jax.Array]:
         """Return the output of every observed layer, NCHW where it has height and width."""
         model = self._model(weights, inputs.noise, train)
         outputs: dict[str, jax.Array] = {}
+
+        def keep(name: str, output: jax.Array) -> jax.Array:
+            outputs[name] = output
+            return output
+
+        self._tap(model, keep)
+        self._logits(model, self._normalised(inputs.images))
+        return [self._canonical(outputs[name]) for name in self._plan.observed]
+
+    def _node_gradients(
+        self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
+    ) -> list[jax.Array]:
+        """Return the loss's gradients by the images and by every observed layer's output.
+
+        Each output has zeros added to it, and the gradient is taken by those.
+        """
+        scale = loss_scale.get("scale", 1.0)
+        images = self._normalised(inputs.images)
+
+        def outputs_of(images: jax.Array) -> dict[str, jax.Array]:
+            found: dict[str, jax.Array] = {}
+
+            def keep(name: str, output: jax.Array) -> jax.Array:
+                found[name] = output
+                return output
+
+            model = self._model(weights, inputs.noise, train=True)
+            self._tap(model, keep)
+            self._logits(model, images)
+            return found
+
+        def loss_of(added: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+            model = self._model(weights, inputs.noise, train=True)
+            self._tap(model, lambda name, output: output + added[name])
+            return self._loss(self._logits(model, images), inputs.labels) * scale
+
+        shapes = jax.eval_shape(outputs_of, images)
+        zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+        by_output, by_image = jax.grad(loss_of, argnums=(0, 1))(zeros, images)
+        found = [by_image, *(by_output[name] for name in self._plan.observed)]
+        return [self._canonical(gradient) / scale for gradient in found]
+
+    def _tap(self, model: Any, tap: Callable[[str, jax.Array], jax.Array]) -> None:
+        """Put a tap on the output of every observed layer of `model`."""
         for name in self._plan.observed:
             path, _, key = name.rpartition(".")
             parent = find(model, path) if path else model
-            keep = partial(outputs.__setitem__, name)
-            setattr(parent, key, Tap(getattr(parent, key), keep))
-        self._logits(model, inputs.images)
-        ordered = (outputs[name].astype(self._dtype) for name in self._plan.observed)
-        return [y.transpose(0, 3, 1, 2) if y.ndim == 4 else y for y in ordered]
+            setattr(parent, key, Tap(getattr(parent, key), partial(tap, name)))
+
+    def _canonical(self, y: jax.Array) -> jax.Array:
+        """Return NHWC as NCHW, in the type of the parameters."""
+        y = y.astype(self._dtype)
+        return y.transpose(0, 3, 1, 2) if y.ndim == 4 else y
 
     def _backward(
         self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
@@ -126,10 +173,8 @@ class Program:
 
         def loss_of(trained: Weights) -> Any:
             model = self._model({**weights, **trained}, inputs.noise, train=True)
-            logits = self._logits(model, inputs.images)
-            labels = jax.nn.one_hot(inputs.labels, self._plan.classes, dtype=self._dtype)
-            labels = optax.smooth_labels(labels, self._recipe.label_smoothing)
-            loss = optax.softmax_cross_entropy(logits, labels).mean()
+            logits = self._logits(model, self._normalised(inputs.images))
+            loss = self._loss(logits, inputs.labels)
             correct = (logits.argmax(1) == inputs.labels).sum()
             return loss * scale, (loss, correct, read(model, statistics))
 
@@ -171,11 +216,20 @@ class Program:
             find(model, name).noise = Noise(factors)
         return model
 
+    def _loss(self, logits: jax.Array, classes: jax.Array) -> jax.Array:
+        """Return the mean smoothed cross-entropy."""
+        labels = jax.nn.one_hot(classes, self._plan.classes, dtype=self._dtype)
+        labels = optax.smooth_labels(labels, self._recipe.label_smoothing)
+        return optax.softmax_cross_entropy(logits, labels).mean()
+
+    def _normalised(self, images: jax.Array) -> jax.Array:
+        if images.dtype != jnp.uint8:
+            return images
+        scale = np.array(self._plan.input.scale, self._dtype)
+        shift = np.array(self._plan.input.shift, self._dtype)
+        return images.astype(self._dtype) * scale + shift
+
     def _logits(self, model: Any, images: jax.Array) -> jax.Array:
-        if images.dtype == jnp.uint8:
-            scale = np.array(self._plan.input.scale, self._dtype)
-            shift = np.array(self._plan.input.shift, self._dtype)
-            images = images.astype(self._dtype) * scale + shift
         return model(images).astype(self._dtype)
 
 

@@ -153,6 +153,15 @@ class Session:
         arrays = (np.array(output, order="C") for output in outputs)
         return zip(self._plan.observed, arrays, strict=True)
 
+    def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
+        """Yield the loss's gradients by "input" and every node's output; changes nothing."""
+        with self._settings():
+            program, weights = self._program()
+            (inputs,) = self._parts(batch, 1)
+            found = program.node_gradients(weights, dict(self._slots.loss_scale), inputs)
+        arrays = (np.array(gradient, order="C") for gradient in found)
+        return zip(("input", *self._plan.observed), arrays, strict=True)
+
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
         if self._recipe is None:

@@ -176,6 +176,36 @@ class Session:
             self.native(x, tuple(noise) or None)
         return ((name, outputs[name]) for name in self._plan.observed)
 
+    def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
+        """Yield the loss's gradients by "input" and every node's output; changes nothing.
+
+        Op by op, as `activations`. Each output has zeros added to it, and the gradient is taken by
+        those.
+        """
+        ((images, labels, *noise),) = self._parts(batch, 1)
+        outputs = self.activations(batch, train=True)
+        zeros = {name: Tensor(np.zeros(array.shape, np.float32)) for name, array in outputs}
+        smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
+        added: dict[str, Tensor] = {}
+
+        def loss_of(x: Tensor, *more: Tensor) -> Any:
+            added.update(zip(zeros, more, strict=True))
+            logits: Any = self.native(x, tuple(noise) or None)
+            return ops.cross_entropy(logits.astype(ms.float32), labels, label_smoothing=smoothing)
+
+        cells = dict(self.native.cells_and_names())
+        with ExitStack() as stack:
+            stack.enter_context(self._unchanged())
+            stack.enter_context(mode(ms.PYNATIVE_MODE))
+            stack.enter_context(training(self.native, True))
+            for name in zeros:
+                handle = cells[name].register_forward_hook(partial(_add, added, name))
+                stack.callback(handle.remove)
+            inputs = (Normalise(self._plan.input)(images), *zeros.values())
+            found: Any = ms.grad(loss_of, tuple(range(len(inputs))))(*inputs)
+            arrays = list(map(to_array, found))
+        return zip(("input", *zeros), arrays, strict=True)
+
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
         losses: list[Tensor] = []
@@ -298,6 +328,12 @@ def _filled(images: Array, size: int) -> Array:
     if missing <= 0:
         return images
     return np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+
+
+def _add(
+    added: Mapping[str, Tensor], name: str, cell: nn.Cell, inputs: object, output: Tensor
+) -> Tensor:
+    return output + added[name].astype(output.dtype)
 
 
 def _keep(outputs: State, name: str, cell: nn.Cell, inputs: object, output: Tensor) -> None:

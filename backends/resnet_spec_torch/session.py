@@ -162,6 +162,29 @@ class Session:
             self.native(images)
         return ((name, outputs[name]) for name in self._plan.observed)
 
+    def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
+        """Yield the loss's gradients by "input" and every node's output; changes nothing."""
+        found: Tensors = {}
+
+        def ask(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
+            # A hook on the tensor sees the gradient by this value, also where a ReLU then
+            # overwrites it in place.
+            output.register_hook(partial(found.__setitem__, name))
+
+        with ExitStack() as stack:
+            stack.enter_context(unchanged(self.native))
+            stack.enter_context(mode(self.native, training=True))
+            for name in self._plan.observed:
+                hook = self.native.get_submodule(name).register_forward_hook(partial(ask, name))
+                stack.callback(hook.remove)
+            ((images, labels, noise),) = self._parts(batch, 1)
+            images.requires_grad_()
+            loss, _ = self._loss(images, labels, noise)
+            (found["input"],) = torch.autograd.grad(self._scaler.scale(loss), images)
+        scale = self._scaler.get_scale()
+        names = ("input", *self._plan.observed)
+        return ((name, to_array((found[name] / scale).to(self._dtype))) for name in names)
+
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
         losses: list[Tensor] = []

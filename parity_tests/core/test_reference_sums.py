@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cases import CASES
@@ -13,7 +15,7 @@ from resnet_spec.parity.corners import normalised
 from resnet_spec.parity.settle import reference_of
 from resnet_spec.parity.setup import make_recipe, make_setup
 
-numpy_backend = load_backend("numpy")
+numpy_backend: Any = load_backend("numpy")
 
 
 def draw(*shape: int) -> np.ndarray:

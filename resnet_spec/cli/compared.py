@@ -65,7 +65,8 @@ def compared_of(args: argparse.Namespace) -> Compared:
             raise SpecError(problem(f"--{option}", getattr(args, option), "must be >= 1"))
     setup = _setup(args)
     if args.against is not None:
-        return Compared(setup, [_own(args, setup)])
+        side = _own(args, setup)
+        return Compared(side.setup, [side])
     installed = [name for name in installed_backends() if name != "numpy"]
     backends: Sequence[str] = args.backends or installed or ["numpy"]
     for name in backends:

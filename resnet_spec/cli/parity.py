@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
     check_levels(args.level)
     if "accuracy" in args.level and args.data is None:
         raise DataError("--level accuracy: needs images to predict; give --data")
-    levels = args.level or list(LEVELS)
     setup, sides = compared_of(args)
+    offered = [level for level in LEVELS if any(side.offers(level) for side in sides)]
+    levels = args.level or offered
     with progress(1 + len(sides) * len(levels)) as tick:
         report = compare_sides(setup, sides, levels, args.precision, tick)
     if args.out is not None:

@@ -69,7 +69,11 @@ def compare_sides(
     for side in sides:
         for level in levels:
             tick(f"{side.backend}: {level}")
-            rows.append(judge(level, side, floors))
+            if side.offers(level):
+                rows.append(judge(level, side, floors))
+            else:
+                note = "the model does not show it"
+                rows.append(Row(side.backend, level, "undecided", note=note))
         wrong = [row for row in rows if row.backend == side.backend and row.is_wrong]
         if wrong:
             tick(f"{side.backend}: looking for the first wrong node")

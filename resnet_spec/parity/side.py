@@ -43,6 +43,10 @@ class Side:
         self._session.load(self.setup.state)
         return self._session
 
+    def offers(self, level: str) -> bool:
+        """Return whether the side can be compared at `level`; a session at every one."""
+        return True
+
     @property
     def batch(self) -> Batch:
         """The batch that everything but a run is computed on."""

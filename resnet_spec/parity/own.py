@@ -1,0 +1,120 @@
+"""Compare a person's own network with a spec: the levels and the localiser, on any model.
+
+A model is *adopted*: its weights are lifted through a naming scheme and given to the reference, and
+its framework's hooks show its activations, as far as it has any. What a bare model has not (an
+optimiser) is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from resnet_spec.contract import Batch, Precision, State
+from resnet_spec.errors import BackendError
+from resnet_spec.lowering import lower
+from resnet_spec.parity.compare import Tick, check_levels, compare_sides
+from resnet_spec.parity.foreign import adopt, load_factory
+from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.setup import Setup, make_recipe, make_setup
+from resnet_spec.parity.side import Side
+from resnet_spec.report import Report
+from resnet_spec.spec import Spec
+from resnet_spec.spec_files import load_spec
+
+LEVELS_OF_A_MODEL = (
+    "names",
+    "shapes",
+    "counts",
+    "logits",
+    "activations",
+    "train_logits",
+    "gradients",
+    "statistics",
+    "accuracy",
+)
+"""What a model without an optimiser can be compared at."""
+
+
+class OwnSide(Side):
+    """A model that is no backend's, in the place of a session."""
+
+    def __init__(self, session: Any, setup: Setup, precision: Precision) -> None:
+        super().__init__("own", setup, precision)
+        self._adopted = session
+
+    @cached_property
+    def _session(self) -> Any:
+        return self._adopted
+
+    @property
+    def session(self) -> Any:
+        """The adopted model, with its own weights."""
+        return self._adopted
+
+    def offers(self, level: str) -> bool:
+        """Return whether the model shows what `level` compares."""
+        return level in LEVELS_OF_A_MODEL and level in self._adopted.levels
+
+    @cached_property
+    def stepped(self) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The running statistics after one training-mode pass; no weight changes."""
+        return self._adopted.statistics(self.batch)
+
+
+def compare(
+    model: Any,
+    spec: Spec | str,
+    names: str | Mapping[str, str] = "timm",
+    *,
+    settings: Sequence[str] = (),
+    input_size: int | None = None,
+    batch: int = 4,
+    levels: Iterable[str] | None = None,
+    precision: Precision = "float32",
+    dataset: Sequence[Batch] = (),
+    tick: Tick = lambda what: None,
+) -> Report:
+    """Return a report of `model` against the float64 reference of `spec`, given the same weights.
+
+    model: a torch `nn.Module`, a Flax NNX module, a Linen module with its variables as a pair, a
+        MindSpore `nn.Cell`, the path of an ONNX file, or a function from normalised images
+        [N, C, H, W] to logits [N, classes].
+    spec: a spec, a preset's name, or a file; `settings` as in `--set`.
+    names: a naming scheme, or a dict from canonical names to the model's.
+    levels: those to compare at; by default all that the model can be compared at.
+    dataset: batches whose predictions are compared.
+
+    Raises CheckpointError with every tensor that is missing, unexpected or misshapen, SpecError and
+    BackendError.
+    """
+    check_levels(levels or ())
+    plan = lower(spec if isinstance(spec, Spec) else load_spec(spec, list(settings)), input_size)
+    setup = make_setup(plan, make_recipe(1, batch), dataset=dataset)
+    side = _side(model, setup, names, precision)
+    wanted = [level for level in LEVELS if side.offers(level)] if levels is None else levels
+    return compare_sides(side.setup, [side], wanted, precision, tick)
+
+
+def own_side(target: str, setup: Setup, names: str, precision: Precision) -> OwnSide:
+    """Return the side of what `target`, as `package.module:factory` or a .onnx file, makes."""
+    model = target if target.endswith(".onnx") else load_factory(target)()
+    return _side(model, setup, names, precision)
+
+
+def _side(
+    model: Any, setup: Setup, names: str | Mapping[str, str], precision: Precision
+) -> OwnSide:
+    session: Any = adopt(model, setup.plan, names, recipe=setup.recipe, precision=precision)
+    # A bare model has no momentum, so that the reference must not have any.
+    recipe = make_recipe(1, setup.recipe.batch, optimizer={"momentum": 0.0})
+    setup = replace(setup, recipe=recipe, batches=setup.batches[:1], rates=setup.rates[:1])
+    state = session.state()
+    missing = [tensor.name for tensor in setup.plan.tensors if tensor.name not in state]
+    if state and missing:
+        raise BackendError(f"model: shows no {', '.join(missing[:3])}; map them in names")
+    if state:
+        setup = replace(setup, state=state)
+    return OwnSide(session, setup, precision)
