@@ -117,7 +117,8 @@ class Session:
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""
-        done = self._differentiate(*self._parts(batch, 1))
+        (part,) = self._parts(batch, 1)
+        done = self._differentiate(part)
         return done.loss, to_state({name: done.gradients[name] for name in self._plan.trainable})
 
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:

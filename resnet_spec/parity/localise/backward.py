@@ -16,7 +16,7 @@ import numpy as np
 
 from resnet_spec.contract import Array
 from resnet_spec.dataflow import Step, steps
-from resnet_spec.ops import Activation, Gate, MaxPool
+from resnet_spec.ops import Gate
 from resnet_spec.parity.comparison import difference
 from resnet_spec.parity.corners import choices_of, normalised
 from resnet_spec.parity.floors import UNIT, Floors
@@ -156,8 +156,7 @@ class _Walk:
         dy = dy.astype(np.float64)
         if isinstance(step.node, Gate):
             return _of_gate(inputs, dy)
-        choices = self._choices if isinstance(step.node, Activation | MaxPool) else {}
-        node = work.node(step.node, order, choices=choices)
+        node = work.node(step.node, order, choices=self._choices)
         node.forward(*inputs)
         return node.backward(dy)
 

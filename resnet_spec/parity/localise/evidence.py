@@ -86,9 +86,8 @@ def explain(
     """Return the first of `tried` that gives `got` to within `limit` floors."""
     for hypothesis in tried:
         output = _computed(hypothesis)
-        if output is not None and output.shape == got.shape:
-            if multiples(got, output, floor) <= limit:
-                return hypothesis
+        if output is not None and multiples(got, output, floor) <= limit:
+            return hypothesis
     return None
 
 

@@ -39,10 +39,12 @@ class Seen:
 
     @property
     def multiples(self) -> float:
+        """The error in multiples of the floor."""
         return multiples(self.got, self.expected, self.floor)
 
     @property
     def is_wrong(self) -> bool:
+        """Whether it is more than rounding."""
         return self.multiples > LIMIT
 
 
@@ -68,7 +70,7 @@ def search_forward(got: Side, floors: Floors) -> Finding | None:
 def work_of(got: Side, floors: Floors, training: bool) -> Work:
     """Return what the nodes of `got` are computed with."""
     setup = floors.expected.setup
-    noise = setup.batches[0].noise if training else {}
+    noise: Mapping[str, Array] = setup.batches[0].noise if training else {}
     return Work(floors.precision, setup.state, got.state, training, noise)
 
 

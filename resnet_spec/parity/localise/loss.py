@@ -78,7 +78,7 @@ def _hypotheses(
 ) -> Iterator[Hypothesis]:
     cause = "label smoothing form"
     count, classes = logits.shape
-    rows = np.arange(count)
+    rows: NDArray[np.int64] = np.arange(count, dtype=np.int64)
 
     def others() -> Array:
         target = np.full_like(logits, smoothing / (classes - 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def of_tensor(name: str, expected: Array, weight: Array | None, recipe: Recipe) 
         turned = {"transposed": (0, 1, 3, 2), "channels exchanged": (1, 0, 2, 3)}
         for detail, axes in turned.items():
             yield Hypothesis(
-                "transposed kernel", f"{name}: {detail}", lambda a=axes: expected.transpose(a)
+                "transposed kernel", f"{name}: {detail}", partial(expected.transpose, axes)
             )
         yield Hypothesis(
             "transposed kernel", f"{name}: flipped", lambda: expected[:, :, ::-1, ::-1]
