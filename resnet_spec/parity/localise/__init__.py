@@ -22,6 +22,9 @@ MODES: dict[str, Callable[[Side, Floors], Finding | None]] = {
 }
 
 _MODES_OF = {
+    "shapes": ("forward",),
+    "counts": ("forward",),
+    "init": ("forward",),
     "logits": ("forward",),
     "activations": ("forward",),
     "train_logits": ("forward",),
@@ -31,7 +34,7 @@ _MODES_OF = {
     "update": ("forward", "backward", "update"),
     "trajectory": ("forward", "backward", "statistics", "update"),
 }
-"""What can explain a level that differs; names and shapes explain themselves."""
+"""What can explain a level that differs; names explain themselves."""
 
 
 def search(mode: str, got: Side, floors: Floors) -> Finding | None:
