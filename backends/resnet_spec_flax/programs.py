@@ -121,8 +121,8 @@ class Program:
 
     def _node_gradients(
         self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
-    ) -> list[jax.Array]:
-        """Return the loss's gradients by the images and by every observed layer's output.
+    ) -> Weights:
+        """Return the loss's gradients by "input", the images, and every observed layer's output.
 
         Each output has zeros added to it, and the gradient is taken by those.
         """
@@ -149,8 +149,8 @@ class Program:
         shapes = jax.eval_shape(outputs_of, images)
         zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
         by_output, by_image = jax.grad(loss_of, argnums=(0, 1))(zeros, images)
-        found = [by_image, *(by_output[name] for name in self._plan.observed)]
-        return [self._canonical(gradient) / scale for gradient in found]
+        found = {"input": by_image, **by_output}
+        return {name: self._canonical(gradient) / scale for name, gradient in found.items()}
 
     def _tap(self, model: Any, tap: Callable[[str, jax.Array], jax.Array]) -> None:
         """Put a tap on the output of every observed layer of `model`."""

@@ -136,7 +136,7 @@ class Session:
             (inputs,) = self._parts(batch, 1)
             loss_scale = dict(self._slots.loss_scale)
             _, sums = program.backward(weights, loss_scale, inputs)
-            while loss_scale and loss_scale["scale"] > 1.0 and not all_finite(sums.gradients):
+            while _can_halve(loss_scale) and not all_finite(sums.gradients):
                 # Training would skip the step; here, float16 overflows at no fault of the weights.
                 loss_scale["scale"] *= 0.5
                 _, sums = program.backward(weights, loss_scale, inputs)
@@ -158,9 +158,13 @@ class Session:
         with self._settings():
             program, weights = self._program()
             (inputs,) = self._parts(batch, 1)
-            found = program.node_gradients(weights, dict(self._slots.loss_scale), inputs)
-        arrays = (np.array(gradient, order="C") for gradient in found)
-        return zip(("input", *self._plan.observed), arrays, strict=True)
+            loss_scale = dict(self._slots.loss_scale)
+            found = program.node_gradients(weights, loss_scale, inputs)
+            while _can_halve(loss_scale) and not all_finite(found):
+                loss_scale["scale"] *= 0.5  # As in `gradients`.
+                found = program.node_gradients(weights, loss_scale, inputs)
+        names = ("input", *self._plan.observed)
+        return ((name, np.array(found[name], order="C")) for name in names)
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
@@ -286,6 +290,10 @@ class Session:
 
 def _pixels(op: Norm) -> int:
     return prod(op.in_shape[1:])
+
+
+def _can_halve(loss_scale: Mapping[str, Any]) -> bool:
+    return bool(loss_scale) and bool(loss_scale["scale"] > 1.0)
 
 
 def _velocity(slots: Slots) -> Weights | None:

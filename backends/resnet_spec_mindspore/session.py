@@ -186,12 +186,15 @@ class Session:
         outputs = self.activations(batch, train=True)
         zeros = {name: Tensor(np.zeros(array.shape, np.float32)) for name, array in outputs}
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
+        scale = self._loss_scale.get("loss_scale/scale")
         added: dict[str, Tensor] = {}
 
         def loss_of(x: Tensor, *more: Tensor) -> Any:
             added.update(zip(zeros, more, strict=True))
             logits: Any = self.native(x, tuple(noise) or None)
-            return ops.cross_entropy(logits.astype(ms.float32), labels, label_smoothing=smoothing)
+            logits = logits.astype(ms.float32)
+            loss = ops.cross_entropy(logits, labels, label_smoothing=smoothing)
+            return loss if scale is None else loss * scale
 
         cells = dict(self.native.cells_and_names())
         with ExitStack() as stack:
@@ -204,6 +207,8 @@ class Session:
             inputs = (Normalise(self._plan.input)(images), *zeros.values())
             found: Any = ms.grad(loss_of, tuple(range(len(inputs))))(*inputs)
             arrays = list(map(to_array, found))
+        if scale is not None:
+            arrays = [array / scale.asnumpy() for array in arrays]
         return zip(("input", *zeros), arrays, strict=True)
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:

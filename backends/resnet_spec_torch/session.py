@@ -163,7 +163,10 @@ class Session:
         return ((name, outputs[name]) for name in self._plan.observed)
 
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
-        """Yield the loss's gradients by "input" and every node's output; changes nothing."""
+        """Yield the loss's gradients by "input" and every node's output; changes nothing.
+
+        Never compiled, as `activations`: each hook would cut the compiled graph in two.
+        """
         found: Tensors = {}
 
         def ask(name: str, module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -179,11 +182,14 @@ class Session:
                 stack.callback(hook.remove)
             ((images, labels, noise),) = self._parts(batch, 1)
             images.requires_grad_()
-            loss, _ = self._loss(images, labels, noise)
+            with self._handed(noise), self._cast():
+                logits = self.native(images).to(self._dtype)
+            loss = self._cross_entropy(logits, labels)
             (found["input"],) = torch.autograd.grad(self._scaler.scale(loss), images)
         scale = self._scaler.get_scale()
         names = ("input", *self._plan.observed)
-        return ((name, to_array((found[name] / scale).to(self._dtype))) for name in names)
+        # The scale is undone in float32: in float16 small gradients would become zero.
+        return ((name, to_array(found[name].to(self._dtype) / scale)) for name in names)
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
@@ -274,10 +280,13 @@ class Session:
 
     def _loss(self, images: Tensor, labels: Tensor, noise: Tensors) -> tuple[Tensor, Tensor]:
         """Return the mean smoothed cross-entropy and the logits."""
-        smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
         with self._handed(noise):
             logits = self._logits(images)
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing), logits
+        return self._cross_entropy(logits, labels), logits
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
+        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
 
     @contextmanager
     def _handed(self, noise: Tensors) -> Iterator[None]:
