@@ -54,8 +54,8 @@ def search_backward(got: Side, floors: Floors) -> Finding | None:
     if not gradients:
         return None
     for node, error, tried in _wrong(got, floors, gradients):
-        for name, target, floor, hypothesis in tried:
-            cause = explain(target, floor, 2.0 * LIMIT, hypothesis)
+        for name, target, expected, floor, hypothesis in tried:
+            cause = explain(target, expected, floor, 2.0 * LIMIT, hypothesis)
             if cause is not None:
                 detail = f"{cause.cause}: {cause.detail}"
                 return Finding(got.backend, "backward", name, error, cause.cause, detail)
@@ -102,7 +102,13 @@ def _of_value(work: Work, value: _Value, got: Array) -> Iterator[Any]:
         return
     # Of several readers the one that an explanation fits is to blame; without, the first to send.
     tried = [
-        (sent.step.node.name, got, floor, hypotheses(work, sent, value.total - sent.gradient))
+        (
+            sent.step.node.name,
+            got,
+            value.total,
+            floor,
+            hypotheses(work, sent, value.total - sent.gradient),
+        )
         for sent in value.senders
     ]
     yield value.senders[0].step.node.name, error, tried
@@ -118,7 +124,7 @@ def _of_tensors(got: Side, step: Step, exact: Any, ordered: list[Any]) -> Iterat
         error = multiples(found, expected, floor)
         if error > LIMIT:
             tried = of_tensor(name, expected, got.state.get(name), got.setup.recipe)
-            yield step.node.name, error, [(step.node.name, found, floor, tried)]
+            yield step.node.name, error, [(step.node.name, found, expected, floor, tried)]
 
 
 class _Walk:

@@ -118,7 +118,7 @@ def _before(step: Step, hidden: Mapping[str, Seen]) -> dict[str, Seen]:
 def _finding(got: Side, work: Work, seen: Seen, floors: Floors, training: bool) -> Finding:
     mode = "training" if training else "evaluation"
     for node, tried in _suspects(work, seen, floors):
-        found = explain(seen.got, seen.floor, 2.0 * LIMIT, tried)
+        found = explain(seen.got, seen.expected, seen.floor, 2.0 * LIMIT, tried)
         if found is not None:
             detail = f"{found.cause}: {found.detail} (in {mode} mode)"
             return Finding(got.backend, "forward", node, seen.multiples, found.cause, detail)

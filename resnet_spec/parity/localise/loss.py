@@ -41,7 +41,9 @@ def search_loss(got: Side, floors: Floors) -> Finding | None:
     error = multiples(found, expected, floor)
     if error <= LIMIT:
         return None
-    cause = explain(found, floor, 2.0 * LIMIT, _hypotheses(logits, labels, smoothing, found))
+    cause = explain(
+        found, expected, floor, 2.0 * LIMIT, _hypotheses(logits, labels, smoothing, found)
+    )
     name = "" if cause is None else cause.cause
     detail = f"its gradient by the logits is off by {error:.3g} times the floor"
     if cause is not None:

@@ -75,7 +75,7 @@ def _of_norm(got: Side, floors: Floors, op: Norm, x: Array) -> Finding | None:
         old = np.asarray(floors.expected.setup.state[name], np.float64)
         bessel = n / (n - 1) if name == op.running_var.name else 1.0
         tried = _hypotheses(op, old, batch[name], bessel, found.astype(np.float64))
-        cause = explain(found, floor, 2.0 * LIMIT, tried)
+        cause = explain(found, expected, floor, 2.0 * LIMIT, tried)
         detail = f"{name} is off by {error:.3g} times the floor"
         if cause is not None:
             detail = f"{cause.cause}: {cause.detail} ({name})"
