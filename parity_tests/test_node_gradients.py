@@ -11,7 +11,7 @@ from pairs import Pair, reference
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.side import Side
 
-# Of the tensor's largest magnitude; at most 3.2e-6 and 4.3e-15 were measured.
+# Of the tensor's largest magnitude; at most 1.8e-6 and 3.4e-15 were measured, on one thread.
 CLOSE = {"float32": 3e-5, "float64": 4e-14}
 
 

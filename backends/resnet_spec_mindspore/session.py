@@ -205,7 +205,8 @@ class Session:
                 handle = cells[name].register_forward_hook(partial(_add, added, name))
                 stack.callback(handle.remove)
             inputs = (Normalise(self._plan.input)(images), *zeros.values())
-            found: Any = ms.grad(loss_of, tuple(range(len(inputs))))(*inputs)
+            gradients: Any = ms.grad(loss_of, tuple(range(len(inputs))))  # pyright: ignore[reportArgumentType]
+            found = gradients(*inputs)
             arrays = list(map(to_array, found))
         if scale is not None:
             arrays = [array / scale.asnumpy() for array in arrays]
