@@ -1,0 +1,329 @@
+"""What must not matter: the same network computed another way, which no level may call wrong.
+
+A variation changes how a side computes, never what. Where it reorders images or channels, what
+comes out is put back in order, so that every level and the localiser see what they expect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from patches import Patch, PatchedSide
+
+from resnet_spec.contract import Array, Batch, State, StepLog
+from resnet_spec.errors import BackendError
+from resnet_spec.parity.setup import Setup
+from resnet_spec.parity.side import Side
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Another way to compute `case`.
+
+    patch: what is done to a session before its first use. options: arguments of the session.
+    around: settings of the framework, in force while the side computes.
+    backends: where it can be done; () for everywhere.
+    """
+
+    case: str
+    patch: Patch = field(default=lambda backend, session: None)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    backends: tuple[str, ...] = ()
+
+    def side(self, backend: str, setup: Setup) -> Side:
+        return PatchedSide(backend, setup, self.patch, **self.options)
+
+    def suits(self, backend: str) -> bool:
+        return not self.backends or backend in self.backends
+
+    def obstacle(self, backend: str, setup: Setup) -> str:
+        """Return why it cannot be done on this machine, "" where it can."""
+        try:
+            _ = self.side(backend, setup).info
+        except BackendError as error:
+            return str(error)
+        return ""
+
+
+class Around:
+    """A session around another: batches and states are changed going in, and put back coming out.
+
+    Subclasses say how; here, nothing is changed.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._inner = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def batch(self, batch: Batch) -> Batch:
+        return batch
+
+    def into(self, state: State) -> State:
+        return state
+
+    def back(self, state: State) -> State:
+        return state
+
+    def output(self, name: str, array: Array) -> Array:
+        """Put back the output of a node, or the gradient by it."""
+        return array
+
+    def state(self) -> State:
+        return self.back(self._inner.state())
+
+    def load(self, state: State) -> None:
+        self._inner.load(self.into(state))
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
+        return (self.output("", a) for a in self._inner.predict(map(self.batch, batches)))
+
+    def gradients(self, batch: Batch) -> tuple[float, State]:
+        loss, gradients = self._inner.gradients(self.batch(batch))
+        return loss, self.back(gradients)
+
+    def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
+        found = self._inner.activations(self.batch(batch), train)
+        return ((name, self.output(name, array)) for name, array in found)
+
+    def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
+        found = self._inner.node_gradients(self.batch(batch))
+        return ((name, self.output(name, array)) for name, array in found)
+
+    def train(self, batches: Iterable[Batch], rates: Array) -> StepLog:
+        return self._inner.train(map(self.batch, batches), rates)
+
+
+def around(kind: type[Around]) -> Patch:
+    return lambda backend, session: kind(session)
+
+
+# --- On every backend -----------------------------------------------------------------------------
+
+
+def taken(batch: Batch, rows: Any) -> Batch:
+    """Return the images `rows` of a batch."""
+    return replace(
+        batch,
+        images=batch.images[rows],
+        labels=batch.labels[rows],
+        indices=batch.indices[rows],
+        noise={name: noise[rows] for name, noise in batch.noise.items()},
+    )
+
+
+class ImagesReversed(Around):
+    """The images of a batch come in reverse order."""
+
+    def batch(self, batch: Batch) -> Batch:
+        return taken(batch, np.arange(len(batch))[::-1])
+
+    def output(self, name: str, array: Array) -> Array:
+        return array[::-1]
+
+
+class BatchSplit(Around):
+    """In evaluation a batch is given in two parts."""
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
+        for batch in batches:
+            yield np.concatenate(list(self._inner.predict(_halves(batch))))
+
+    def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
+        if train:
+            return super().activations(batch, train)
+        parts = [dict(self._inner.activations(half)) for half in _halves(batch)]
+        return ((name, np.concatenate([part[name] for part in parts])) for name in parts[0])
+
+
+def _halves(batch: Batch) -> tuple[Batch, Batch]:
+    half = len(batch) // 2
+    return taken(batch, slice(half)), taken(batch, slice(half, None))
+
+
+class ImagesNormalised(Around):
+    """Images are given as floating point, normalised."""
+
+    def batch(self, batch: Batch) -> Batch:
+        size = self._inner._plan.input
+        images = batch.images.astype(np.float64) * np.array(size.scale) + np.array(size.shift)
+        return replace(batch, images=images.astype(np.float32))
+
+
+class ArraysStrided(Around):
+    """Weights and images are views of every second element of larger arrays."""
+
+    def batch(self, batch: Batch) -> Batch:
+        return replace(batch, images=np.repeat(batch.images, 2, 2)[:, :, ::2])
+
+    def into(self, state: State) -> State:
+        return {name: np.repeat(array, 2, -1)[..., ::2] for name, array in state.items()}
+
+
+class UsedBefore(Around):
+    """The session has computed gradients and predictions of other weights and images before."""
+
+    def load(self, state: State) -> None:
+        images = state_of_work(self._inner)
+        other = {name: 1.1 * array for name, array in state.items()}
+        self._inner.load({name: array.astype(np.float32) for name, array in other.items()})
+        self._inner.gradients(images)
+        list(self._inner.predict([images]))
+        dict(self._inner.activations(images, train=True))
+        self._inner.load(state)
+
+
+def state_of_work(session: Any) -> Batch:
+    """Return a batch that nobody will compare."""
+    plan = session._plan
+    size = plan.input
+    draw = np.random.default_rng(7)
+    images = draw.integers(0, 256, (6, size.height, size.width, size.channels), dtype=np.uint8)
+    noise = {op.name: np.ones((6, op.in_shape[0]), np.float32) for op in plan.noises}
+    return Batch(images, np.zeros(6, np.int64), np.arange(6), noise=noise)
+
+
+class OneStepPerCall(Around):
+    """A run is made of calls of one step each."""
+
+    def train(self, batches: Iterable[Batch], rates: Array) -> StepLog:
+        given = zip(rates, batches, strict=False)
+        logs = [self._inner.train(iter([b]), np.array([rate])) for rate, b in given]
+        parts = ("loss", "correct", "count")
+        return StepLog(**{p: np.concatenate([getattr(log, p) for log in logs]) for p in parts})
+
+
+class ChannelsPermuted(Around):
+    """The channels between a block's two convolutions are in another order throughout."""
+
+    AXES: Mapping[str, int] = {
+        "layer1.0.conv1.weight": 0,
+        "layer1.0.bn1.weight": 0,
+        "layer1.0.bn1.bias": 0,
+        "layer1.0.bn1.running_mean": 0,
+        "layer1.0.bn1.running_var": 0,
+        "layer1.0.conv2.weight": 1,
+    }
+    NODES = ("layer1.0.conv1", "layer1.0.bn1", "layer1.0.act1")
+    ORDER = np.array([3, 0, 6, 1, 7, 5, 2, 4])
+
+    def into(self, state: State) -> State:
+        return self._moved(state, self.ORDER)
+
+    def back(self, state: State) -> State:
+        return self._moved(state, np.argsort(self.ORDER))
+
+    def output(self, name: str, array: Array) -> Array:
+        return array[:, np.argsort(self.ORDER)] if name in self.NODES else array
+
+    def _moved(self, state: State, order: Array) -> State:
+        axes = {name: self.AXES.get(name.removeprefix("momentum/")) for name in state}
+        return {
+            name: array if axes[name] is None else array.take(order, axes[name])
+            for name, array in state.items()
+        }
+
+
+# --- By framework ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if before > 1 else 2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    import torch
+
+    # `mkldnn.flags` would set TF32, too, and warn that this is for Intel's GPUs.
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(True)
+
+
+@contextmanager
+def contiguous() -> Iterator[None]:
+    """Keep images, kernels and slots as NCHW; the session's own choice is NHWC."""
+    import torch
+    from resnet_spec_torch import session
+
+    choose = session._memory_format
+    session._memory_format = lambda device, plan: torch.contiguous_format
+    try:
+        yield
+    finally:
+        session._memory_format = choose
+
+
+@contextmanager
+def without_jit() -> Iterator[None]:
+    import jax
+
+    with jax.disable_jit():
+        yield
+
+
+def lax_convolutions(backend: str, session: Any) -> None:
+    """Use XLA's convolution for the 1x1 kernels that are products."""
+    import jax
+    from flax import nnx
+
+    convs = [m for _, m in nnx.iter_modules(session.native) if isinstance(m, nnx.Conv)]
+    products = [m for m in convs if m.conv_general_dilated is not jax.lax.conv_general_dilated]
+    assert products
+    for module in products:
+        module.conv_general_dilated = jax.lax.conv_general_dilated
+
+
+@contextmanager
+def op_by_op() -> Iterator[None]:
+    """Let MindSpore run in PyNative mode where the session compiles graphs."""
+    import mindspore
+    from resnet_spec_mindspore import session
+
+    mode = session.mode
+    session.mode = lambda value: mode(mindspore.PYNATIVE_MODE)
+    try:
+        yield
+    finally:
+        session.mode = mode
+
+
+HARMLESS: dict[str, Variation] = {
+    "images_in_reverse_order": Variation("noise", around(ImagesReversed)),
+    "evaluation_batch_split": Variation("bottleneck", around(BatchSplit)),
+    "images_given_normalised": Variation("plain", around(ImagesNormalised)),
+    "arrays_strided": Variation("plain", around(ArraysStrided)),
+    "session_used_before": Variation("plain", around(UsedBefore)),
+    "one_step_per_call": Variation("plain", around(OneStepPerCall)),
+    "channels_permuted": Variation("plain", around(ChannelsPermuted)),
+    "sums_from_the_end": Variation(
+        "imagenet_stem", options={"order": "reversed"}, backends=("numpy",)
+    ),
+    "sums_one_by_one": Variation(
+        "pre_activation_everything", options={"order": "sequential"}, backends=("numpy",)
+    ),
+    "other_thread_count": Variation("groups", around=two_threads, backends=("torch",)),
+    "contiguous_for_channels_last": Variation("bottleneck", around=contiguous, backends=("torch",)),
+    "without_onednn": Variation("imagenet_stem", around=without_onednn, backends=("torch",)),
+    "torch_compile": Variation("plain", options={"compile": True}, backends=("torch",)),
+    "without_jit": Variation("plain", around=without_jit, backends=("flax",)),
+    "lax_for_products": Variation("bottleneck", lax_convolutions, backends=("flax",)),
+    "pynative_for_graphs": Variation("plain", around=op_by_op, backends=("mindspore",)),
+}
