@@ -190,6 +190,17 @@ def channels_reversed(setup: Setup) -> Setup:
     return replace(setup, batches=batches)
 
 
+def images_mirrored(setup: Setup) -> Setup:
+    batches = tuple(replace(b, images=b.images[:, :, ::-1].copy()) for b in setup.batches)
+    return replace(setup, batches=batches)
+
+
+def labels_shifted(setup: Setup) -> Setup:
+    """Give every image the label of the one before it."""
+    batches = tuple(replace(b, labels=np.roll(b.labels, 1)) for b in setup.batches)
+    return replace(setup, batches=batches)
+
+
 def without_noise(setup: Setup) -> Setup:
     batches = tuple(
         replace(b, noise={name: np.ones_like(n) for name, n in b.noise.items()})

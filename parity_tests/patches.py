@@ -170,10 +170,13 @@ def statistics_constant(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
     scale, shift = (layer.weight, layer.bias) if is_torch else (layer.scale[...], layer.bias[...])
     axes = (0, *kit.space)
     centred = x - kit.detach(kit.mean(x, axes))
-    eps = layer.eps if is_torch else layer.epsilon
-    deviation = (kit.mean(kit.detach(centred * centred), axes) + eps) ** 0.5
+    deviation = (kit.mean(kit.detach(centred * centred), axes) + _eps(layer)) ** 0.5
     free = centred / deviation * kit.along(scale) + kit.along(shift)
     return y + free - kit.detach(free)
+
+
+def _eps(layer: Any) -> float:
+    return layer.eps if hasattr(layer, "eps") else layer.epsilon
 
 
 def shortcut_detached(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
@@ -185,6 +188,43 @@ def gradient_halved(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
     """A layer that sends back half of what it should."""
     y = layer(*inputs)
     return 0.5 * y + kit.detach(0.5 * y)
+
+
+def not_gated(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
+    """A gate whose factors are computed and not applied."""
+    (x,) = inputs
+    return x + 0.0 * layer(x)
+
+
+def factors_detached(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
+    """A gate that sends nothing back to its factors."""
+    (x,) = inputs
+    y = layer(x)
+    return x * kit.detach(y / x) + 0.0 * y
+
+
+def body_alone(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
+    """A sum without its shortcut."""
+    body, shortcut = inputs
+    return body + 0.0 * shortcut
+
+
+def leaking(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
+    """A leaky ReLU of slope 0.01."""
+    (x,) = inputs
+    y = layer(x)
+    return y + 0.01 * (x - y)
+
+
+def batch_statistics_always(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:
+    """A norm that takes the batch's statistics in evaluation, too."""
+    (x,) = inputs
+    is_torch = kit.channel == 1
+    scale, shift = (layer.weight, layer.bias) if is_torch else (layer.scale[...], layer.bias[...])
+    axes = (0, *kit.space)
+    centred = x - kit.mean(x, axes)
+    deviation = (kit.mean(centred * centred, axes) + _eps(layer)) ** 0.5
+    return centred / deviation * kit.along(scale) + kit.along(shift)
 
 
 def over_width_alone(kit: Kit, layer: Any, inputs: tuple[Any, ...]) -> Any:

@@ -16,6 +16,8 @@ class _Around(nn.Cell):
 
     def __init__(self, layer: nn.Cell, shape: tuple[int, ...] | None) -> None:
         super().__init__(auto_prefix=False)
+        for name, child in layer.name_cells().items():
+            self.insert_child_to_cell(name, child)  # Found by the names that they had.
         self.layer: Any = layer
 
 
@@ -46,6 +48,36 @@ class GradientHalved(_Around):
         return 0.5 * y + ops.stop_gradient(0.5 * y)
 
 
+class NotGated(_Around):
+    def construct(self, x: Tensor) -> Tensor:
+        return x + 0.0 * self.layer(x)
+
+
+class FactorsDetached(_Around):
+    def construct(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return x * ops.stop_gradient(y / x) + 0.0 * y
+
+
+class BodyAlone(_Around):
+    def construct(self, body: Tensor, shortcut: Tensor) -> Tensor:
+        return body + 0.0 * shortcut
+
+
+class Leaking(_Around):
+    def construct(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return y + 0.01 * (x - y)
+
+
+class BatchStatisticsAlways(_Around):
+    def construct(self, x: Tensor) -> Tensor:
+        centred = x - ops.mean(x, (0, 2, 3), True)
+        deviation = ops.sqrt(ops.mean(centred * centred, (0, 2, 3), True) + self.layer.eps)
+        scale = self.layer.gamma.reshape(1, -1, 1, 1)
+        return centred / deviation * scale + self.layer.beta.reshape(1, -1, 1, 1)
+
+
 class OverWidthAlone(_Around):
     def construct(self, x: Tensor) -> Tensor:
         return ops.mean(x, (3,), False)[:, :, 0]
@@ -69,6 +101,11 @@ CELLS: dict[str, Any] = {
     "statistics_constant": StatisticsConstant,
     "shortcut_detached": ShortcutDetached,
     "gradient_halved": GradientHalved,
+    "not_gated": NotGated,
+    "factors_detached": FactorsDetached,
+    "body_alone": BodyAlone,
+    "leaking": Leaking,
+    "batch_statistics_always": BatchStatisticsAlways,
     "over_width_alone": OverWidthAlone,
     "padded_with_zeros": PaddedWithZeros,
 }
