@@ -124,6 +124,7 @@ TRAINING: dict[str, Fault] = {
         node="conv1.weight",
         causes=("coupled against decoupled decay",),
         patch=rule(decoupled=True),
+        native=False,
     ),
     "rate_inside_the_velocity": Fault(
         "update",
@@ -131,9 +132,15 @@ TRAINING: dict[str, Fault] = {
         node="conv1.weight",
         causes=("learning rate inside the velocity",),
         patch=rule(rate_inside=True),
+        native=False,
     ),
     "dampening": Fault(
-        "update", "plain", node="conv1.weight", causes=("dampening",), patch=rule(dampened=True)
+        "update",
+        "plain",
+        node="conv1.weight",
+        causes=("dampening",),
+        patch=rule(dampened=True),
+        native=False,
     ),
     "nesterov": Fault(
         "update",

@@ -17,6 +17,7 @@ class Fault:
 
     node: the one that the localiser must name; "" where there is no node to name (names, shapes).
     causes: one of which it must name; () where no cause of the catalogue explains it.
+    native: whether the patch replaces a native layer; the reference has none.
     """
 
     level: str
@@ -25,6 +26,7 @@ class Fault:
     node: str = ""
     causes: tuple[str, ...] = ()
     patch: Patch | None = None
+    native: bool = True
 
     def plant(self, backend: str, setup: Setup) -> Side:
         """Return `backend`'s side of `setup` with the fault in it."""
@@ -33,5 +35,5 @@ class Fault:
         return PatchedSide(backend, self.change(setup), self.patch)
 
     def suits(self, backend: str) -> bool:
-        """Whether it can be planted there: the reference has no native layers to replace."""
-        return self.patch is None or backend != "numpy"
+        """Whether it can be planted there."""
+        return self.patch is None or not self.native or backend != "numpy"

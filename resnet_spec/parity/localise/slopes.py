@@ -37,7 +37,7 @@ def hypotheses(work: Work, sent: Sent, others: Array) -> Tried:
         "gradient missing", "nothing is sent back", lambda: others + np.zeros_like(sent.gradient)
     )
     for factor in (2.0, 0.5, float(len(sent.dy)), 1.0 / len(sent.dy), -1.0):
-        detail = f"{number(factor)} times too large"
+        detail = f"multiplied by {number(factor)}"
         yield Hypothesis("gradient scaled", detail, lambda f=factor: others + f * sent.gradient)
 
 
@@ -119,5 +119,5 @@ def of_tensor(name: str, expected: Array, weight: Array | None, recipe: Recipe) 
         )
     yield Hypothesis("gradient missing", f"{name}: zero", lambda: np.zeros_like(expected))
     for factor in (2.0, 0.5, -1.0):
-        detail = f"{name}: {number(factor)} times too large"
+        detail = f"{name}: multiplied by {number(factor)}"
         yield Hypothesis("gradient scaled", detail, lambda f=factor: f * expected)
