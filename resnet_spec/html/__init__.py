@@ -1,0 +1,1 @@
+"""A Report as one HTML file: markup, axes, charts, tables and the page. See `report_html`."""

@@ -1,0 +1,142 @@
+"""The page, from the verdict down to single items. Reads a Report; computes nothing about it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+
+from resnet_spec.html.bars import error_chart
+from resnet_spec.html.curves import curve_charts
+from resnet_spec.html.markup import Markup, element, join, times
+from resnet_spec.html.tables import badge, environments, facts, items_table, matrix
+from resnet_spec.html.words import MEANINGS, SIGNS, banner, counted, summary
+from resnet_spec.report import Finding, Report, Row
+
+_READING = (
+    "An error is the largest difference in a tensor over the largest magnitude in the reference's "
+    "tensor, the reference being the same network in float64.",
+    "The floor is the error that rounding alone makes there: how far the reference itself lands "
+    "from float64 when its sums are taken in another legitimate order.",
+    "In a chart, the line on the bars is the floor and the shaded band above it is what counts as "
+    "rounding: look at what rises above the band, and first of all at its leftmost bar.",
+)
+
+
+def page(report: Report) -> Markup:
+    """Return the whole document."""
+    title = f"{report.title}: {banner(report)[0].lower()}"
+    return join(
+        [
+            Markup("<!doctype html>\n"),
+            element("html", _head(title), element("body", *_body(report)), lang="en"),
+            "\n",
+        ]
+    )
+
+
+def _head(title: str) -> Markup:
+    style, script = _own("page.css"), _own("page.js")
+    # Nothing but these two texts may run or be applied, whatever a name might smuggle in.
+    policy = (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("title", title),
+        element("style", style),
+        element("script", script),
+    )
+
+
+def _own(name: str) -> Markup:
+    text = files("resnet_spec.html").joinpath(name).read_text(encoding="utf-8")
+    return Markup(text.replace("\r\n", "\n"))
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _body(report: Report) -> Iterator[Markup]:
+    levels = list(dict.fromkeys(row.level for row in report.rows))
+    anchors = {level: f"level-{place}" for place, level in enumerate(levels, 1)}
+    title, sentence = banner(report)
+    yield element(
+        "header",
+        element("p", report.title, class_="title"),
+        element("h1", title),
+        element("p", sentence, f" Comparisons: {counted(report.rows)}." if report.rows else ""),
+        class_=f"banner {report.verdict if report.rows else 'undecided'}",
+    )
+    yield _findings(report)
+    if levels:
+        yield element("section", element("h2", "Summary"), matrix(report, anchors), _legend())
+    reading = element("p", " ".join(_READING))
+    yield element("section", element("h2", "How to read it"), reading)
+    for level, anchor in anchors.items():
+        yield _level(level, anchor, [row for row in report.rows if row.level == level])
+    yield from _circumstances(report)
+
+
+def _findings(report: Report) -> Markup:
+    if not any(row.is_wrong for row in report.rows) and not report.findings:
+        return Markup("")
+    head = element("h2", "Where and why")
+    if not report.findings:
+        return element("section", head, element("p", "No single node was found to be wrong."))
+    return element("section", head, *(_finding(finding) for finding in report.findings))
+
+
+def _finding(finding: Finding) -> Markup:
+    place = element("p", finding.backend, ", ", finding.mode, ": ", element("b", finding.node))
+    size = f"{times(finding.multiples)} times what rounding makes of the same inputs there"
+    parts = [place, element("p", finding.detail or "No cause of the catalogue explains it.")]
+    more = [f"cause: {finding.cause}", size] if finding.cause else [size]
+    if finding.others:
+        more.append(f"also off by themselves: {', '.join(finding.others)}")
+    return element("article", *parts, element("p", "; ".join(more), class_="quiet"))
+
+
+def _legend() -> Markup:
+    words = [
+        element("span", badge(verdict), " ", MEANINGS[verdict], class_="legend")
+        for verdict in SIGNS
+    ]
+    return element("p", join(words, " "), class_="quiet")
+
+
+def _level(level: str, anchor: str, rows: Sequence[Row]) -> Markup:
+    parts = [element("h2", level), element("ul", *map(_told, rows), class_="rows")]
+    chart = error_chart(rows)
+    if chart is not None:
+        caption = "error by item, in order of execution; line: floor; band: rounding"
+        figure = element("figure", element("figcaption", caption), chart)
+        parts.append(element("div", figure, class_="wide"))
+    parts += [charts for row in rows if (charts := curve_charts(row)) is not None]
+    table = items_table(rows)
+    if table is not None:
+        parts.append(table)
+    return element("section", *parts, id=anchor)
+
+
+def _told(row: Row) -> Markup:
+    """Return a row in one line."""
+    limit = f"rounding up to {row.limit:g} × the floor" if row.limit else ""
+    told = [text for text in (summary(row), limit, row.note) if text]
+    return element("li", element("b", row.backend), " ", badge(row.verdict), " ", "; ".join(told))
+
+
+def _circumstances(report: Report) -> Iterator[Markup]:
+    if report.setting:
+        yield element("section", element("h2", "Setting"), facts(report.setting))
+    if report.environment:
+        head = element("h2", "Environment")
+        yield element("section", head, environments(report.environment))
