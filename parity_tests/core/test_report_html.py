@@ -17,7 +17,7 @@ from resnet_spec.html.axes import Axis, linear_axis, log_axis
 from resnet_spec.html.bars import error_chart
 from resnet_spec.html.curves import curve_charts, extremes, loss_error
 from resnet_spec.html.markup import element
-from resnet_spec.report import Finding, Item, Report, Row, Verdict
+from resnet_spec.report import SEVERITY, Finding, Item, Report, Row, Verdict
 from resnet_spec.report_html import to_html, write_html
 
 EVIL = "<script>alert('&\"')</script>"
@@ -28,7 +28,8 @@ LIMIT = 8.0
 def an_item(name: str, multiples: float, floor: float = 1e-7) -> Item:
     """Return an item that is `multiples` of its floor off, with the verdict that this means."""
     verdict: Verdict = "different"
-    for bound, better in ((10 * LIMIT, "suspect"), (LIMIT, "rounding"), (0.0, "equal")):
+    bounds: dict[Verdict, float] = {"suspect": 10 * LIMIT, "rounding": LIMIT, "equal": 0.0}
+    for better, bound in bounds.items():
         if multiples <= bound:
             verdict = better
     error = multiples * floor
@@ -215,7 +216,7 @@ def test_a_thousand_items_of_three_backends_stay_small() -> None:
 
 def test_every_verdict_has_its_banner() -> None:
     titles: dict[str, str] = {}
-    for verdict in ("equal", "rounding", "suspect", "undecided", "different"):
+    for verdict in SEVERITY:
         text = to_html(Report("title", (Row("torch", "logits", verdict),)))
         (titles[verdict],) = Page(text).texts["h1"]
     assert titles["equal"] == titles["rounding"] == "They agree"
@@ -227,6 +228,13 @@ def test_a_report_without_rows_does_not_say_that_they_agree() -> None:
     text = to_html(Report("nothing", ()))
     assert Page(text).texts["h1"] == ["Nothing was compared"]
     assert '"banner undecided"' in text and "agree" not in text.partition("<body>")[2]
+
+
+def test_an_infinite_error_is_said_in_words() -> None:
+    told = "".join(Page(to_html(full_report())).texts["li"])
+    assert "worst: fc.weight, infinitely far off" in told
+    assert "worst: conv1.weight, where nothing may differ" in told
+    assert "worst: high, 40 × its floor; rounding up to 8 × the floor; a note" in told
 
 
 def test_findings_stand_before_everything_else() -> None:
@@ -268,6 +276,15 @@ def test_a_table_holds_200_items_and_says_how_many_more() -> None:
     assert "the worst 200 of 300 items (100 more are not shown)" in text
     short = to_html(Report("title", rows[:2]))
     assert "200 items, worst first" in short and "not shown" not in short
+
+
+def test_a_few_items_are_told_by_an_unfolded_table_alone() -> None:
+    items = tuple(an_item(f"i{n}", 1 + n) for n in range(5))
+    for count, charts in ((4, 0), (5, 1)):
+        rows = (Row("torch", "logits", "rounding", items[:count], LIMIT),)
+        page = Page(to_html(Report("title", rows)))
+        assert page.count("svg") == charts
+        assert sum("open" in a for _, a in page.found) == 1 - charts
 
 
 # --- Charts ---------------------------------------------------------------------------------------

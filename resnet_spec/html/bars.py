@@ -22,6 +22,8 @@ _BEYOND = 14
 """Height of the strip above an axis in which bars of infinite errors end."""
 _NAMED = 36
 """Up to so many items each have their name below; more have the names of their stages."""
+_LETTERS = 30
+"""Of a longer name both ends are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,22 @@ class _Columns:
 
     @property
     def slot(self) -> float:
-        return (_RIGHT - _LEFT) / len(self.names)
+        return min((_RIGHT - _LEFT) / len(self.names), 48.0)
 
     @property
     def bar(self) -> float:
-        return min(0.8 * self.slot, 16.0)
+        """How wide a bar is; without gaps where they would be finer than a screen shows."""
+        return min(0.8 * self.slot, 16.0) if self.slot > 2.5 else self.slot
+
+    @property
+    def are_named(self) -> bool:
+        """Whether every column has its name below it."""
+        return len(self.names) <= _NAMED
+
+    @property
+    def foot(self) -> float:
+        """How high the labels are."""
+        return 5.7 * min(_LETTERS, max(map(len, self.names))) + 8 if self.are_named else 16
 
     def middle(self, place: int) -> float:
         return _LEFT + (place + 0.5) * self.slot
@@ -53,9 +66,8 @@ def error_chart(rows: Sequence[Row]) -> Markup | None:
     strips = [_strip(row, columns, place, _axis(shown, place)) for place, row in enumerate(shown)]
     foot = _top(len(shown))
     parts = [*strips, *_labels(columns, foot), *_tooltips(shown, columns, foot)]
-    height = foot + (150 if len(columns.names) <= _NAMED else 24)
     label = f"Errors of {rows[0].level} by item"
-    view = f"0 0 {_WIDTH} {height}"
+    view = f"0 0 {_WIDTH} {foot + columns.foot:.0f}"
     return element("svg", Markup("".join(parts)), viewBox=view, role="img", aria_label=label)
 
 
@@ -145,9 +157,10 @@ def _stairs(heights: list[float], first: int, columns: _Columns, backwards: bool
 
 def _labels(columns: _Columns, foot: int) -> Iterator[Markup]:
     """Yield the names of the items where they fit, else of the stages that they are of."""
-    if len(columns.names) <= _NAMED:
+    if columns.are_named:
         for place, name in enumerate(columns.names):
-            shown = name if len(name) <= 26 else f"{name[:12]}…{name[-13:]}"
+            half = _LETTERS // 2
+            shown = name if len(name) <= _LETTERS else f"{name[: half - 1]}…{name[-half:]}"
             x, y = columns.middle(place) + 3.5, foot
             turned = f"rotate(-90 {px(x)} {y})"
             yield element("text", shown, class_="tick end", x=x, y=y, transform=turned)

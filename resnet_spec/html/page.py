@@ -23,6 +23,9 @@ _READING = (
     "rounding: look at what rises above the band, and first of all at its leftmost bar.",
 )
 
+_FEW = 4
+"""Up to so many items are told by their table alone, which is unfolded then."""
+
 
 def page(report: Report) -> Markup:
     """Return the whole document."""
@@ -115,13 +118,17 @@ def _legend() -> Markup:
 
 def _level(level: str, anchor: str, rows: Sequence[Row]) -> Markup:
     parts = [element("h2", level), element("ul", *map(_told, rows), class_="rows")]
-    chart = error_chart(rows)
+    is_short = max(len(row.items) for row in rows) <= _FEW
+    chart = None if is_short else error_chart(rows)
     if chart is not None:
-        caption = "error by item, in order of execution; line: floor; band: rounding"
+        caption = (
+            "error by item, in order of execution; line: floor; band: rounding; point at a column "
+            "for its numbers"
+        )
         figure = element("figure", element("figcaption", caption), chart)
         parts.append(element("div", figure, class_="wide"))
     parts += [charts for row in rows if (charts := curve_charts(row)) is not None]
-    table = items_table(rows)
+    table = items_table(rows, unfolded=is_short)
     if table is not None:
         parts.append(table)
     return element("section", *parts, id=anchor)

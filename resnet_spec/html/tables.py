@@ -15,7 +15,7 @@ _MOST = 200
 """Rows of a table of items."""
 _HEADS = (
     ("backend", "item", "verdict"),
-    ("error", "floor", "× floor", "absolute", "by element", "1 − cosine", "at"),
+    ("error", "floor", "× floor", "absolute", "by element", "1 − cosine", "at index"),
 )
 
 
@@ -32,8 +32,8 @@ def matrix(report: Report, anchors: Mapping[str, str]) -> Markup:
     return element("div", table, class_="wide")
 
 
-def items_table(rows: Sequence[Row]) -> Markup | None:
-    """Return the worst items of one level, folded away; None without items."""
+def items_table(rows: Sequence[Row], unfolded: bool = False) -> Markup | None:
+    """Return the worst items of one level, folded away unless asked not to; None without items."""
     ranked = sorted(
         ((row, item) for row in rows for item in row.items),
         key=lambda pair: (SEVERITY[pair[1].verdict], -_rank(pair[1])),
@@ -50,11 +50,12 @@ def items_table(rows: Sequence[Row]) -> Markup | None:
         element("tbody", *(_line(row, item) for row, item in shown)),
         class_="items",
     )
-    count = f"{len(shown)} items, worst first"
+    count = f"{len(shown)} item{'s' * (len(shown) > 1)}, worst first"
     if len(ranked) > len(shown):
         rest = len(ranked) - len(shown)
         count = f"the worst {len(shown)} of {len(ranked)} items ({rest} more are not shown)"
-    return element("details", element("summary", count), element("div", table, class_="wide"))
+    whole = element("div", table, class_="wide")
+    return element("details", element("summary", count), whole, open=unfolded)
 
 
 def facts(setting: Mapping[str, Any]) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from resnet_spec.html.markup import times
@@ -11,7 +12,7 @@ SIGNS: dict[Verdict, str] = {
     "equal": "=",
     "rounding": "≈",
     "suspect": "!",
-    "different": "✕",
+    "different": "≠",
     "undecided": "?",
 }
 
@@ -58,4 +59,6 @@ def summary(row: Row) -> str:
         return ""
     if worst.floor == 0:
         return f"worst: {worst.name}, where nothing may differ"
+    if not math.isfinite(worst.floor_multiples):
+        return f"worst: {worst.name}, infinitely far off"
     return f"worst: {worst.name}, {times(worst.floor_multiples)} × its floor"
