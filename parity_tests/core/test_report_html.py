@@ -349,6 +349,16 @@ def test_the_band_reaches_from_the_floor_to_the_limit() -> None:
     assert float(upper) == pytest.approx(float(tick) - 3.5, abs=0.11)
 
 
+def test_many_items_are_labelled_by_stage_and_mode() -> None:
+    modes = [f"layer{n}.{i}.conv1 ({m})" for m in ("eval", "train") for n in (1, 2) for i in "abc"]
+    slots = [f"momentum/layer1.{n}.weight" for n in range(40)]
+    items = tuple(an_item(name, 1) for name in (*modes, *slots))
+    texts = Page(chart_of([Row("torch", "update", "rounding", items, LIMIT)])).texts["text"]
+    labels = [text for text in texts if text[0].isalpha()]
+    stages = ["layer1", "layer2", "layer1", "layer2", "layer1"]
+    assert labels == ["torch", *stages, "eval", "train", "momentum"]
+
+
 def test_items_without_a_floor_interrupt_the_band() -> None:
     items = (an_item("a", 1), Item("b", "different", 1.0, 1.0), an_item("c", 1))
     chart = chart_of([Row("torch", "logits", "different", items, LIMIT)])

@@ -49,7 +49,7 @@ class _Columns:
     @property
     def foot(self) -> float:
         """How high the labels are."""
-        return 5.7 * min(_LETTERS, max(map(len, self.names))) + 8 if self.are_named else 16
+        return 5.7 * min(_LETTERS, max(map(len, self.names))) + 8 if self.are_named else 28
 
     def middle(self, place: int) -> float:
         return _LEFT + (place + 0.5) * self.slot
@@ -165,18 +165,31 @@ def _labels(columns: _Columns, foot: int) -> Iterator[Markup]:
             turned = f"rotate(-90 {px(x)} {y})"
             yield element("text", shown, class_="tick end", x=x, y=y, transform=turned)
         return
+    yield from _runs([_stage(name) for name in columns.names], columns, foot + 6)
+    yield from _runs([_mode(name) for name in columns.names], columns, foot + 21)
+
+
+def _runs(labels: list[str], columns: _Columns, y: float) -> Iterator[Markup]:
+    """Yield a label for every run of equal ones that is wide enough to hold it."""
     place = 0
-    for stage, names in groupby(columns.names, key=_stage):
-        count = len(list(names))
+    for label, run in groupby(labels):
+        count = len(list(run))
         x = _LEFT + place * columns.slot
-        if count * columns.slot > 6.2 * len(stage) + 4:
-            yield element("path", class_="grid", d=f"M{px(x)} {foot - 8}V{foot + 6}")
-            yield element("text", stage, class_="tick", x=x + 3, y=foot + 6)
+        if label and count * columns.slot > 6.2 * len(label) + 4:
+            yield element("path", class_="grid", d=f"M{px(x)} {px(y - 11)}v14")
+            yield element("text", label, class_="tick", x=x + 3, y=y)
         place += count
 
 
 def _stage(name: str) -> str:
-    return name.partition(" ")[0].partition(".")[0]
+    """Return `layer1` of `momentum/layer1.0.bn1.weight` and of `layer1.0.bn1 (train)`."""
+    return name.rpartition("/")[2].partition(" ")[0].partition(".")[0]
+
+
+def _mode(name: str) -> str:
+    """Return `momentum` of the one, `train` of the other."""
+    slot, slash, _ = name.rpartition("/")
+    return slot if slash else name.partition(" (")[2].removesuffix(")")
 
 
 def _tooltips(rows: Sequence[Row], columns: _Columns, foot: int) -> Iterator[Markup]:

@@ -20,7 +20,7 @@ _READING = (
     "The floor is the error that rounding alone makes there: how far the reference itself lands "
     "from float64 when its sums are taken in another legitimate order.",
     "In a chart, the line on the bars is the floor and the shaded band above it is what counts as "
-    "rounding: look at what rises above the band, and first of all at its leftmost bar.",
+    "rounding: look at what rises above the band, among activations first of all at the leftmost.",
 )
 
 _FEW = 4
