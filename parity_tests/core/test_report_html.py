@@ -230,10 +230,12 @@ def test_a_report_without_rows_does_not_say_that_they_agree() -> None:
     assert '"banner undecided"' in text and "agree" not in text.partition("<body>")[2]
 
 
-def test_an_infinite_error_is_said_in_words() -> None:
-    told = "".join(Page(to_html(full_report())).texts["li"])
+def test_what_was_found_is_said_in_words() -> None:
+    page = to_html(full_report())
+    told = "".join(Page(page).texts["li"])
     assert "worst: fc.weight, infinitely far off" in told
     assert "worst: conv1.weight, where nothing may differ" in told
+    assert "Comparisons: 2 different, 1 suspect, 1 undecided, 4 rounding, 1 equal." in page
     assert "worst: high, 40 × its floor; rounding up to 8 × the floor; a note" in told
 
 
@@ -311,6 +313,7 @@ def test_bars_rise_by_powers_of_ten() -> None:
     assert len(drawn) == 3
     assert tops[0] - tops[1] == pytest.approx(tops[1] - tops[2], abs=0.2) and tops[2] < tops[1]
     assert drawn[0][0] < drawn[1][0] < drawn[2][0]
+    assert drawn[0][1] - drawn[0][2] > 5  # The least error is a power of ten, and is seen.
 
 
 def test_an_infinite_error_rises_above_the_axis_and_zero_does_not_rise() -> None:

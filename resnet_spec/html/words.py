@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from resnet_spec.html.markup import times
-from resnet_spec.report import Report, Row, Verdict
+from resnet_spec.report import SEVERITY, Report, Row, Verdict
 
 SIGNS: dict[Verdict, str] = {
     "equal": "=",
@@ -47,9 +48,8 @@ def banner(report: Report) -> tuple[str, str]:
 
 def counted(rows: Sequence[Row]) -> str:
     """Return how many rows there are of each verdict, the worst first."""
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in reversed(SIGNS)}
-    order: tuple[Verdict, ...] = ("different", "suspect", "undecided", "rounding", "equal")
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
+    counts = Counter(row.verdict for row in rows)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in SEVERITY if counts[verdict])
 
 
 def summary(row: Row) -> str:
