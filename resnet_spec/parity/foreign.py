@@ -1,0 +1,217 @@
+"""Adopt a person's own network: find its framework and its names, and put it in a session's place.
+
+No framework is imported to look at a model: its classes say where they come from.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.contract import Array, Precision, State
+from resnet_spec.errors import BackendError, CheckpointError, did_you_mean, problem
+from resnet_spec.loader import load_backend
+from resnet_spec.naming import SCHEMES, Foreign, Output, Scheme, scheme
+from resnet_spec.naming.lifting import lift
+from resnet_spec.naming.names import holders, leaves
+from resnet_spec.parity.adopted import Adopted, AdoptedFunction, Function
+from resnet_spec.parity.functions import OnnxFunction, PlainFunction
+from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.recipe import Recipe
+
+Names = str | Mapping[str, str]
+"""A naming scheme, or {canonical name of a tensor, an op or another observed node: the model's}."""
+
+
+def adopt(
+    model: Any,
+    plan: Plan,
+    names: Names = "timm",
+    *,
+    recipe: Recipe | None = None,
+    precision: Precision = "float32",
+) -> Adopted | AdoptedFunction:
+    """Return `model` as something that behaves like a session of `plan`.
+
+    model: a torch `nn.Module`; a Flax `nnx.Module`, or a Linen module and its variables as a pair;
+        a MindSpore `nn.Cell`; the path of an ONNX file, or a function from normalised images
+        [N, C, H, W] to logits [N, classes]. The last two may be the first of a pair, with a dict of
+        their weights by the scheme's names.
+    names: a scheme's name, or a dict from canonical names to the model's. A name that the dict
+        lacks is the canonical one. The name of an op stands for all its tensors and its output.
+    recipe: for its label smoothing.
+
+    A module's tensors are looked for under the names and in the layouts of its own framework. A
+    module in another precision than `precision` is copied into it; any other is used as it is.
+
+    Raises CheckpointError with every tensor that is missing, unexpected or misshapen, and
+    BackendError for what is no model, or one whose framework is not there.
+    """
+    kind = framework_of(model)
+    if kind is None:
+        return _adopt_function(model, plan, names, precision)
+    backend = load_backend(kind)
+    adopting: Any = importlib.import_module(f"{backend.__name__}.adopt")  # type: ignore[attr-defined]
+    found = adopting.adopt(model, plan, recipe=recipe, precision=precision)
+    tensors, outputs = resolve(plan, names, kind)
+    try:
+        return Adopted(found, plan, tensors, outputs)
+    except CheckpointError as error:
+        hint = _better_scheme(plan, names, kind, found.tensors())
+        raise CheckpointError(*hint, *error.problems) from None
+
+
+def framework_of(model: object) -> str | None:
+    """Return the backend that knows `model`: "torch", "flax" or "mindspore"; None for others."""
+    first: object = model[0] if isinstance(model, tuple) and model else model  # pyright: ignore[reportUnknownVariableType]
+    places = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(first).__mro__]
+    for name, starts in _MODULES.items():
+        if any(place.startswith(starts) for place in places):
+            return name
+    return None
+
+
+_MODULES = {
+    "torch": ("torch.nn.modules.module.Module",),
+    "flax": ("flax.nnx.module.Module", "flax.linen.module.Module"),
+    "mindspore": ("mindspore.nn.cell.Cell",),
+}
+"""Where each framework's own class of modules stands."""
+
+
+def resolve(
+    plan: Plan, names: Names, dialect: str | None = None
+) -> tuple[dict[str, Foreign], dict[str, tuple[Output, ...]]]:
+    """Return the foreign name of every tensor, and where the nodes' outputs may be seen.
+
+    dialect: whose names tensors have in their layers; by default the scheme's own, or torch's.
+
+    Raises CheckpointError for a scheme that does not exist or does not fit the plan, and for a
+    mapping of a name that the plan does not have.
+    """
+    if isinstance(names, str):
+        chosen = scheme(names)
+        return chosen.names(plan, dialect), chosen.outputs(plan)
+    known = {*plan.observed, *(tensor.name for tensor in plan.tensors)}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        rule = "is no name of the network"
+        lines = (problem("names", name, rule, did_you_mean(name, known)) for name in unknown)
+        raise CheckpointError(*lines)
+    modules = {op.name: _module_of(plan, names, op.name) for op in holders(plan)}
+    tensors = leaves(plan, modules, dialect or "torch")
+    for name, there in names.items():
+        if name in tensors:
+            tensors[name] = Foreign(there, tensors[name].layout)
+    paths = {name: modules.get(name, names.get(name, name)) for name in plan.observed}
+    return tensors, {name: (Output(path),) for name, path in paths.items()}
+
+
+def _module_of(plan: Plan, names: Mapping[str, str], op_name: str) -> str:
+    """Return the module that holds an op's tensors, by its own entry or that of a tensor."""
+    if op_name in names:
+        return names[op_name]
+    op = next(op for op in plan.ops if op.name == op_name)
+    mapped = [names[tensor.name] for tensor in tensors_of(op) if tensor.name in names]
+    return mapped[0].rpartition(".")[0] if mapped else op_name
+
+
+def _better_scheme(plan: Plan, names: Names, kind: str, found: Mapping[str, Array]) -> list[str]:
+    """Return a line that says which scheme the model's names follow, where one fits them all."""
+    for other in SCHEMES.values():
+        if other.name != names and _fits(other, plan, kind, found):
+            text = names if isinstance(names, str) else "the mapping"
+            return [f"names = {text}: are not the model's; use names = {other.name}"]
+    return []
+
+
+def _fits(other: Scheme, plan: Plan, kind: str, found: Mapping[str, Array]) -> bool:
+    try:
+        names = other.names(plan, kind)
+    except CheckpointError:
+        return False
+    return {there.name for there in names.values()} == found.keys()
+
+
+def _adopt_function(model: Any, plan: Plan, names: Names, precision: Precision) -> AdoptedFunction:
+    weights: Mapping[str, Array] = {}
+    if isinstance(model, tuple):
+        if len(model) != 2 or not isinstance(model[1], Mapping):  # pyright: ignore[reportUnknownArgumentType]
+            raise BackendError("model: a pair must be a function or a file, and its weights")
+        model, weights = model  # pyright: ignore[reportUnknownVariableType]
+    function: Function
+    if isinstance(model, str | Path) and str(model).endswith(".onnx"):
+        function = OnnxFunction(Path(model), plan, precision)
+    elif callable(model):
+        function = PlainFunction(model, plan, precision)
+    else:
+        rule = "is no model; give a module, a pair, a .onnx file or a function"
+        raise BackendError(f"model = {type(model).__name__}: {rule}")
+    state: State = {}
+    if weights:
+        tensors, _ = resolve(plan, names)
+        state = lift(plan, tensors, weights)
+    return AdoptedFunction(function, plan, state)
+
+
+def load_factory(target: str) -> Callable[[], Any]:
+    """Return the function that `target`, as "package.module:factory", names.
+
+    The module is looked for in the working directory too. Calling the result calls the factory;
+    what that raises becomes one line.
+
+    Raises BackendError, in one line, for whatever is wrong.
+    """
+    module_name, colon, path = target.partition(":")
+    if not (module_name and colon and path):
+        raise BackendError(problem("--against", target, "must be package.module:factory"))
+    found: Any = _imported(target, module_name)
+    for key in path.split("."):
+        if not hasattr(found, key):
+            hint = did_you_mean(key, [name for name in vars(found) if not name.startswith("_")])
+            raise BackendError(problem("--against", target, f"{module_name} has no {key}", hint))
+        found = getattr(found, key)
+    if not callable(found):
+        raise BackendError(problem("--against", target, f"{path} is not a function"))
+
+    def made() -> Any:
+        try:
+            return found()
+        except Exception as error:
+            raise BackendError(f"--against = {target}: {_failure(error)}") from error
+
+    return made
+
+
+def _imported(target: str, name: str) -> Any:
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            rule = f"there is no module {error.name}"
+            raise BackendError(
+                problem("--against", target, rule, f"run it where {name} is")
+            ) from None
+        raise BackendError(
+            f"--against = {target}: cannot be imported: {_failure(error)}"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise BackendError(
+            f"--against = {target}: cannot be imported: {_failure(error)}"
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(here)
+
+
+def _failure(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"
