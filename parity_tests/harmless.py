@@ -6,6 +6,7 @@ comes out is put back in order, so that every level and the localiser see what t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from patches import Patch, PatchedSide
 
 from resnet_spec.contract import Array, Batch, State, StepLog
 from resnet_spec.errors import BackendError
+from resnet_spec.loader import load_backend
 from resnet_spec.parity.setup import Setup
 from resnet_spec.parity.side import Side
 
@@ -257,12 +259,16 @@ def without_onednn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(True)
 
 
+def _session_module(backend: str) -> Any:
+    return sys.modules[load_backend(backend).Session.__module__]
+
+
 @contextmanager
 def contiguous() -> Iterator[None]:
     """Keep images, kernels and slots as NCHW; the session's own choice is NHWC."""
     import torch
-    from resnet_spec_torch import session
 
+    session = _session_module("torch")
     choose = session._memory_format
     session._memory_format = lambda device, plan: torch.contiguous_format
     try:
@@ -295,8 +301,8 @@ def lax_convolutions(backend: str, session: Any) -> None:
 def op_by_op() -> Iterator[None]:
     """Let MindSpore run in PyNative mode where the session compiles graphs."""
     import mindspore
-    from resnet_spec_mindspore import session
 
+    session = _session_module("mindspore")
     mode = session.mode
     session.mode = lambda value: mode(mindspore.PYNATIVE_MODE)
     try:

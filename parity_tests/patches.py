@@ -151,6 +151,8 @@ def _replace_mindspore(session: Any, name: str, fault: Layer) -> None:
 
 
 _REPLACE = {"torch": _replace_torch, "flax": _replace_flax, "mindspore": _replace_mindspore}
+NATIVE = frozenset(_REPLACE)
+"""Backends whose native layers can be replaced."""
 
 
 # --- Layers that are wrong ------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from changes import Change
-from patches import Patch, PatchedSide
+from patches import NATIVE, Patch, PatchedSide
 
 from resnet_spec.parity.setup import Setup
 from resnet_spec.parity.side import Side
@@ -17,7 +17,7 @@ class Fault:
 
     node: the one that the localiser must name; "" where there is no node to name (names, shapes).
     causes: one of which it must name; () where no cause of the catalogue explains it.
-    native: whether the patch replaces a native layer; the reference has none.
+    native: whether the patch replaces a native layer; only the backends of `NATIVE` have any.
     """
 
     level: str
@@ -36,4 +36,4 @@ class Fault:
 
     def suits(self, backend: str) -> bool:
         """Whether it can be planted there."""
-        return self.patch is None or not self.native or backend != "numpy"
+        return self.patch is None or not self.native or backend in NATIVE

@@ -14,12 +14,14 @@ from resnet_spec.parity.verdicts import judge
 _THOROUGH = ("numpy", "torch")
 # Elsewhere, those of the framework alone and two more: every session is compiled anew.
 CUT = ("evaluation_batch_split", "channels_permuted")
+_SLOW = ("without_jit",)  # A quarter of a minute: left to scripts/detection_table.py.
 
 CELLS = [
     pytest.param(backend, name, marks=pytest.mark.xdist_group(HARMLESS[name].case))
     for backend in installed_backends()
     for name in HARMLESS
     if HARMLESS[name].suits(backend)
+    and name not in _SLOW
     and (backend in _THOROUGH or name in CUT or HARMLESS[name].backends)
 ]
 

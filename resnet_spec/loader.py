@@ -56,12 +56,19 @@ def load_backend(name: str) -> Backend:
             f"backend = {name}: needs {' and '.join(missing)}, not installed; "
             f"run: pip install 'resnet-spec[{name}]'"
         )
+    module = entries[name].value
     try:
-        return cast(Backend, entries[name].load())
-    except ImportError as cause:
-        raise BackendError(
-            f"backend = {name}: cannot be imported from {entries[name].value}: {cause}"
-        ) from cause
+        package = entries[name].load()
+    except Exception as cause:  # Somebody else's code may raise anything.
+        why = " ".join(str(cause).split())
+        raise BackendError(f"backend = {name}: cannot be imported from {module}: {why}") from cause
+    lacking = [part for part in _OFFERED if not hasattr(package, part)]
+    if lacking:
+        raise BackendError(f"backend = {name}: {module} lacks {', '.join(lacking)}")
+    return cast(Backend, package)
+
+
+_OFFERED = ("Session", "build", "REQUIRES", "PRECISIONS")
 
 
 @cache

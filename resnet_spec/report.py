@@ -181,6 +181,8 @@ class Report:
     def verdict(self) -> Literal["agree", "suspect", "differ", "undecided"]:
         """`agree` when every row is `equal` or `rounding`, `differ` when one is `different`."""
         verdicts = {row.verdict for row in self.rows}
+        if not verdicts:
+            return "undecided"
         if "different" in verdicts:
             return "differ"
         if "suspect" in verdicts:

@@ -119,7 +119,7 @@ def vary(backend: str, name: str) -> Cell:
 def described(backend: str) -> str:
     info = Side(backend, floors("plain", "float32").expected.setup).info
     text = f"{info['framework']} {info['version']} on {info['device']} in {info['precision']}"
-    return f"{text}, {info['threads']} threads" if "threads" in info else text
+    return f"{text}, threads: {info['threads']}" if "threads" in info else text
 
 
 def is_failure(key: str, cell: Cell) -> bool:

@@ -78,6 +78,7 @@ def _setup(args: argparse.Namespace) -> Setup:
     from resnet_spec.checkpoint import load_checkpoint
     from resnet_spec.data import load_data
     from resnet_spec.lowering import lower
+    from resnet_spec.parity.calibrate import within_range
     from resnet_spec.parity.setup import make_recipe, make_setup, with_data
 
     state = None
@@ -90,9 +91,9 @@ def _setup(args: argparse.Namespace) -> Setup:
         spec = spec_of(args)
     plan = lower(spec)
     setup = make_setup(plan, make_recipe(args.steps, args.batch, _RATE), state=state)
-    if args.data is None:
-        return setup
-    return with_data(setup, load_data(args.data, size=spec.input.size), args.images)
+    if args.data is not None:
+        setup = with_data(setup, load_data(args.data, size=spec.input.size), args.images)
+    return within_range(setup) if state is None else setup
 
 
 def _own(args: argparse.Namespace, setup: Setup) -> Side:

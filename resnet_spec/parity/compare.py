@@ -8,6 +8,7 @@ from typing import Any
 from resnet_spec.contract import Batch, Precision, State
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import load_backend
+from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.levels import LEVELS
 from resnet_spec.parity.localise import localise
@@ -45,6 +46,8 @@ def compare_backends(
     for name in backends:
         check_precision(name, precision)
     setup = make_setup(plan, recipe, state=state, dataset=dataset)
+    if state is None:
+        setup = within_range(setup)
     sides = [Side(name, setup, precision) for name in backends]
     return compare_sides(setup, sides, levels, precision, tick)
 
@@ -107,8 +110,7 @@ def _setting(setup: Setup, precision: Precision) -> dict[str, Any]:
         "precision": precision,
         "reference": f"{REFERENCE} float64",
         "seed": setup.seed,
-        "dataset": sum(map(len, setup.dataset)),
-    }
+    } | ({"dataset": sum(map(len, setup.dataset))} if setup.dataset else {})
 
 
 def check_precision(backend: str, precision: Precision) -> None:

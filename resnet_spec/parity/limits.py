@@ -24,11 +24,15 @@ most bugs make."""
 
 LIMITS: dict[str, Limit] = {
     "logits": Limit(8.0, 1.5, "A few rounding errors per layer, averaged by the global pool."),
-    "activations": Limit(8.0, 1.8, "One sum per element, taken in another order."),
-    "train_logits": Limit(8.0, 1.5, "As in evaluation, and those of the batch statistics."),
-    "gradients": Limit(16.0, 4.9, "Sums over batch and pixels that cancel."),
+    "activations": Limit(
+        24.0,
+        14.3,
+        "MindSpore's sigmoid is off by 14 roundings; 2.7 without squeeze-and-excitation.",
+    ),
+    "train_logits": Limit(8.0, 1.6, "As in evaluation, and those of the batch statistics."),
+    "gradients": Limit(16.0, 5.8, "Sums over batch and pixels that cancel."),
     "statistics": Limit(12.0, 3.0, "A channel's mean cancels where small against the deviation."),
-    "update": Limit(16.0, 4.9, "The rate times the gradients' error, and one rounding."),
-    "trajectory": Limit(10.0, 2.1, "Rounding grows with the steps."),
+    "update": Limit(16.0, 5.4, "The rate times the gradients' error, and one rounding."),
+    "trajectory": Limit(16.0, 4.7, "Rounding grows with the steps."),
     "accuracy": Limit(16.0, 2.0, "A prediction changes where two logits are equal but for noise."),
 }

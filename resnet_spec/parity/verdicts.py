@@ -6,6 +6,7 @@ network at hand (see `floors`), and how many floors count as rounding was measur
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -64,12 +65,15 @@ def _item(found: Difference, floor: float, limit: float) -> Item:
         found.index,
         floor,
     )
-    return replace(item, verdict=_verdict(item.floor_multiples, limit))
+    return replace(item, verdict=_verdict(item, limit))
 
 
-def _verdict(multiples: float, limit: float) -> Verdict:
-    if multiples == 0.0:
+def _verdict(item: Item, limit: float) -> Verdict:
+    if item.max_rel == 0.0:
         return "equal"
+    if not math.isfinite(item.floor):
+        return "undecided"  # The reference itself overflows in this precision.
+    multiples = item.floor_multiples
     if multiples <= limit:
         return "rounding"
     return "suspect" if multiples <= SUSPECT * limit else "different"
@@ -97,7 +101,7 @@ def _against_drift(row: Row, got: Side, floors: Floors) -> Row:
     items = tuple(
         replace(item, floor=max(item.floor, drift.get(item.name, 0.0))) for item in row.items
     )
-    items = tuple(replace(i, verdict=_verdict(i.floor_multiples, row.limit)) for i in items)
+    items = tuple(replace(i, verdict=_verdict(i, row.limit)) for i in items)
     note = f"its own loss drifts by {drift['loss']:.0e} under one ulp"
     return replace(row, items=items, verdict=verdict_of(items), note=note)
 
