@@ -313,7 +313,7 @@ def op_by_op() -> Iterator[None]:
 
 HARMLESS: dict[str, Variation] = {
     "images_in_reverse_order": Variation("noise", around(ImagesReversed)),
-    "evaluation_batch_split": Variation("bottleneck", around(BatchSplit)),
+    "evaluation_batch_split": Variation("plain", around(BatchSplit)),
     "images_given_normalised": Variation("plain", around(ImagesNormalised)),
     "arrays_strided": Variation("plain", around(ArraysStrided)),
     "session_used_before": Variation("plain", around(UsedBefore)),
@@ -325,7 +325,7 @@ HARMLESS: dict[str, Variation] = {
     "sums_one_by_one": Variation(
         "pre_activation_everything", options={"order": "sequential"}, backends=("numpy",)
     ),
-    "other_thread_count": Variation("groups", around=two_threads, backends=("torch",)),
+    "other_thread_count": Variation("bottleneck", around=two_threads, backends=("torch",)),
     "contiguous_for_channels_last": Variation("bottleneck", around=contiguous, backends=("torch",)),
     "without_onednn": Variation("imagenet_stem", around=without_onednn, backends=("torch",)),
     "torch_compile": Variation("plain", options={"compile": True}, backends=("torch",)),
