@@ -5,7 +5,7 @@ What it cannot do it does not offer: `levels` says what it can be compared at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Protocol
@@ -220,7 +220,7 @@ def _check_type(model: object, logits: Array, precision: str) -> None:
 
 
 @contextmanager
-def named_failure(model: object, what: str) -> Iterator[None]:
+def named_failure(model: object, what: str) -> Generator[None]:
     """Turn what a model raises into one line that says which model, and in what."""
     try:
         yield

@@ -6,11 +6,10 @@ No framework is imported to look at a model: its classes say where they come fro
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from resnet_spec.contract import Array, Precision, State
 from resnet_spec.errors import BackendError, CheckpointError, did_you_mean, problem
@@ -67,8 +66,9 @@ def adopt(
 
 def framework_of(model: object) -> str | None:
     """Return the backend that knows `model`: "torch", "flax" or "mindspore"; None for others."""
-    first: object = model[0] if isinstance(model, tuple) and model else model  # pyright: ignore[reportUnknownVariableType]
-    places = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(first).__mro__]
+    parts = cast("tuple[Any, ...]", model) if isinstance(model, tuple) else (model,)
+    kinds = type(parts[0]).__mro__ if parts else ()
+    places = [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
     for name, starts in _MODULES.items():
         if any(place.startswith(starts) for place in places):
             return name
@@ -134,28 +134,34 @@ def _fits(other: Scheme, plan: Plan, kind: str, found: Mapping[str, Array]) -> b
         names = other.names(plan, kind)
     except CheckpointError:
         return False
-    return {there.name for there in names.values()} == found.keys()
+    return {there.name for there in names.values()} == set(found)
 
 
 def _adopt_function(model: Any, plan: Plan, names: Names, precision: Precision) -> AdoptedFunction:
-    weights: Mapping[str, Array] = {}
-    if isinstance(model, tuple):
-        if len(model) != 2 or not isinstance(model[1], Mapping):  # pyright: ignore[reportUnknownArgumentType]
-            raise BackendError("model: a pair must be a function or a file, and its weights")
-        model, weights = model  # pyright: ignore[reportUnknownVariableType]
+    given, weights = _with_weights(model)
     function: Function
-    if isinstance(model, str | Path) and str(model).endswith(".onnx"):
-        function = OnnxFunction(Path(model), plan, precision)
-    elif callable(model):
-        function = PlainFunction(model, plan, precision)
+    if isinstance(given, str | Path) and str(given).endswith(".onnx"):
+        function = OnnxFunction(Path(given), plan, precision)
+    elif callable(given):
+        function = PlainFunction(given, plan, precision)
     else:
         rule = "is no model; give a module, a pair, a .onnx file or a function"
-        raise BackendError(f"model = {type(model).__name__}: {rule}")
+        raise BackendError(f"model = {type(given).__name__}: {rule}")
     state: State = {}
     if weights:
         tensors, _ = resolve(plan, names)
         state = lift(plan, tensors, weights)
     return AdoptedFunction(function, plan, state)
+
+
+def _with_weights(model: Any) -> tuple[Any, Mapping[str, Array]]:
+    """Return a function or file, and its weights where it comes as a pair with them."""
+    if not isinstance(model, tuple):
+        return model, {}
+    parts = cast("tuple[Any, ...]", model)
+    if len(parts) != 2 or not isinstance(parts[1], Mapping):
+        raise BackendError("model: a pair must be a function or a file, and its weights")
+    return parts[0], cast("Mapping[str, Array]", parts[1])
 
 
 def load_factory(target: str) -> Callable[[], Any]:
@@ -172,7 +178,8 @@ def load_factory(target: str) -> Callable[[], Any]:
     found: Any = _imported(target, module_name)
     for key in path.split("."):
         if not hasattr(found, key):
-            hint = did_you_mean(key, [name for name in vars(found) if not name.startswith("_")])
+            public = [name for name in dir(found) if not name.startswith("_")]
+            hint = did_you_mean(key, public)
             raise BackendError(problem("--against", target, f"{module_name} has no {key}", hint))
         found = getattr(found, key)
     if not callable(found):
@@ -188,25 +195,19 @@ def load_factory(target: str) -> Callable[[], Any]:
 
 
 def _imported(target: str, name: str) -> Any:
-    here = os.getcwd()
+    here = str(Path.cwd())
     added = here not in sys.path
     if added:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            rule = f"there is no module {error.name}"
-            raise BackendError(
-                problem("--against", target, rule, f"run it where {name} is")
-            ) from None
-        raise BackendError(
-            f"--against = {target}: cannot be imported: {_failure(error)}"
-        ) from error
     except (Exception, SystemExit) as error:
-        raise BackendError(
-            f"--against = {target}: cannot be imported: {_failure(error)}"
-        ) from error
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            rule, remedy = f"there is no module {missing}", f"run it from the folder of {name}"
+            raise BackendError(problem("--against", target, rule, remedy)) from None
+        rule = f"cannot be imported: {_failure(error)}"
+        raise BackendError(problem("--against", target, rule)) from error
     finally:
         if added:
             sys.path.remove(here)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class PlainFunction:
         self.native: Any = function
         self._input = plan.input
         self._precision: Precision = precision
-        self.info = {
+        self.info: Mapping[str, str] = {
             "framework": "callable",
             "version": platform.python_version(),
             "device": "unknown",
@@ -57,7 +57,7 @@ class OnnxFunction:
         self._is_nhwc = len(shape) == 4 and shape[3] == plan.input.channels != shape[1]
         self._precision: Precision = precision
         self._input = plan.input
-        self.info = {
+        self.info: Mapping[str, str] = {
             "framework": "onnxruntime",
             "version": str(runtime.__version__),
             "device": "cpu",
