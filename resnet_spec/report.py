@@ -222,19 +222,21 @@ class Report:
         )
         for head in ("backend", "level", "verdict"):
             table.add_column(head, no_wrap=True)
-        table.add_column("worst", overflow="fold")
+        table.add_column("worst", overflow="fold", min_width=16)
         for head in ("error", "floor", "x floor"):
             table.add_column(head, justify="right", no_wrap=True)
         for row in self.worst_first:
             verdict = Text(row.verdict, _COLOURS[row.verdict])
             name = "" if row.verdict == "equal" else row.worst.name
-            name = f"{name} ({row.note})".strip() if row.note else name
             table.add_row(row.backend, row.level, verdict, Text(name), *_numbers(row))
-        table.caption = "\n".join(_captions(self))
+        table.caption = Text("\n".join(_captions(self)))
         return table
 
 
 def _captions(report: Report) -> Iterator[str]:
+    for row in report.worst_first:
+        if row.note:
+            yield f"{row.backend}, {row.level}: {row.note}"
     for name, info in report.environment.items():
         yield f"{name}: {', '.join(f'{key} {value}' for key, value in info.items())}"
 

@@ -8,5 +8,6 @@ from __future__ import annotations
 
 from resnet_spec.parity.compare import compare_backends
 from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.own import compare
 
-__all__ = ["LEVELS", "compare_backends"]
+__all__ = ["LEVELS", "compare", "compare_backends"]
