@@ -60,70 +60,74 @@ def both(case: str, backend: str) -> Both:
 
 
 @pytest.fixture(
-    params=[(case, backend) for case in ("bottleneck", "squeeze_pre") for backend in BACKENDS],
+    params=[
+        (case, backend)
+        for case in ("bottleneck", "pre_activation_bottleneck")
+        for backend in BACKENDS
+    ],
     ids="-".join,
 )
-def pair(request: pytest.FixtureRequest) -> Both:
+def two(request: pytest.FixtureRequest) -> Both:
     case, backend = request.param
-    found = both({"squeeze_pre": "pre_activation_bottleneck"}.get(case, case), backend)
+    found = both(case, backend)
     found.session.load(found.setup.state)
     return found
 
 
-def test_state_is_lifted_to_the_canonical_names_and_layouts(pair: Both) -> None:
-    assert list(pair.own.state()) == [tensor.name for tensor in pair.setup.plan.tensors]
-    for name, array in pair.own.state().items():
-        assert np.array_equal(array, pair.setup.state[name]), name
+def test_state_is_lifted_to_the_canonical_names_and_layouts(two: Both) -> None:
+    assert list(two.own.state()) == [tensor.name for tensor in two.setup.plan.tensors]
+    for name, array in two.own.state().items():
+        assert np.array_equal(array, two.setup.state[name]), name
         assert array.flags.c_contiguous
 
 
-def test_logits(pair: Both) -> None:
-    (got,), (expected,) = (list(s.predict([pair.batch])) for s in (pair.own, pair.session))
-    pair.assert_close("logits", got, expected)
+def test_logits(two: Both) -> None:
+    (got,), (expected,) = (list(s.predict([two.batch])) for s in (two.own, two.session))
+    two.assert_close("logits", got, expected)
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-def test_every_node_shows(pair: Both, train: bool) -> None:
-    got, expected = (s.activations(pair.batch, train=train) for s in (pair.own, pair.session))
-    pair.assert_all_close(got, expected)
+def test_every_node_shows(two: Both, train: bool) -> None:
+    got, expected = (s.activations(two.batch, train=train) for s in (two.own, two.session))
+    two.assert_all_close(got, expected)
 
 
-def test_gradients(pair: Both) -> None:
-    (loss, got), (wanted, expected) = (s.gradients(pair.batch) for s in (pair.own, pair.session))
-    pair.assert_close("loss", np.array(loss), np.array(wanted))
-    pair.assert_all_close(got, expected)
+def test_gradients(two: Both) -> None:
+    (loss, got), (wanted, expected) = (s.gradients(two.batch) for s in (two.own, two.session))
+    two.assert_close("loss", np.array(loss), np.array(wanted))
+    two.assert_all_close(got, expected)
 
 
-def test_node_gradients(pair: Both) -> None:
-    got, expected = (s.node_gradients(pair.batch) for s in (pair.own, pair.session))
-    pair.assert_all_close(got, expected)
+def test_node_gradients(two: Both) -> None:
+    got, expected = (s.node_gradients(two.batch) for s in (two.own, two.session))
+    two.assert_all_close(got, expected)
 
 
-def test_statistics_are_those_of_one_step(pair: Both) -> None:
-    got = pair.own.statistics(pair.batch)
-    pair.session.train(iter([pair.batch]), np.zeros(1))
-    names = [tensor.name for tensor in pair.setup.plan.tensors if not tensor.trainable]
-    after = pair.session.state()
-    pair.assert_all_close({n: got[n] for n in names}, {n: after[n] for n in names})
-    assert any(not np.array_equal(got[n], pair.setup.state[n]) for n in names)
+def test_statistics_are_those_of_one_step(two: Both) -> None:
+    got = two.own.statistics(two.batch)
+    two.session.train(iter([two.batch]), np.zeros(1))
+    names = [tensor.name for tensor in two.setup.plan.tensors if not tensor.trainable]
+    after = two.session.state()
+    two.assert_all_close({n: got[n] for n in names}, {n: after[n] for n in names})
+    assert any(not np.array_equal(got[n], two.setup.state[n]) for n in names)
 
 
-def test_every_pass_leaves_the_model_as_it_was(pair: Both) -> None:
-    before = pair.own.state()
-    pair.own.gradients(pair.batch)
-    pair.own.statistics(pair.batch)
-    list(pair.own.activations(pair.batch, train=True))
-    list(pair.own.node_gradients(pair.batch))
-    list(pair.own.predict([pair.batch]))
-    after = pair.own.state()
+def test_every_pass_leaves_the_model_as_it_was(two: Both) -> None:
+    before = two.own.state()
+    two.own.gradients(two.batch)
+    two.own.statistics(two.batch)
+    list(two.own.activations(two.batch, train=True))
+    list(two.own.node_gradients(two.batch))
+    list(two.own.predict([two.batch]))
+    after = two.own.state()
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_all_levels_without_an_optimiser_are_offered(pair: Both) -> None:
-    assert pair.own.levels == set(ALL)
+def test_all_levels_without_an_optimiser_are_offered(two: Both) -> None:
+    assert two.own.levels == set(ALL)
     with pytest.raises(BackendError, match="a bare model has no optimiser"):
-        pair.own.train([pair.batch], np.zeros(1))
-    assert pair.own.info["precision"] == pair.precision
+        two.own.train([two.batch], np.zeros(1))
+    assert two.own.info["precision"] == two.precision
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

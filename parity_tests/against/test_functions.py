@@ -42,6 +42,7 @@ def test_a_function_with_its_weights_is_compared() -> None:
     wrong = {**STATE, "fc.bias": STATE["fc.bias"] + 1}
     report = compare((function, wrong), CASE.spec, input_size=10)
     assert any(row.is_wrong for row in report.rows if row.level == "logits")
+    assert [finding.node for finding in report.findings] == ["fc"]
 
 
 def test_a_function_that_gives_something_else() -> None:

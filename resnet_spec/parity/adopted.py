@@ -117,6 +117,12 @@ class AdoptedFunction:
             _check_type(self.native, logits, self.info["precision"])
             yield logits
 
+    def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
+        """Yield the last node with the logits, all that shows; in training mode nothing does."""
+        if not train:
+            for logits in self.predict([batch]):
+                yield self._plan.observed[-1], logits
+
 
 class Adopted(AdoptedFunction):
     """A model of a framework as a session without an optimiser.
