@@ -34,11 +34,11 @@ LAYERS = [1, 1, 1, 1]
 
 
 def changed(**changes: Any) -> Spec:
-    """Return BASIC with other fields; what it leaves to defaults, as the expansion, stays so."""
-    return Spec(**{**BASIC.model_dump(exclude_unset=True), **changes})
+    """Return BASIC with other fields; its expansion is resolved, and does not follow the block."""
+    return Spec(**{**BASIC.model_dump(), **changes})
 
 
-BOTTLENECK = changed(name="small50", block="bottleneck")
+BOTTLENECK = changed(name="small50", block="bottleneck", expansion=4)
 
 
 @cache
