@@ -78,6 +78,10 @@ def run_margin(case: str) -> float:
     return margin_of_run(reference(case)[0]).value
 
 
+# XLA takes half a minute to compile a case's programs; these have every kind of op among them.
+_IN_FLOAT64 = ("bottleneck", "groups", "zero_pad_both", "noise", "pre_activation_everything")
+
+
 def pairs() -> list[Pair]:
     """Return the whole matrix of installed backends, the reference against itself left out."""
     return [
@@ -87,6 +91,7 @@ def pairs() -> list[Pair]:
         for precision in PRECISIONS
         if precision in load_backend(backend).PRECISIONS
         and (backend, precision) != (REFERENCE, "float64")
+        and not ((backend, precision) == ("flax", "float64") and case not in _IN_FLOAT64)
     ]
 
 
