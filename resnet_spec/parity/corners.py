@@ -18,6 +18,7 @@ import numpy as np
 from resnet_spec.contract import Array, State
 from resnet_spec.dataflow import Step, steps
 from resnet_spec.ops import Activation, MaxPool
+from resnet_spec.parity.margin import pool_windows
 from resnet_spec.parity.setup import Setup
 from resnet_spec.plan import Plan
 
@@ -84,7 +85,7 @@ def _of_relu(x: Array, y: Array, reach: float) -> _Found:
 
 
 def _of_pool(pool: MaxPool, x: Array, own: Array, reach: float) -> _Found:
-    windows, own_windows = _windows(pool, x), _windows(pool, own)
+    windows, own_windows = pool_windows(pool, x), pool_windows(pool, own)
     first: Array = windows.argmax(2)
     chosen: Array = own_windows.argmax(2)
     flipped = first != chosen
@@ -93,17 +94,6 @@ def _of_pool(pool: MaxPool, x: Array, own: Array, reach: float) -> _Found:
     # Between equal values (zeros, mostly) there is nothing to choose; the first one is taken.
     count: Array = flipped & (windows.max(2) != value)
     return _Found(np.where(near, chosen, first), int(count.sum()), int((count & ~near).sum()))
-
-
-def _windows(pool: MaxPool, x: Array) -> Array:
-    """Return [N, C, kernel * kernel, H', W']."""
-    top, bottom, left, right = pool.pad
-    edges = ((0, 0), (0, 0), (top, bottom), (left, right))
-    padded = np.pad(x, edges, constant_values=-np.inf)
-    size = (pool.kernel, pool.kernel)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(2, 3))
-    windows = windows[:, :, :: pool.stride, :: pool.stride].transpose(0, 1, 4, 5, 2, 3)
-    return windows.reshape(*x.shape[:2], -1, *windows.shape[4:])
 
 
 def normalised(setup: Setup) -> Array:

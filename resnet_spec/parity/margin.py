@@ -63,12 +63,17 @@ def _smallest(x: Array) -> float:
 
 def _closest(pool: MaxPool, x: Array) -> float:
     """Return the least gap between the two largest values of a window; ties of zeros are none."""
+    ordered = np.sort(pool_windows(pool, x), axis=2)
+    largest, second = ordered[:, :, -1], ordered[:, :, -2]
+    return float(np.min(largest - second, initial=np.inf, where=largest != 0))
+
+
+def pool_windows(pool: MaxPool, x: Array) -> Array:
+    """Return what each output pixel of `pool` sees, [N, C, kernel * kernel, H', W'], row by row."""
     top, bottom, left, right = pool.pad
     edges = ((0, 0), (0, 0), (top, bottom), (left, right))
     padded = np.pad(x, edges, constant_values=-np.inf)
     size = (pool.kernel, pool.kernel)
     windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis=(2, 3))
-    windows = windows[:, :, :: pool.stride, :: pool.stride].reshape(*x.shape[:2], -1, size[0] ** 2)
-    ordered = np.sort(windows, axis=-1)
-    largest, second = ordered[..., -1], ordered[..., -2]
-    return float(np.min(largest - second, initial=np.inf, where=largest != 0))
+    windows = windows[:, :, :: pool.stride, :: pool.stride].transpose(0, 1, 4, 5, 2, 3)
+    return windows.reshape(*x.shape[:2], -1, *windows.shape[4:])

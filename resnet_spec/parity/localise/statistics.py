@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,17 +41,7 @@ def search_statistics(got: Side, floors: Floors) -> Finding | None:
             first = found
         elif found is not None:
             others.append(op.name)
-    if first is None:
-        return None
-    return Finding(
-        first.backend,
-        first.mode,
-        first.node,
-        first.multiples,
-        first.cause,
-        first.detail,
-        tuple(others),
-    )
+    return None if first is None else replace(first, others=tuple(others))
 
 
 def _of_norm(got: Side, floors: Floors, op: Norm, x: Array) -> Finding | None:

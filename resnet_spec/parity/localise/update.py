@@ -14,7 +14,6 @@ import numpy as np
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
 from resnet_spec.parity.floors import UNIT, Floors
-from resnet_spec.parity.localise.evidence import number, rounded
 from resnet_spec.parity.localise.rules import Rule, rules, solved
 from resnet_spec.parity.side import Side
 from resnet_spec.recipe import Recipe
@@ -127,6 +126,3 @@ def _error(move: Move, rule: Rule, recipe: Recipe, rates: Array, got: Side) -> f
         slack = 64.0 * unit * largest
         errors.append(float(np.abs(move.new_velocity - new_velocity).max()) / max(slack, 1e-300))
     return max(errors)
-
-
-__all__ = ["Move", "number", "rounded", "search_update"]
