@@ -12,12 +12,10 @@ Exit status 1 when a fault slips through or a variation does not.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "parity_tests"))
 
@@ -25,6 +23,7 @@ from faults import FAULTS  # pyright: ignore[reportMissingImports]
 from harmless import HARMLESS  # pyright: ignore[reportMissingImports]
 from pairs import floors  # pyright: ignore[reportMissingImports]
 from rich.progress import Progress
+from store import Cell, append, read  # pyright: ignore[reportMissingImports]
 
 from resnet_spec.files import write_text
 from resnet_spec.loader import installed_backends
@@ -33,7 +32,6 @@ from resnet_spec.parity.localise import MODES, localise, search
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.verdicts import judge
 
-Cell = dict[str, Any]
 STAGES = ("found", "localised", "named")
 
 
@@ -217,18 +215,6 @@ def alarms(cells: dict[str, Cell], backend: str) -> str:
     keys = [f"harmless/{name}/{backend}" for name in HARMLESS]
     done = [cells[key]["alarms"] for key in keys if key in cells and "alarms" in cells[key]]
     return f"{sum(map(bool, done))} of {len(done)}"
-
-
-def read(path: Path | None) -> dict[str, Cell]:
-    if path is None or not path.exists():
-        return {}
-    return dict(json.loads(line) for line in path.read_text().splitlines())
-
-
-def append(path: Path | None, key: str, value: Cell) -> None:
-    if path is not None:
-        with path.open("a") as file:
-            file.write(json.dumps([key, value]) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,17 +14,17 @@ Exit status 1 when anything differs.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "parity_tests"))
 
 from cases import CASES  # pyright: ignore[reportMissingImports]
 from rich.progress import Progress
+from store import Cell, append, read  # pyright: ignore[reportMissingImports]
 
 from resnet_spec.describe import count_params
 from resnet_spec.files import write_text
@@ -44,8 +44,6 @@ LEVELS_OF = {
 }
 CUT_PRESETS = ("resnet18", "resnet50d", "resnetv2_18", "resnet20_cifar", "seresnet18")
 CUT_CASES = ("same_padding", "zero_pad_end")
-
-Cell = dict[str, Any]
 
 
 class Job(NamedTuple):
@@ -138,18 +136,6 @@ def page(store: dict[str, Cell], backends: list[str], jobs: list[Job]) -> Iterat
                 params = f"{count_params(job.plan.ops):,}"
                 yield f"| `{job.name}` | {params} | {backend} | {cells} |"
         yield ""
-
-
-def read(path: Path | None) -> dict[str, Cell]:
-    if path is None or not path.exists():
-        return {}
-    return dict(json.loads(line) for line in path.read_text().splitlines())
-
-
-def append(path: Path | None, key: str, value: Cell) -> None:
-    if path is not None:
-        with path.open("a") as file:
-            file.write(json.dumps([key, value]) + "\n")
 
 
 if __name__ == "__main__":

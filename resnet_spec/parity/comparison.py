@@ -63,11 +63,6 @@ def differences(
     return [difference(name, got.get(name), expected.get(name)) for name in names]
 
 
-def worst(found: Iterable[Difference]) -> Difference:
-    """Return the difference with the largest relative error; one without a name for none."""
-    return max(found, key=lambda d: d.max_rel, default=Difference("", 0.0, 0.0))
-
-
 def _cosine(a: Array, b: Array) -> float:
     lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
     return float(np.vdot(a, b)) / lengths if lengths > 0 else 0.0
