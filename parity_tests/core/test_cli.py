@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from resnet_spec import loader
 from resnet_spec.cli import list as list_command
 from resnet_spec.cli.main import COMMANDS, main
 from resnet_spec.spec_files import load_spec
@@ -241,3 +242,14 @@ def test_commands_answer_quickly(argv: tuple[str, ...], limit: float) -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < limit
+
+
+def test_a_backend_that_is_broken_is_left_out_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(loader, "installed_backends", lambda: ["numpy", "broken"])
+    assert main(["parity", "resnet20_cifar", "--level", "names", "--input-size", "8"]) == 0
+    assert "warning: backend = broken: does not exist" in capsys.readouterr().err
+    asked = ["--backends", "numpy,broken"]
+    assert main(["parity", "resnet20_cifar", "--level", "names", *asked]) == 2
+    assert "error: backend = broken: does not exist" in capsys.readouterr().err

@@ -24,15 +24,14 @@ def run(args: argparse.Namespace) -> int:
     """Print the first wrong node of every side; return 0 when there is none, 1 otherwise."""
     from resnet_spec.parity.floors import Floors
     from resnet_spec.parity.localise import search
-    from resnet_spec.parity.settle import reference_of
     from resnet_spec.report import Finding
 
     modes = MODES if args.mode is None else (args.mode,)
-    setup, sides = compared_of(args)
+    expected, sides = compared_of(args)
     found: dict[str, Finding | None] = {}
     with progress(1 + len(sides) * len(modes)) as tick:
         tick("reference")
-        floors = Floors(reference_of(setup), args.precision)
+        floors = Floors(expected, args.precision)
         for side in sides:
             found[side.backend] = None
             for mode in modes:

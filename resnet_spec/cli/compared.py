@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from resnet_spec.cli.arguments import add_spec, spec_of
 from resnet_spec.errors import BackendError, SpecError, problem
 
 if TYPE_CHECKING:
+    from resnet_spec.contract import Precision
     from resnet_spec.parity.compare import Tick
     from resnet_spec.parity.setup import Setup
     from resnet_spec.parity.side import Side
@@ -21,9 +23,9 @@ _RATE = 3e-4
 
 
 class Compared(NamedTuple):
-    """What the reference is given, and who is compared with it."""
+    """The float64 reference, and who is compared with it."""
 
-    setup: Setup
+    expected: Side
     sides: list[Side]
 
 
@@ -56,29 +58,45 @@ _IMAGES = "test images of --data whose predictions are compared (default: 256)"
 
 def compared_of(args: argparse.Namespace) -> Compared:
     """Return what the arguments of `add_compared` describe. Raises for what cannot be had."""
-    from resnet_spec.loader import installed_backends
-    from resnet_spec.parity.compare import check_precision
+    from resnet_spec.parity.settle import reference_of
     from resnet_spec.parity.side import Side
 
     for option in ("batch", "steps", "images"):
         if getattr(args, option) < 1:
             raise SpecError(problem(f"--{option}", getattr(args, option), "must be >= 1"))
-    setup = _setup(args)
     if args.against is not None:
-        side = _own(args, setup)
-        return Compared(side.setup, [side])
-    installed = [name for name in installed_backends() if name != "numpy"]
-    backends: Sequence[str] = args.backends or installed or ["numpy"]
-    for name in backends:
-        check_precision(name, args.precision)
-    return Compared(setup, [Side(name, setup, args.precision) for name in backends])
+        side = _own(args, _expected(args).setup)
+        return Compared(reference_of(side.setup), [side])
+    backends = _backends(args.backends, args.precision)
+    expected = _expected(args)
+    return Compared(expected, [Side(name, expected.setup, args.precision) for name in backends])
 
 
-def _setup(args: argparse.Namespace) -> Setup:
+def _backends(asked: Sequence[str] | None, precision: Precision) -> Sequence[str]:
+    """Return the backends asked for, or all that work; a warning names those that do not."""
+    from resnet_spec.loader import installed_backends
+    from resnet_spec.parity.compare import check_precision
+
+    if asked:
+        for name in asked:
+            check_precision(name, precision)
+        return asked
+    working: list[str] = []
+    for name in installed_backends():
+        try:
+            check_precision(name, precision)
+            working.append(name)
+        except BackendError as error:
+            print(f"resnet-spec: warning: {error}; left out", file=sys.stderr)
+    return [name for name in working if name != "numpy"] or working
+
+
+def _expected(args: argparse.Namespace) -> Side:
     from resnet_spec.checkpoint import load_checkpoint
     from resnet_spec.data import load_data
     from resnet_spec.lowering import lower
     from resnet_spec.parity.calibrate import within_range
+    from resnet_spec.parity.settle import reference_of
     from resnet_spec.parity.setup import make_recipe, make_setup, with_data
 
     state = None
@@ -93,7 +111,8 @@ def _setup(args: argparse.Namespace) -> Setup:
     setup = make_setup(plan, make_recipe(args.steps, args.batch, _RATE), state=state)
     if args.data is not None:
         setup = with_data(setup, load_data(args.data, size=spec.input.size), args.images)
-    return within_range(setup) if state is None else setup
+    expected = reference_of(setup)
+    return within_range(expected) if state is None else expected
 
 
 def _own(args: argparse.Namespace, setup: Setup) -> Side:

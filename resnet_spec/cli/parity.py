@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     check_levels(args.level)
     if "accuracy" in args.level and args.data is None:
         raise DataError("--level accuracy: needs images to predict; give --data")
-    setup, sides = compared_of(args)
+    expected, sides = compared_of(args)
     offered = [level for level in LEVELS if any(side.offers(level) for side in sides)]
     levels = args.level or offered
     with progress(1 + len(sides) * len(levels)) as tick:
-        report = compare_sides(setup, sides, levels, args.precision, tick)
+        report = compare_sides(expected, sides, levels, args.precision, tick)
     if args.out is not None:
         from resnet_spec.report_html import write_html
 

@@ -15,22 +15,25 @@ from resnet_spec.dataflow import steps
 from resnet_spec.ops import Norm
 from resnet_spec.parity.corners import normalised
 from resnet_spec.parity.settle import reference_of
-from resnet_spec.parity.setup import Setup
+from resnet_spec.parity.side import Side
 
 _LARGEST = 1e30
 """Far below float32's 3e38, for squares and sums are taken of what is this large."""
 
 
-def within_range(setup: Setup) -> Setup:
-    """Return `setup`, with the first batch's own statistics where an activation would overflow."""
-    side = reference_of(setup)
-    if all(np.max(np.abs(x), initial=0.0) < _LARGEST for x in side.evaluated.values()):
-        return setup
-    values = {"input": normalised(setup), **side.activations}
+def within_range(expected: Side) -> Side:
+    """Return the reference, with its first batch's own statistics where it would overflow.
+
+    Where nothing is too large it is `expected` itself, with what it has computed.
+    """
+    setup = expected.setup
+    if all(np.max(np.abs(x), initial=0.0) < _LARGEST for x in expected.evaluated.values()):
+        return expected
+    values = {"input": normalised(setup), **expected.activations}
     state: State = dict(setup.state)
     for step in steps(setup.plan):
         if isinstance(step.node, Norm):
             x = values[step.inputs[0].name]
             state[step.node.running_mean.name] = x.mean((0, 2, 3)).astype(np.float32)
             state[step.node.running_var.name] = x.var((0, 2, 3)).astype(np.float32)
-    return replace(setup, state=state)
+    return reference_of(replace(setup, state=state))

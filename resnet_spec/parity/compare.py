@@ -45,27 +45,28 @@ def compare_backends(
     """
     for name in backends:
         check_precision(name, precision)
-    setup = make_setup(plan, recipe, state=state, dataset=dataset)
+    expected = reference_of(make_setup(plan, recipe, state=state, dataset=dataset))
     if state is None:
-        setup = within_range(setup)
-    sides = [Side(name, setup, precision) for name in backends]
-    return compare_sides(setup, sides, levels, precision, tick)
+        expected = within_range(expected)
+    sides = [Side(name, expected.setup, precision) for name in backends]
+    return compare_sides(expected, sides, levels, precision, tick)
 
 
 def compare_sides(
-    setup: Setup,
+    expected: Side,
     sides: Sequence[Side],
     levels: Iterable[str],
     precision: Precision,
     tick: Tick = lambda what: None,
 ) -> Report:
-    """Return a report of every side at every level against the float64 reference of `setup`.
+    """Return a report of every side at every level against `expected`, the float64 reference.
 
     Where a level differs, the first wrong node is looked for.
     """
+    setup = expected.setup
     levels = [level for level in levels if level != "accuracy" or setup.dataset]
     tick("reference")
-    floors = Floors(reference_of(setup), precision)
+    floors = Floors(expected, precision)
     rows: list[Row] = []
     findings: list[Finding] = []
     environment = {REFERENCE: dict(floors.expected.info)}

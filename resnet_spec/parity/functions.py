@@ -85,9 +85,9 @@ def normalised(images: Array, image: Input, precision: Precision) -> Array:
 
 def _runtime() -> Any:
     try:
-        import onnxruntime  # pyright: ignore[reportMissingImports]  # Optional.
+        import onnxruntime  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
     except ImportError:
-        remedy = "run: pip install onnxruntime"
+        remedy = "run: pip install 'resnet-spec[export]'"
         raise BackendError(
             f"model: an ONNX file needs onnxruntime, not installed; {remedy}"
         ) from None

@@ -18,6 +18,7 @@ from resnet_spec.lowering import lower
 from resnet_spec.parity.compare import Tick, check_levels, compare_sides
 from resnet_spec.parity.foreign import adopt, load_factory
 from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.settle import reference_of
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.report import Report
@@ -95,7 +96,7 @@ def compare(
     setup = make_setup(plan, make_recipe(1, batch), dataset=dataset)
     side = _side(model, setup, names, precision)
     wanted = [level for level in LEVELS if side.offers(level)] if levels is None else levels
-    return compare_sides(side.setup, [side], wanted, precision, tick)
+    return compare_sides(reference_of(side.setup), [side], wanted, precision, tick)
 
 
 def own_side(target: str, setup: Setup, names: str, precision: Precision) -> OwnSide:
