@@ -99,6 +99,19 @@ _ALL = [
         size=16,
     ),
     Case(
+        "explicit_stem_in_same",  # Flax's ImageNet example has such a stem, and pools with SAME.
+        {
+            "padding": "same",
+            "stem": {"widths": [8], "padding": "explicit", "pool_padding": "explicit"},
+        },
+        size=16,
+    ),
+    Case(
+        "same_stem_in_explicit",  # MindCV's pool, and a stem of the same kind.
+        {"stem": {"widths": [8], "padding": "same", "pool_padding": "same"}},
+        size=16,
+    ),
+    Case(
         "dilation",
         {
             "stages": [

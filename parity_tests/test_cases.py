@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 from cases import CASES
@@ -49,11 +50,22 @@ def test_every_field_and_choice_has_a_case(path: str, annotation: Any, default: 
         assert len(set(used)) > 1, f"{path}: all cases have {used[0]}"
     else:
         assert any(value != default for value in used), f"{path}: no case differs from {default}"
+    choices = _choices(annotation)
+    if choices:
+        assert choices == set(used), path
+
+
+def _choices(annotation: Any) -> set[Any]:
+    """Return the values of a Literal, with None for one that may be left out; {} for others."""
     if get_origin(annotation) is Literal:
-        assert set(get_args(annotation)) == set(used), path
+        return set(get_args(annotation))
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*(_choices(part) or {None} for part in get_args(annotation)))
+    return set()
 
 
 def test_the_walk_reaches_nested_fields() -> None:
     paths = [path for path, _, _ in FIELDS]
     assert {"block", "norm.variance", "stem.kernel", "stages[].dilation", "input.std"} < set(paths)
+    assert "same" in _choices(next(kind for path, kind, _ in FIELDS if path == "stem.pool_padding"))
     assert _used("stages[].dilation").count(2) == 1

@@ -19,6 +19,7 @@ from resnet_spec.reading import Fields, RuleError, problems_of
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+Padding = Literal["explicit", "same"]
 
 
 class _Table(BaseModel):
@@ -49,13 +50,16 @@ class Stem(_Table):
 
     The first convolution has the stride. [64] with kernel 7 is the ImageNet stem, [32, 32, 64] with
     kernel 3 the deep stem (He et al. 2019, ResNet-C), [24, 32, 64] the tiered one (timm's `t`).
-    `pool` adds the 3x3 max-pool of stride 2.
+    `pool` adds the 3x3 max-pool of stride 2. `padding` (of the convolutions) and `pool_padding` are
+    for stems that are padded by another rule than the rest; None: as the network's `padding`.
     """
 
     widths: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=64)] = (64,)
     kernel: Count = 7
     stride: Count = 2
     pool: bool = True
+    padding: Padding | None = None
+    pool_padding: Padding | None = None
 
 
 class Stage(_Table):
@@ -118,7 +122,7 @@ class Spec(_Table):
     squeeze: Fraction = 0.0
     """Squeeze-and-excitation: reduced channels as a fraction of the block's output; 0 is off."""
     norm: Norm = Norm()
-    padding: Literal["explicit", "same"] = "explicit"
+    padding: Padding = "explicit"
     """`explicit`: (k-1)/2 on every side. `same`: TensorFlow's rule, uneven at stride 2."""
     zero_init_last_norm: bool = False
     """Start every block as its shortcut: the last norm's scale is 0 (Goyal et al. 2017)."""

@@ -74,10 +74,11 @@ def dump_json(spec: Spec) -> str:
 
 
 def dump_toml(spec: Spec) -> str:
-    """Write `spec` as TOML with every field; `load_spec` of it gives an equal spec.
+    """Write `spec` as TOML with every field it has; `load_spec` of it gives an equal spec.
 
     The standard library reads TOML but does not write it. A spec holds scalars, lists of scalars,
-    tables of these, and one list of tables, and no more is written here.
+    tables of these, and one list of tables, and no more is written here. TOML has no null: fields
+    that are None, which is their default, are left out.
     """
     lines: list[str] = []
     tables: list[str] = []  # A plain assignment after a table's heading would belong to the table.
@@ -94,7 +95,7 @@ def dump_toml(spec: Spec) -> str:
 
 
 def _assignments(table: Fields) -> list[str]:
-    return [f"{key} = {_toml(value)}" for key, value in table.items()]
+    return [f"{key} = {_toml(value)}" for key, value in table.items() if value is not None]
 
 
 def _toml(value: object) -> str:

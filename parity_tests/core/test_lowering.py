@@ -21,6 +21,7 @@ from resnet_spec.ops import (
     MaxPool,
     Norm,
     Op,
+    Pad,
     PadChannels,
     Residual,
 )
@@ -149,6 +150,27 @@ def test_same_padding_is_tensorflow_s(size: int, pads: tuple[int, int]) -> None:
     assert conv(plan, "conv1").pad == pads * 2
     assert conv(plan, "conv1").out_shape[1] == -(-size // 2)
     assert conv(plan, "layer1.0.conv1").pad == (1, 1, 1, 1), "even at stride 1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "first", "pool", "strided"),
+    [
+        (["stem.pool_padding=same"], (3, 3, 3, 3), (0, 1, 0, 1), (1, 1, 1, 1)),
+        (["stem.padding=same"], (2, 3, 2, 3), (1, 1, 1, 1), (1, 1, 1, 1)),
+        (["padding=same", "stem.padding=explicit"], (3, 3, 3, 3), (0, 1, 0, 1), (0, 1, 0, 1)),
+        (["padding=same", "stem.pool_padding=explicit"], (2, 3, 2, 3), (1, 1, 1, 1), (0, 1, 0, 1)),
+    ],
+)
+def test_the_stem_may_be_padded_by_rules_of_its_own(
+    settings: list[str], first: Pad, pool: Pad, strided: Pad
+) -> None:
+    plan = plan_of("resnet18", *settings)
+    assert conv(plan, "conv1").pad == first
+    assert op(plan, "maxpool").pad == pool
+    assert conv(plan, "layer2.0.conv1").pad == strided
+    later = plan_of("resnetv2_18d", *settings)
+    assert conv(later, "stem.conv1").pad == ((1, 1, 1, 1) if first[0] == 3 else (0, 1, 0, 1))
+    assert op(later, "stem.pool").pad == pool
 
 
 def test_same_padding_of_the_pool_is_uneven_on_even_sizes() -> None:

@@ -239,6 +239,9 @@ _VALID = st.fixed_dictionaries(
         "shortcut": st.sampled_from(["projection", "projection_all", "none"]),
         "order": st.sampled_from(["post_activation", "pre_activation"]),
         "padding": st.sampled_from(["explicit", "same"]),
+        "stem": st.fixed_dictionaries(
+            {"pool_padding": st.sampled_from(["explicit", "same", None])}
+        ),
         "squeeze": st.floats(0, 0.999),
         "norm": st.fixed_dictionaries(
             {"eps": st.floats(1e-300, 1e300), "decay": st.floats(0, 0.999)}
@@ -263,6 +266,20 @@ def test_valid_specs_round_trip_bit_equal_and_lower(
         path.write_text(text, encoding="utf-8")
         assert repr(load_spec(path)) == repr(spec)
     assert lower(spec, size).ops[-1].out_shape == (1000,)
+
+
+def test_fields_without_a_value_are_left_out_of_toml_and_may_be_missing() -> None:
+    spec = load_spec(SMALL)
+    assert "padding" not in tomllib.loads(dump_toml(spec))["stem"]
+    assert json.loads(dump_json(spec))["stem"]["pool_padding"] is None
+    older = spec.to_dict()
+    del older["stem"]["padding"], older["stem"]["pool_padding"]
+    assert Spec.from_dict(older) == spec
+    changed = load_spec(SMALL, ["stem.pool_padding=same"])
+    assert tomllib.loads(dump_toml(changed))["stem"]["pool_padding"] == "same"
+    assert problems(SMALL, ("stem.padding=valid",)) == (
+        "stem.padding = \"valid\": must be 'explicit' or 'same'",
+    )
 
 
 @pytest.mark.parametrize("name", ['quote" and tab', "\x7f", "é 中 😀", "#[x] = '''"])

@@ -17,11 +17,12 @@ def _post_activation_stem(root: Line) -> None:
     """`conv1 bn1 act1 maxpool`; with several convolutions `conv1` is a chain, as in timm."""
     stem, widths = root.spec.stem, root.spec.stem.widths
     if len(widths) == 1:
-        root.conv("conv1", widths[0], kernel=stem.kernel, stride=stem.stride)
+        root.conv("conv1", widths[0], kernel=stem.kernel, stride=stem.stride, padding=stem.padding)
     else:
         deep = root.branch("conv1")
         for i, width in enumerate(widths):
-            deep.conv(str(3 * i), width, kernel=stem.kernel, stride=stem.stride if i == 0 else 1)
+            stride = stem.stride if i == 0 else 1
+            deep.conv(str(3 * i), width, kernel=stem.kernel, stride=stride, padding=stem.padding)
             if i < len(widths) - 1:
                 deep.norm(str(3 * i + 1))
                 deep.relu(str(3 * i + 2))
@@ -29,7 +30,7 @@ def _post_activation_stem(root: Line) -> None:
     root.norm("bn1")
     root.relu("act1")
     if stem.pool:
-        root.max_pool("maxpool", kernel=3, stride=2)
+        root.max_pool("maxpool", kernel=3, stride=2, padding=stem.pool_padding)
 
 
 def _pre_activation_stem(root: Line) -> None:
@@ -38,12 +39,13 @@ def _pre_activation_stem(root: Line) -> None:
     line = root.branch("stem")
     for i, width in enumerate(widths, start=1):
         number = "" if len(widths) == 1 else str(i)
-        line.conv(f"conv{number}", width, kernel=stem.kernel, stride=stem.stride if i == 1 else 1)
+        stride = stem.stride if i == 1 else 1
+        line.conv(f"conv{number}", width, kernel=stem.kernel, stride=stride, padding=stem.padding)
         if i < len(widths):
             line.norm(f"norm{i}")
             line.relu(f"act{i}")
     if stem.pool:
-        line.max_pool("pool", kernel=3, stride=2)
+        line.max_pool("pool", kernel=3, stride=2, padding=stem.pool_padding)
     root.join(line)
 
 

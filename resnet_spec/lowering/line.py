@@ -28,7 +28,7 @@ from resnet_spec.ops import (
     Shape,
     Tensor,
 )
-from resnet_spec.spec import Spec
+from resnet_spec.spec import Padding, Spec
 
 _ZERO = Init("constant", 0.0)
 _ONE = Init("constant", 1.0)
@@ -68,11 +68,12 @@ class Line:
         groups: int = 1,
         bias: bool = False,
         zero_init: bool = False,
+        padding: Padding | None = None,
     ) -> None:
-        """Append a convolution with a square kernel, padded by the spec's rule."""
+        """Append a convolution with a square kernel; without `padding`, the spec's rule pads."""
         name = self.path(key)
         channels, *size = self.shape
-        pad, out_size = self._window(size, kernel, stride, dilation)
+        pad, out_size = self._window(size, kernel, stride, dilation, padding)
         shape = (out_channels, channels // groups, kernel, kernel)
         fan_in, fan_out = math.prod(shape[1:]), out_channels * kernel * kernel
         init = _ZERO if zero_init else self._weight_init(fan_in, fan_out)
@@ -122,10 +123,12 @@ class Line:
         """Append a logistic function."""
         self.nodes.append(Activation(self.path(key), self.shape, self.shape, "sigmoid"))
 
-    def max_pool(self, key: str, *, kernel: int, stride: int) -> None:
-        """Append a max-pool, padded by the spec's rule."""
+    def max_pool(
+        self, key: str, *, kernel: int, stride: int, padding: Padding | None = None
+    ) -> None:
+        """Append a max-pool; without `padding`, the spec's rule pads."""
         channels, *size = self.shape
-        pad, out_size = self._window(size, kernel, stride)
+        pad, out_size = self._window(size, kernel, stride, padding=padding)
         out_shape = (channels, *out_size)
         self.nodes.append(MaxPool(self.path(key), self.shape, out_shape, kernel, stride, pad))
         self.shape = out_shape
@@ -182,9 +185,14 @@ class Line:
             self.nodes.append(DropPath(self.path(key), self.shape, self.shape, rate))
 
     def _window(
-        self, size: list[int], kernel: int, stride: int, dilation: int = 1
+        self,
+        size: list[int],
+        kernel: int,
+        stride: int,
+        dilation: int = 1,
+        padding: Padding | None = None,
     ) -> tuple[Pad, list[int]]:
-        """Return the padding of a window and the output size, by the spec's padding rule."""
+        """Return the padding of a window and the output size, by `padding` or the spec's rule."""
         reach = dilation * (kernel - 1)
         pads: list[int] = []
         out_size: list[int] = []
@@ -192,7 +200,7 @@ class Line:
             out = -(-length // stride)
             total = max((out - 1) * stride + reach + 1 - length, 0)
             before, after = total // 2, total - total // 2
-            if self.spec.padding == "explicit":
+            if (padding or self.spec.padding) == "explicit":
                 before = after = reach // 2
             pads += [before, after]
             out_size.append((length + before + after - reach - 1) // stride + 1)
