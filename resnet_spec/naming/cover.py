@@ -1,0 +1,83 @@
+"""Whether a file's tensors are exactly those of a plan, by one scheme: names and shapes, all.
+
+What `inference` and `converting` ask of a file before they believe anything about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from resnet_spec.errors import nearest
+from resnet_spec.naming.lifting import foreign_shape
+from resnet_spec.naming.names import Scheme
+from resnet_spec.ops import Shape
+from resnet_spec.plan import Plan
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How the tensors of a file and those of a plan differ; `wanted` are the plan's shapes."""
+
+    wanted: Mapping[str, Shape]
+    shapes: Mapping[str, Shape]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every tensor of each side is one of the other, in the same shape."""
+        return not self.faults
+
+    @property
+    def faults(self) -> int:
+        """How many tensors are missing, unexpected or misshapen."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
+    def lines(self, most: int = 6) -> list[str]:
+        """Return a line for each of the first faults, with the nearest names, and their number."""
+        lines = [line for _, line in zip(range(most), self._lines(), strict=False)]
+        rest = self.faults - len(lines)
+        return [*lines, f"... and {rest} more"] if rest else lines
+
+    def _lines(self) -> Iterator[str]:
+        for name in self.misshapen:
+            yield f"{name} = {list(self.shapes[name])}: must have shape {list(self.wanted[name])}"
+        for name in self.missing:
+            yield f"{name}: is missing{_hint(name, self.unexpected)}"
+        for name in self.unexpected:
+            yield f"{name}: is unexpected{_hint(name, self.missing)}"
+
+
+def cover(scheme: Scheme, plan: Plan, shapes: Mapping[str, Shape]) -> Cover:
+    """Compare `shapes`, by the file's names, with the tensors of `plan` as `scheme` calls them.
+
+    Counters of steps, which some files have, count as neither. Raises CheckpointError where the
+    scheme's project has no such network.
+    """
+    names = scheme.in_file(plan)
+    wanted = {
+        names[tensor.name].name: foreign_shape(tensor, names[tensor.name].layout)
+        for tensor in plan.tensors
+    }
+    wanted |= {fold.name: fold.shape for fold in scheme.folds(plan)}
+    counters = scheme.counters(plan)
+    return Cover(
+        wanted,
+        shapes,
+        missing=tuple(name for name in wanted if name not in shapes),
+        unexpected=tuple(name for name in shapes if name not in wanted and name not in counters),
+        misshapen=tuple(
+            name for name, shape in wanted.items() if name in shapes and shapes[name] != shape
+        ),
+    )
+
+
+_MOST_COMPARED = 300
+"""Similarity of texts takes time; a file of another network has thousands of names."""
+
+
+def _hint(name: str, known: tuple[str, ...]) -> str:
+    close = nearest(name, known[:_MOST_COMPARED])
+    return f"; did you mean '{close}'?" if close is not None else ""

@@ -1,0 +1,159 @@
+"""The spec of a network out of the names and shapes of its tensors alone, by search.
+
+For every scheme and every kind of network: ask the scheme how the tensors of such a network are
+called (`skeleton`), let it grow as far as the file goes (`growing`), read its numbers off the
+shapes (`numbers`), and believe it when its tensors are the file's, all and no others (`cover`).
+Nothing here reads a foreign name: schemes are functions of plans, used in that direction only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from resnet_spec.errors import CheckpointError, SpecError, problem
+from resnet_spec.lowering import lower
+from resnet_spec.naming import SCHEMES, Scheme
+from resnet_spec.naming.conventions import applied
+from resnet_spec.naming.cover import Cover, cover
+from resnet_spec.naming.growing import grow, likely_builds
+from resnet_spec.naming.numbers import fields_of, numbers_of, squeeze_of
+from resnet_spec.naming.relatives import Relative, relative_of
+from resnet_spec.naming.skeleton import Build
+from resnet_spec.naming.usual import Taken, taken, usual
+from resnet_spec.ops import Shape
+from resnet_spec.spec import Spec
+from resnet_spec.spec_files import load_spec
+
+Shapes = Mapping[str, Shape]
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What a file's tensors are.
+
+    relative: the preset with the same tensors, where there is one. open: what tensors cannot show,
+    and what was taken for it.
+    """
+
+    scheme: Scheme
+    spec: Spec
+    relative: Relative | None
+    open: tuple[Taken, ...]
+
+
+def infer(
+    shapes: Shapes, settings: Sequence[str] = (), schemes: Iterable[Scheme] = SCHEMES.values()
+) -> Inferred:
+    """Return the network that has exactly the tensors in `shapes`.
+
+    shapes: name of a tensor in a file -> its shape there.
+    settings: `key=value` texts that change what tensors leave open, as `stride_position=1x1`.
+    schemes: to look among; where several call the tensors alike, the first one is taken.
+
+    Raises CheckpointError that says which scheme and network came nearest, and which tensors speak
+    against it; SpecError for a setting that breaks a rule of specs.
+    """
+    found = _search(shapes, schemes)
+    spec = found.spec
+    if settings:
+        spec = load_spec(spec, settings)
+        changed = cover(found.scheme, lower(spec), shapes)
+        if not changed.is_exact:
+            rule = "makes another network of it than the file's tensors are"
+            raise CheckpointError(f"--set {' '.join(settings)}: {rule}", *changed.lines())
+    relative = relative_of(spec)
+    if relative is not None and not any(text.partition("=")[0] == "name" for text in settings):
+        spec = spec.model_copy(update={"name": relative.name})
+    return Inferred(found.scheme, spec, relative, taken(spec, found.scheme, settings))
+
+
+def recognise(
+    spec: Spec, shapes: Shapes, schemes: Iterable[Scheme] = SCHEMES.values()
+) -> tuple[Scheme, Spec]:
+    """Return the first scheme by which the tensors in `shapes` are exactly those of `spec`.
+
+    Raises CheckpointError as `infer` does.
+    """
+    nearest: _Candidate | None = None
+    for scheme in schemes:
+        try:
+            found = _Candidate(scheme, spec, cover(scheme, lower(spec), shapes))
+        except CheckpointError:
+            continue
+        if found.cover.is_exact:
+            return scheme, spec
+        nearest = found.nearer(nearest)
+    raise CheckpointError(*_refusal(nearest, shapes, "give another --spec"))
+
+
+class _Candidate(NamedTuple):
+    scheme: Scheme
+    spec: Spec
+    cover: Cover
+
+    def nearer(self, other: _Candidate | None) -> _Candidate:
+        """Return the one with fewer faults, `other` where they are equal."""
+        return self if other is None or self.cover.faults < other.cover.faults else other
+
+
+def _search(shapes: Shapes, schemes: Iterable[Scheme]) -> _Candidate:
+    likely = [
+        ((share, count), (scheme, build))
+        for scheme in schemes
+        for build, share, count in likely_builds(scheme, shapes.keys())
+    ]
+    # The sort is stable: schemes stay in the table's order, builds in theirs.
+    likely.sort(key=lambda it: it[0], reverse=True)
+    whole = [pair for (share, _), pair in likely if share == 1.0]
+    for candidate in _candidates(whole, shapes):
+        if candidate.cover.is_exact:
+            return candidate
+    nearest: _Candidate | None = None
+    for candidate in _candidates([pair for _, pair in likely[:_MOST_TRIED]], shapes):
+        nearest = candidate.nearer(nearest)
+    raise CheckpointError(*_refusal(nearest, shapes, "say what it is with --spec"))
+
+
+_MOST_TRIED = 24
+
+
+def _candidates(pairs: Iterable[tuple[Scheme, Build]], shapes: Shapes) -> Iterator[_Candidate]:
+    """Yield the networks that the file may be by each scheme and build."""
+    for scheme, build in pairs:
+        spec = _spec_of(scheme, build, shapes)
+        if spec is None:
+            continue
+        try:
+            yield _Candidate(scheme, spec, cover(scheme, lower(spec), shapes))
+        except CheckpointError:  # The project has no such network.
+            continue
+
+
+def _spec_of(scheme: Scheme, build: Build, shapes: Shapes) -> Spec | None:
+    grown = grow(scheme, build, shapes)
+    if grown is None:
+        return None
+    numbers = numbers_of(grown.bones, shapes)
+    fields = fields_of(build, grown, numbers)
+    if fields is None:
+        return None
+    try:
+        if build.squeeze:
+            fields["squeeze"] = squeeze_of(fields, len(grown.blocks), numbers)
+            if fields["squeeze"] is None:
+                return None
+        return applied(scheme, Spec.from_dict(usual(fields)))
+    except SpecError:  # No spec has such numbers.
+        return None
+
+
+def _refusal(nearest: _Candidate | None, shapes: Shapes, remedy: str) -> list[str]:
+    if nearest is None:
+        first = ", ".join(list(shapes)[:3])
+        return [f"tensors = {first}...: are called as by no naming scheme of a ResNet; {remedy}"]
+    relative = relative_of(nearest.spec)
+    like = f" ({relative.name})" if relative else ""
+    rule = f"are not those of a ResNet; nearest is {nearest.scheme.name}{like}"
+    return [problem("tensors", len(shapes), rule, remedy), *nearest.cover.lines()]

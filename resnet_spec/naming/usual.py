@@ -1,0 +1,104 @@
+"""What tensors do not show: the value taken for it, and why.
+
+A scheme's project fixes some of it in its code (`Scheme.conventions`); the rest is as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from resnet_spec.naming.names import Scheme
+from resnet_spec.spec import Spec
+
+Fields = dict[str, Any]
+Source = Literal["usual", "scheme", "set"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A field that no tensor shows, its value, and where that is from.
+
+    usual: it is what most networks of this kind have. scheme: the project's code fixes it. set: the
+    user said so. remedy: the setting that says otherwise, as `stride_position=1x1`.
+    """
+
+    field: str
+    value: object
+    source: Source
+    remedy: str
+
+
+def usual(fields: Fields) -> Fields:
+    """Return stem and input as networks with such a stem usually have them.
+
+    One 3x3 convolution is the stem for images of 32 pixels (He et al. 2015, section 4.2): neither
+    stride nor pool. Any other is ImageNet's.
+    """
+    stem = fields["stem"]
+    is_small = len(stem["widths"]) == 1 and stem["kernel"] == 3
+    return {
+        **fields,
+        "input": {**fields["input"], "size": 32 if is_small else 224},
+        "stem": {**stem, "stride": 1 if is_small else 2, "pool": not is_small},
+    }
+
+
+def taken(spec: Spec, scheme: Scheme, settings: Sequence[str]) -> tuple[Taken, ...]:
+    """Return every field of `spec` that its tensors left open."""
+    said = [setting.partition("=")[0].strip() for setting in settings]
+    fixed = set(_paths(scheme.conventions))
+    return tuple(
+        Taken(field, value, _source(field, said, fixed), remedy)
+        for field, value, remedy in _open(spec)
+    )
+
+
+def _source(field: str, said: Sequence[str], fixed: set[str]) -> Source:
+    if any(path == field or path.startswith(f"{field}[") for path in said) or (
+        field == "stages.stride" and any(path.startswith("stages[") for path in said)
+    ):
+        return "set"
+    return "scheme" if field in fixed else "usual"
+
+
+def _paths(fields: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _open(spec: Spec) -> Iterator[tuple[str, object, str]]:
+    """Yield fields that no tensor of such a network shows, their values, and another value."""
+    if spec.block == "bottleneck":
+        other = "1x1" if spec.stride_position == "3x3" else "3x3"
+        yield "stride_position", spec.stride_position, f"stride_position={other}"
+    yield "stages.stride", [stage.stride for stage in spec.stages], "stages[1].stride=1"
+    yield "stages.dilation", [stage.dilation for stage in spec.stages], "stages[3].dilation=2"
+    if spec.shortcut in ("zero_pad", "none"):
+        other = "none" if spec.shortcut == "zero_pad" else "zero_pad"
+        yield "shortcut", spec.shortcut, f"shortcut={other}"
+    if spec.shortcut == "zero_pad":
+        other = "both" if spec.zero_pad_at == "end" else "end"
+        yield "zero_pad_at", spec.zero_pad_at, f"zero_pad_at={other}"
+    elif spec.shortcut.startswith("projection"):
+        other = "avg_pool" if spec.downsample == "conv" else "conv"
+        yield "downsample", spec.downsample, f"downsample={other}"
+    yield "stem.stride", spec.stem.stride, f"stem.stride={3 - min(spec.stem.stride, 2)}"
+    yield "stem.pool", spec.stem.pool, f"stem.pool={str(not spec.stem.pool).lower()}"
+    other = "same" if spec.padding == "explicit" else "explicit"
+    yield "padding", spec.padding, f"padding={other}"
+    yield "stem.padding", spec.stem.padding or spec.padding, "stem.padding=explicit"
+    if spec.stem.pool:
+        yield "stem.pool_padding", spec.stem.pool_padding or spec.padding, "stem.pool_padding=same"
+    yield "norm.eps", spec.norm.eps, "norm.eps=1e-3"
+    yield "norm.decay", spec.norm.decay, "norm.decay=0.99"
+    other = "biased" if spec.norm.variance == "unbiased" else "unbiased"
+    yield "norm.variance", spec.norm.variance, f"norm.variance={other}"
+    yield "input.size", spec.input.size, "input.size=288"
+    yield "input.mean", list(spec.input.mean), "input.mean=[0.485, 0.456, 0.406]"
+    yield "input.std", list(spec.input.std), "input.std=[0.229, 0.224, 0.225]"
+    yield "dropout", spec.dropout, "dropout=0.2"
