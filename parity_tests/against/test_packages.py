@@ -122,7 +122,7 @@ def test_timm_pre_activation() -> None:
         basic=True,
     )
     spec = changed(order="pre_activation")
-    assert_agrees(compare(model, spec, "timm", input_size=SIZE))
+    assert_agrees(compare(model, spec, "timm-v2", input_size=SIZE))
 
 
 @pytest.mark.parametrize("spec", [BASIC, BOTTLENECK], ids=lambda spec: spec.block)

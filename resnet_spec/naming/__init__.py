@@ -6,20 +6,38 @@ A scheme is a pure function over the plan, never a pattern over foreign keys.
 from __future__ import annotations
 
 from resnet_spec.errors import CheckpointError, did_you_mean, problem
-from resnet_spec.naming.flax_imagenet import flax_imagenet
-from resnet_spec.naming.hf import hf
-from resnet_spec.naming.mindcv import mindcv
-from resnet_spec.naming.names import Foreign, Output, Paths, Scheme
-from resnet_spec.naming.timm import timm
+from resnet_spec.naming.cifar import AKAMASTER, KUANGLIU
+from resnet_spec.naming.flax_imagenet import FLAX_IMAGENET
+from resnet_spec.naming.hf import HF, HF_FLAX
+from resnet_spec.naming.jax_resnet import JAX_RESNET
+from resnet_spec.naming.keras_applications import KERAS_APPLICATIONS
+from resnet_spec.naming.keras_hub import KERAS_HUB
+from resnet_spec.naming.mindcv import MINDCV
+from resnet_spec.naming.mindspore_tutorial import MINDSPORE_TUTORIAL
+from resnet_spec.naming.mindvision import MINDVISION
+from resnet_spec.naming.names import Fold, Foreign, Output, Paths, Scheme
+from resnet_spec.naming.pycls import PYCLS
+from resnet_spec.naming.timm import CANONICAL, TIMM, TIMM_V2, TORCHVISION
 
-__all__ = ["SCHEMES", "Foreign", "Output", "Paths", "Scheme", "scheme"]
+__all__ = ["SCHEMES", "Fold", "Foreign", "Output", "Paths", "Scheme", "scheme"]
 
 _ALL = [
-    Scheme("timm", "timm's names, which are the canonical ones", timm, "torch"),
-    Scheme("torchvision", "torchvision's names, the same", timm, "torch"),
-    Scheme("hf", "the transformers library", hf, "torch"),
-    Scheme("mindcv", "MindCV, on MindSpore", mindcv, "mindspore"),
-    Scheme("flax-imagenet", "Flax's ImageNet example", flax_imagenet, "flax"),
+    TIMM,
+    TIMM_V2,
+    TORCHVISION,
+    HF,
+    HF_FLAX,
+    MINDCV,
+    MINDVISION,
+    MINDSPORE_TUTORIAL,
+    KERAS_HUB,
+    KERAS_APPLICATIONS,
+    FLAX_IMAGENET,
+    JAX_RESNET,
+    PYCLS,
+    AKAMASTER,
+    KUANGLIU,
+    CANONICAL,
 ]
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in _ALL}
 

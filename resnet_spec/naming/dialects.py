@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from resnet_spec.ops import Role
@@ -13,13 +13,20 @@ Layout = Literal["OIHW", "HWIO", "OI", "IO", "C"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """leaves: role of a tensor -> its name in its layer; layouts: canonical -> the framework's."""
+    """leaves: role of a tensor -> its name in its layer; layouts: canonical -> the framework's.
+
+    collections: role -> what stands before the path in a file. counter: what a norm counts its
+    steps in, if it does.
+    """
 
     leaves: dict[Role, str]
     layouts: dict[str, Layout]
+    collections: dict[Role, str] = field(default_factory=dict[Role, str])
+    counter: str | None = None
 
 
 _CANONICAL: dict[str, Layout] = {"OIHW": "OIHW", "OI": "OI", "C": "C"}
+_CHANNELS_LAST: dict[str, Layout] = {"OIHW": "HWIO", "OI": "IO", "C": "C"}
 
 DIALECTS: dict[str, Dialect] = {
     "torch": Dialect(
@@ -33,6 +40,7 @@ DIALECTS: dict[str, Dialect] = {
             "running_var": "running_var",
         },
         _CANONICAL,
+        counter="num_batches_tracked",
     ),
     "mindspore": Dialect(
         {
@@ -56,6 +64,27 @@ DIALECTS: dict[str, Dialect] = {
             "running_mean": "mean",
             "running_var": "var",
         },
-        {"OIHW": "HWIO", "OI": "IO", "C": "C"},
+        _CHANNELS_LAST,
+        {
+            "conv_weight": "params.",
+            "linear_weight": "params.",
+            "bias": "params.",
+            "norm_scale": "params.",
+            "norm_shift": "params.",
+            "running_mean": "batch_stats.",
+            "running_var": "batch_stats.",
+        },
+    ),
+    "keras": Dialect(
+        {
+            "conv_weight": "kernel",
+            "linear_weight": "kernel",
+            "bias": "bias",
+            "norm_scale": "gamma",
+            "norm_shift": "beta",
+            "running_mean": "moving_mean",
+            "running_var": "moving_variance",
+        },
+        _CHANNELS_LAST,
     ),
 }

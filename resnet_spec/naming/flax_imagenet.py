@@ -6,42 +6,59 @@ with SAME everywhere but in the stem's convolution.
 
 from __future__ import annotations
 
-from resnet_spec.naming.names import Paths, block_of, depth_of, renamed
-from resnet_spec.plan import Plan
+from resnet_spec.naming.conventions import (
+    BIASED_NORM,
+    IMAGENET,
+    IMAGENET_STEM,
+    STRIDE_ON_3X3,
+    together,
+)
+from resnet_spec.naming.lacks import NARROW, PLAIN_RESNET
+from resnet_spec.naming.names import Paths, Scheme, renamed
+from resnet_spec.naming.places import Place, Places
 
-_ENDS = {"conv1": "conv_init", "bn1": "bn_init", "fc": "Dense_0"}
-_SHORTCUT = {"0": "conv_proj", "1": "norm_proj"}
 
-
-def flax_imagenet(plan: Plan) -> Paths:
+def flax_imagenet(nodes: Places) -> Paths:
     """Return the paths. Activations are functions there: only a block's last one can be seen."""
-    blocks = dict.fromkeys(filter(None, (block_of(plan, node) for node in plan.observed)))
-    numbers = {block: number for number, block in enumerate(blocks)}
-
-    def rename(parts: list[str]) -> str | None:
-        match parts:
-            case [end] if end in _ENDS:
-                return _ENDS[end]
-            case [stage, index, *rest] if f"{stage}.{index}" in numbers:
-                return _in_block(plan, numbers, f"{stage}.{index}", rest)
-            case _:
-                return None
-
-    return renamed(plan, rename)
+    return renamed(nodes, _path)
 
 
-def _in_block(plan: Plan, numbers: dict[str, int], block: str, parts: list[str]) -> str | None:
-    depth = depth_of(plan, block)
-    kind = "ResNetBlock" if depth == 2 else "BottleneckResNetBlock"
-    path = f"{kind}_{numbers[block]}"
-    match parts:
-        case ["downsample", place] if place in _SHORTCUT:
-            return f"{path}.{_SHORTCUT[place]}"
-        case [key] if key.startswith("conv"):
-            return f"{path}.Conv_{int(key[-1]) - 1}"
-        case [key] if key.startswith("bn"):
-            return f"{path}.BatchNorm_{int(key[-1]) - 1}"
-        case [key] if key == f"act{depth}":
-            return path
+def _path(place: Place) -> str | None:
+    kind = "ResNetBlock" if place.depth == 2 else "BottleneckResNetBlock"
+    block = f"{kind}_{place.flat}"
+    match place.where, place.kind:
+        case "stem", "conv":
+            return "conv_init"
+        case "stem", "norm":
+            return "bn_init"
+        case "head", "fc":
+            return "Dense_0"
+        case "shortcut", "conv":
+            return f"{block}.conv_proj"
+        case "shortcut", "norm":
+            return f"{block}.norm_proj"
+        case "body", "conv":
+            return f"{block}.Conv_{place.number - 1}"
+        case "body", "norm":
+            return f"{block}.BatchNorm_{place.number - 1}"
+        case "body", "act" if place.ends_block:
+            return block
         case _:
             return None
+
+
+FLAX_IMAGENET = Scheme(
+    "flax-imagenet",
+    "Flax's ImageNet example",
+    flax_imagenet,
+    "flax",
+    (*PLAIN_RESNET, *NARROW),
+    conventions=together(
+        BIASED_NORM,
+        IMAGENET_STEM,
+        STRIDE_ON_3X3,
+        # nn.Conv's and nn.max_pool's "SAME"; conv_init alone has [(3, 3), (3, 3)].
+        {"padding": "same", "stem": {"padding": "explicit", "pool_padding": None}},
+        {"input": IMAGENET},  # input_pipeline.py, in units of 0..255.
+    ),
+)

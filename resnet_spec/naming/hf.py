@@ -1,45 +1,76 @@
 """The ResNet of the transformers library: `resnet.encoder.stages.0.layers.0.layer.0.convolution`.
 
-Source: transformers/models/resnet/modeling_resnet.py.
+Sources: transformers/models/resnet/modeling_resnet.py, and modeling_flax_resnet.py of 4.x.
 """
 
 from __future__ import annotations
 
-from resnet_spec.naming.names import Paths, depth_of, renamed
-from resnet_spec.plan import Plan
+from resnet_spec.naming.conventions import (
+    BIASED_NORM,
+    EXPLICIT,
+    IMAGENET_STEM,
+    STRIDE_ON_3X3,
+    TORCH_NORM,
+    together,
+)
+from resnet_spec.naming.lacks import NARROW, PLAIN_RESNET
+from resnet_spec.naming.names import Paths, Scheme, renamed
+from resnet_spec.naming.places import Place, Places
 
-_EMBEDDER = "resnet.embedder.embedder"
-_ENDS = {
-    "conv1": f"{_EMBEDDER}.convolution",
-    "bn1": f"{_EMBEDDER}.normalization",
-    "act1": f"{_EMBEDDER}.activation",
-    "maxpool": "resnet.embedder.pooler",
-    "global_pool": "resnet.pooler",
-    "fc": "classifier.1",
-}
-_KINDS = {"conv": "convolution", "bn": "normalization", "act": "activation"}
+_KINDS = {"conv": "convolution", "norm": "normalization", "act": "activation"}
 
 
-def hf(plan: Plan) -> Paths:
+def hf(nodes: Places) -> Paths:
     """Return the paths; a block's convolutions are counted from 0, as its stages are."""
-
-    def rename(parts: list[str]) -> str | None:
-        match parts:
-            case [end] if end in _ENDS:
-                return _ENDS[end]
-            case [stage, index, "downsample", "0" | "1" as place] if stage.startswith("layer"):
-                kind = "convolution" if place == "0" else "normalization"
-                return f"{_block(stage, index)}.shortcut.{kind}"
-            case [stage, index, key] if stage.startswith("layer") and key[:-1] in _KINDS:
-                number, kind = int(key[-1]), _KINDS[key[:-1]]
-                if kind == "activation" and number == depth_of(plan, f"{stage}.{index}"):
-                    return f"{_block(stage, index)}.activation"
-                return f"{_block(stage, index)}.layer.{number - 1}.{kind}"
-            case _:
-                return None
-
-    return renamed(plan, rename)
+    return renamed(nodes, lambda place: _path(place, ""))
 
 
-def _block(stage: str, index: str) -> str:
-    return f"resnet.encoder.stages.{int(stage.removeprefix('layer')) - 1}.layers.{index}"
+def hf_flax(nodes: Places) -> Paths:
+    """Return the paths of the Flax port: basic blocks call their layers `layer_0`, `layer_1`.
+
+    Its bottlenecks name theirs "0" to "2"; its basic blocks leave it to Flax.
+    """
+    return renamed(nodes, lambda place: _path(place, "layer_" if place.depth == 2 else ""))
+
+
+def _path(place: Place, prefix: str) -> str | None:
+    match place.where, place.kind:
+        case "stem", "conv" | "norm" | "act" as kind:
+            return f"resnet.embedder.embedder.{_KINDS[kind]}"
+        case "stem", "pool":
+            return "resnet.embedder.pooler"
+        case "head", "pool":
+            return "resnet.pooler"
+        case "head", "fc":
+            return "classifier.1"  # 0 flattens.
+        case "shortcut", "conv" | "norm" as kind:
+            return f"{_block(place)}.shortcut.{_KINDS[kind]}"
+        case "body", "conv" | "norm" | "act" as kind:
+            if place.ends_block:
+                return f"{_block(place)}.activation"
+            return f"{_block(place)}.layer.{prefix}{place.number - 1}.{_KINDS[kind]}"
+        case _:
+            return None
+
+
+def _block(place: Place) -> str:
+    return f"resnet.encoder.stages.{place.stage - 1}.layers.{place.block}"
+
+
+HF = Scheme(
+    "hf",
+    "the transformers library",
+    hf,
+    "torch",
+    (*PLAIN_RESNET, *NARROW),
+    # `downsample_in_bottleneck` says where a file's strides sit.
+    conventions=together(TORCH_NORM, EXPLICIT, IMAGENET_STEM),
+)
+HF_FLAX = Scheme(
+    "hf-flax",
+    "the transformers library, on Flax",
+    hf_flax,
+    "flax",
+    (*PLAIN_RESNET, *NARROW),
+    conventions=together(BIASED_NORM, EXPLICIT, IMAGENET_STEM, STRIDE_ON_3X3),
+)

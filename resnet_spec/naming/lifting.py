@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.errors import CheckpointError, nearest
 from resnet_spec.naming.dialects import Layout
-from resnet_spec.naming.names import Foreign
+from resnet_spec.naming.names import Foreign, Scheme
 from resnet_spec.ops import Shape, Tensor
 from resnet_spec.plan import Plan
 
-# Axes of the canonical array that the foreign one has, in the order of the foreign one.
+# Axes of the canonical array that the foreign one has, in the order of the foreign one. A matrix
+# has height and width 1.
 _AXES: dict[Layout, tuple[int, ...]] = {
     "OIHW": (0, 1, 2, 3),
     "HWIO": (2, 3, 1, 0),
@@ -24,8 +25,12 @@ _AXES: dict[Layout, tuple[int, ...]] = {
 
 
 def foreign_shape(tensor: Tensor, layout: Layout) -> Shape:
-    """Return the shape of `tensor` in `layout`; a 1x1 kernel may be kept as a matrix."""
-    return tuple(tensor.shape[axis] for axis in _AXES[layout])
+    """Return the shape of `tensor` in `layout`.
+
+    A kernel of one pixel may be kept as a matrix, and a matrix as a kernel of one pixel.
+    """
+    shape = (*tensor.shape, 1, 1)
+    return tuple(shape[axis] for axis in _AXES[layout])
 
 
 def to_canonical(tensor: Tensor, layout: Layout, array: Array) -> Array:
@@ -37,8 +42,49 @@ def to_canonical(tensor: Tensor, layout: Layout, array: Array) -> Array:
 def to_foreign(tensor: Tensor, layout: Layout, array: Array) -> Array:
     """Return a C-contiguous copy of `array`, in canonical layout, in `layout`."""
     axes = _AXES[layout]
-    kept = array.reshape(array.shape[: len(axes)])
+    kept = array.reshape((*tensor.shape, 1, 1)[: len(axes)])
     return np.array(kept.transpose(axes), order="C")
+
+
+def from_file(plan: Plan, scheme: Scheme, tensors: Mapping[str, Array]) -> State:
+    """Return the canonical tensors of `plan` out of a file's, whose names are those of `scheme`.
+
+    Values keep their bits and their type. Biases that `plan` has not are subtracted from the
+    running means that follow, in float64, rounded once. Counters of steps are left out.
+
+    Raises CheckpointError as `check` does, and when the scheme's project has no such network.
+    """
+    names, folds = scheme.in_file(plan), scheme.folds(plan)
+    counters = scheme.counters(plan)
+    found = {name: array for name, array in tensors.items() if not _counts(name, array, counters)}
+    biases = {fold.name: found.pop(fold.name) for fold in folds if fold.name in found}
+    wanted = _shapes(plan, names) | {fold.name: fold.shape for fold in folds}
+    _compare(wanted, {name: array.shape for name, array in (found | biases).items()})
+    state = _lifted(plan, names, found)
+    for fold in folds:
+        mean = state[fold.mean]
+        moved = mean.astype(np.float64) - biases[fold.name].astype(np.float64)
+        state[fold.mean] = moved.astype(mean.dtype)
+    return state
+
+
+def to_file(plan: Plan, scheme: Scheme, state: Mapping[str, Array]) -> dict[str, Array]:
+    """Return `state`, the canonical tensors of `plan`, as a file of `scheme` has them.
+
+    Biases that `plan` has not are zeros. `from_file` gives back the bits of `state`; the other way
+    round, a file with biases of its own comes back with them folded.
+
+    Raises CheckpointError as `check` does, and when the scheme's project has no such network.
+    """
+    names = scheme.in_file(plan)
+    own = {tensor.name: tensor.shape for tensor in plan.tensors}
+    _compare(own, {name: array.shape for name, array in state.items()})
+    biases = {
+        fold.name: np.zeros(fold.shape, state[fold.mean].dtype) for fold in scheme.folds(plan)
+    }
+    return {
+        names[t.name].name: to_foreign(t, names[t.name].layout, state[t.name]) for t in plan.tensors
+    } | biases
 
 
 def lift(plan: Plan, names: Mapping[str, Foreign], found: Mapping[str, Array]) -> State:
@@ -47,10 +93,7 @@ def lift(plan: Plan, names: Mapping[str, Foreign], found: Mapping[str, Array]) -
     Raises CheckpointError as `check` does.
     """
     check(plan, names, {name: array.shape for name, array in found.items()})
-    return {
-        tensor.name: to_canonical(tensor, names[tensor.name].layout, found[names[tensor.name].name])
-        for tensor in plan.tensors
-    }
+    return _lifted(plan, names, found)
 
 
 def check(plan: Plan, names: Mapping[str, Foreign], shapes: Mapping[str, Shape]) -> None:
@@ -59,13 +102,33 @@ def check(plan: Plan, names: Mapping[str, Foreign], shapes: Mapping[str, Shape])
     shapes: those of all tensors there are, by foreign name. A missing name comes with the nearest
         of the unexpected ones.
     """
-    wanted = {names[tensor.name].name: tensor for tensor in plan.tensors}
+    _compare(_shapes(plan, names), shapes)
+
+
+def _shapes(plan: Plan, names: Mapping[str, Foreign]) -> dict[str, Shape]:
+    return {
+        names[tensor.name].name: foreign_shape(tensor, names[tensor.name].layout)
+        for tensor in plan.tensors
+    }
+
+
+def _lifted(plan: Plan, names: Mapping[str, Foreign], found: Mapping[str, Array]) -> State:
+    return {
+        tensor.name: to_canonical(tensor, names[tensor.name].layout, found[names[tensor.name].name])
+        for tensor in plan.tensors
+    }
+
+
+def _counts(name: str, array: Array, counters: Collection[str]) -> bool:
+    return name in counters and array.size == 1
+
+
+def _compare(wanted: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> None:
     missing = [name for name in wanted if name not in shapes]
     unexpected = [name for name in shapes if name not in wanted]
     lines = [f"{name}: is missing{_hint(name, unexpected)}" for name in missing]
     lines += [f"{name}: is unexpected{_hint(name, missing)}" for name in unexpected]
-    for name, tensor in wanted.items():
-        right = foreign_shape(tensor, names[tensor.name].layout)
+    for name, right in wanted.items():
         if name in shapes and tuple(shapes[name]) != right:
             lines.append(f"{name} = {list(shapes[name])}: must have shape {list(right)}")
     if lines:

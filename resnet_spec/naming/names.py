@@ -5,14 +5,19 @@ Imports `ops`, `plan` and `errors` of the core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
-from resnet_spec.errors import CheckpointError
+from resnet_spec.errors import CheckpointError, problem
 from resnet_spec.naming.dialects import DIALECTS, Layout
-from resnet_spec.ops import Op
+from resnet_spec.naming.lacks import Lack
+from resnet_spec.naming.places import Place, Places, places
+from resnet_spec.ops import Conv, Norm, Op, Shape, Tensor
 from resnet_spec.plan import Plan, tensors_of
+
+Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,18 @@ class Foreign:
 
     name: str
     layout: Layout
+
+
+class Fold(NamedTuple):
+    """A foreign tensor without a canonical one: a convolution's bias before a norm.
+
+    (x + bias) - mean is x - (mean - bias): read, it is subtracted from the norm's running mean;
+    written, it is zero. name: as files have it. mean: the canonical running mean.
+    """
+
+    name: str
+    mean: str
+    shape: Shape
 
 
 class Output(NamedTuple):
@@ -38,22 +55,37 @@ class Output(NamedTuple):
 class Paths:
     """The modules of another project's network.
 
-    modules: every op with tensors -> the path of the module that holds them.
+    modules: node -> the path of its module, for every op with tensors at least.
     outputs: observed node -> where its output may be seen, the best place first.
+    kinds: op -> what it is there, where a 1x1 convolution is kept as a dense layer or a dense layer
+        as a 1x1 convolution.
     """
 
     modules: dict[str, str]
     outputs: dict[str, tuple[Output, ...]]
+    kinds: dict[str, Literal["dense", "conv"]] = field(
+        default_factory=dict[str, Literal["dense", "conv"]]
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A naming scheme: a pure function of the plan, and whose names its tensors have."""
+    """A naming scheme: a pure function over a plan's nodes, and whose names its tensors have.
+
+    refuses: what its project's networks have not. conventions: fields of a spec that the project's
+        code fixes, as a nested dict; what a name or a shape shows is not in it. caveats: what a
+        spec cannot say of the project's published weights. folds_biases: whether its convolutions
+        have biases where ours have none.
+    """
 
     name: str
     about: str
-    paths: Callable[[Plan], Paths]
+    paths: Callable[[Places], Paths]
     dialect: str
+    refuses: tuple[Lack, ...] = ()
+    conventions: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    caveats: tuple[str, ...] = ()
+    folds_biases: bool = False
 
     def names(self, plan: Plan, dialect: str | None = None) -> dict[str, Foreign]:
         """Return the foreign name and layout of every tensor of `plan`, in the plan's order.
@@ -61,30 +93,72 @@ class Scheme:
         dialect: "torch", "flax" or "mindspore" where the modules have been written in another
             framework than usual; their tensors then have that framework's names and layouts.
 
-        Raises CheckpointError when the scheme has no name for a part of the network.
+        Raises CheckpointError, saying why, when the project has no such network.
         """
-        modules = self.paths(plan).modules
-        unnamed = [op.name for op in holders(plan) if op.name not in modules]
+        nodes = places(plan)
+        for lack in self.refuses:
+            if lack.is_in(nodes):
+                raise CheckpointError(problem("names", self.name, lack.reason))
+        found = self.paths(nodes)
+        unnamed = [op.name for op in holders(plan) if op.name not in found.modules]
         if unnamed:
             rule = f"has no name for {', '.join(unnamed[:3])}"
-            raise CheckpointError(f"names = {self.name}: {rule}; map them yourself")
-        return leaves(plan, modules, dialect or self.dialect)
+            raise CheckpointError(problem("names", self.name, rule, "map them yourself"))
+        return leaves(plan, found, dialect or self.dialect)
+
+    def in_file(self, plan: Plan) -> dict[str, Foreign]:
+        """Return `names` as files have them: Flax's with the collection in front.
+
+        Raises CheckpointError as `names` does.
+        """
+        collections = DIALECTS[self.dialect].collections
+        return {
+            tensor.name: Foreign(f"{collections.get(tensor.role, '')}{there.name}", there.layout)
+            for tensor, there in zip(plan.tensors, self.names(plan).values(), strict=True)
+        }
+
+    def folds(self, plan: Plan) -> tuple[Fold, ...]:
+        """Return the biases that files have and `plan` has not, in the plan's order."""
+        if not self.folds_biases:
+            return ()
+        modules, bias = self.paths(places(plan)).modules, DIALECTS[self.dialect].leaves["bias"]
+        return tuple(
+            Fold(f"{modules[conv.name]}.{bias}", norm.running_mean.name, norm.running_mean.shape)
+            for conv, norm in pairwise(plan.ops)
+            if isinstance(conv, Conv) and isinstance(norm, Norm) and conv.bias is None
+        )
+
+    def counters(self, plan: Plan) -> frozenset[str]:
+        """Return the names of scalars that files may have and that nothing depends on."""
+        leaf = DIALECTS[self.dialect].counter
+        if leaf is None:
+            return frozenset()
+        modules = self.paths(places(plan)).modules
+        return frozenset(f"{modules[op.name]}.{leaf}" for op in plan.ops if isinstance(op, Norm))
 
     def outputs(self, plan: Plan) -> dict[str, tuple[Output, ...]]:
         """Return where the outputs of the plan's observed nodes may be seen."""
-        return self.paths(plan).outputs
+        return self.paths(places(plan)).outputs
 
 
-def leaves(plan: Plan, modules: dict[str, str], dialect: str) -> dict[str, Foreign]:
-    """Return the tensors of `modules` (op -> path) as a framework's layers call them."""
+def leaves(plan: Plan, paths: Paths | dict[str, str], dialect: str) -> dict[str, Foreign]:
+    """Return the tensors of modules (op -> path) as a framework's layers call them."""
+    found = paths if isinstance(paths, Paths) else Paths(paths, {})
     spoken = DIALECTS[dialect]
     return {
         tensor.name: Foreign(
-            f"{modules[op.name]}.{spoken.leaves[tensor.role]}", spoken.layouts[tensor.layout]
+            f"{found.modules[op.name]}.{spoken.leaves[tensor.role]}",
+            spoken.layouts[_layout(tensor, found.kinds.get(op.name))],
         )
         for op in holders(plan)
         for tensor in tensors_of(op)
     }
+
+
+def _layout(tensor: Tensor, kind: Literal["dense", "conv"] | None) -> Literal["OIHW", "OI", "C"]:
+    if tensor.layout == "C" or kind is None:
+        return tensor.layout
+    return "OI" if kind == "dense" else "OIHW"
 
 
 def holders(plan: Plan) -> Iterator[Op]:
@@ -92,23 +166,11 @@ def holders(plan: Plan) -> Iterator[Op]:
     return (op for op in plan.ops if tensors_of(op))
 
 
-def renamed(plan: Plan, rename: Callable[[list[str]], str | None]) -> Paths:
-    """Return the paths that `rename` gives for the parts of each name, as ["layer1", "0", "bn1"].
+def renamed(nodes: Places, rename: Callable[[Place], str | None]) -> Paths:
+    """Return the paths that `rename` gives for the places of the plan's nodes.
 
     None: the other network has no such module. Each node's output is its module's.
     """
-    found = {name: rename(name.split(".")) for name in plan.observed}
-    paths = {name: path for name, path in found.items() if path is not None}
-    modules = {op.name: paths[op.name] for op in holders(plan) if op.name in paths}
-    return Paths(modules, {name: (Output(path),) for name, path in paths.items()})
-
-
-def block_of(plan: Plan, node: str) -> str | None:
-    """Return the block `layer1.0` that `node` is a direct part of; None elsewhere."""
-    block, _, _ = node.rpartition(".")
-    return block if f"{block}.conv1" in plan.observed else None
-
-
-def depth_of(plan: Plan, block: str) -> int:
-    """Return how many convolutions the body of a block has."""
-    return next(k for k in (3, 2) if f"{block}.conv{k}" in plan.observed)
+    found = {place.name: rename(place) for place in nodes}
+    modules = {name: path for name, path in found.items() if path is not None}
+    return Paths(modules, {name: (Output(path),) for name, path in modules.items()})

@@ -1,41 +1,80 @@
-"""timm and torchvision: the canonical names.
+"""timm and torchvision, whose names are the canonical ones; and this project's own.
 
-Outputs show where the one or the other has a module: torchvision calls one `relu` per block
-several times, timm's pre-activation networks have the activation inside the norm.
+Sources: torchvision/models/resnet.py, timm/models/resnet.py and resnetv2.py. Outputs show where the
+one or the other has a module: torchvision calls one `relu` per block several times, timm's
+pre-activation networks have the activation inside the norm.
 """
 
 from __future__ import annotations
 
-from resnet_spec.naming.names import Output, Paths, block_of, depth_of, holders
-from resnet_spec.plan import Plan
+from resnet_spec.naming.conventions import EXPLICIT, STRIDE_ON_3X3, TORCH_NORM, together
+from resnet_spec.naming.lacks import (
+    AVERAGE_POOLS,
+    DEEP_STEM,
+    GATES,
+    PLAIN,
+    PROJECTION_ALL,
+    ZERO_PADDING,
+    Lack,
+    is_post_activation,
+    is_pre_activation,
+)
+from resnet_spec.naming.names import Output, Paths, Scheme
+from resnet_spec.naming.places import Place, Places
 
 
-def timm(plan: Plan) -> Paths:
+def canonical(nodes: Places) -> Paths:
     """Return every name as it is."""
-    modules = {op.name: op.name for op in holders(plan)}
-    return Paths(modules, {name: tuple(_places(plan, name)) for name in plan.observed})
+    modules = {place.name: place.name for place in nodes}
+    return Paths(modules, {place.name: tuple(_outputs(place)) for place in nodes})
 
 
-def _places(plan: Plan, node: str) -> list[Output]:
-    path, _, key = node.rpartition(".")
+def _outputs(place: Place) -> list[Output]:
+    path, _, key = place.name.rpartition(".")
     prefix = f"{path}." if path else ""
     if key.startswith("norm"):  # timm's BatchNormAct2d: norm, drop (identity), act.
-        return [Output(f"{node}.drop"), Output(node)]
-    if key.startswith("act"):
+        return [Output(f"{place.name}.drop"), Output(place.name)]
+    if place.kind == "act" and key.startswith("act"):
         norm = f"{prefix}norm{key.removeprefix('act')}"
-        return [Output(node), Output(f"{norm}.act"), *_shared_relu(plan, node)]
-    if node == "global_pool":
-        return [Output(node), Output("avgpool")]
-    return [Output(node)]
+        return [Output(place.name), Output(f"{norm}.act"), *_shared_relu(place, path)]
+    if place.name == "global_pool":
+        return [Output(place.name), Output("avgpool")]
+    return [Output(place.name)]
 
 
-def _shared_relu(plan: Plan, node: str) -> list[Output]:
+def _shared_relu(place: Place, block: str) -> list[Output]:
     """Return torchvision's places: `relu`, and for a block's last activation its own output."""
-    if node == "act1":
+    if place.name == "act1":
         return [Output("relu")]
-    block = block_of(plan, node)
-    if block is None or f"{block}.bn1" not in plan.observed:
+    if place.where != "body" or not place.name.startswith("layer"):
         return []
-    number, count = int(node.removeprefix(f"{block}.act")), depth_of(plan, block)
-    places = [Output(f"{block}.relu", number - 1, count)]
-    return [*places, Output(block)] if number == count else places
+    found = [Output(f"{block}.relu", place.number - 1, place.depth)]
+    return [*found, Output(block)] if place.ends_block else found
+
+
+_PRE_ACTIVATION = Lack(is_pre_activation, "has post-activation networks only; use timm-v2")
+_POST_ACTIVATION = Lack(is_post_activation, "has pre-activation networks only; use timm")
+
+# timm's eps and padding are options of its models, and those of the networks here the defaults.
+_CONVENTIONS = together(TORCH_NORM, EXPLICIT, STRIDE_ON_3X3)
+
+TIMM = Scheme(
+    "timm", "timm's ResNets", canonical, "torch", (_PRE_ACTIVATION,), conventions=_CONVENTIONS
+)
+TIMM_V2 = Scheme(
+    "timm-v2",
+    "timm's pre-activation ResNets (resnetv2)",
+    canonical,
+    "torch",
+    (_POST_ACTIVATION, GATES, ZERO_PADDING, PLAIN, PROJECTION_ALL),
+    conventions=_CONVENTIONS,
+)
+TORCHVISION = Scheme(
+    "torchvision",
+    "torchvision's ResNets",
+    canonical,
+    "torch",
+    (_PRE_ACTIVATION, GATES, DEEP_STEM, AVERAGE_POOLS, ZERO_PADDING, PLAIN, PROJECTION_ALL),
+    conventions=_CONVENTIONS,
+)
+CANONICAL = Scheme("canonical", "this project's own names, of any network", canonical, "torch")
