@@ -30,6 +30,19 @@ def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
     )
 
 
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add --spec and --set, which say what tensors cannot."""
+    parser.add_argument("--spec", metavar="SPEC", help="the network it must be (default: inferred)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="K=V",
+        dest="settings",
+        help="what tensors do not show, as in stride_position=1x1 (repeatable)",
+    )
+
+
 def add_format(parser: argparse.ArgumentParser, choices: Sequence[str]) -> None:
     """Add --format; the first of `choices` is the default."""
     default = choices[0]

@@ -34,6 +34,8 @@ COMMANDS = {
     "train": Command("resnet_spec.cli.train", "train a network"),
     "evaluate": Command("resnet_spec.cli.evaluate", "accuracy and loss of a checkpoint"),
     "predict": Command("resnet_spec.cli.predict", "classes of images"),
+    "inspect": Command("resnet_spec.cli.inspect", "what a weight file holds"),
+    "convert": Command("resnet_spec.cli.convert", "weights to another project's names and files"),
     "parity": Command("resnet_spec.cli.parity", "prove that backends compute the same"),
     "bisect": Command("resnet_spec.cli.bisect", "find the first node that does not"),
 }

@@ -5,10 +5,13 @@ A scheme's project fixes some of it in its code (`Scheme.conventions`); the rest
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from resnet_spec.errors import CheckpointError
+from resnet_spec.lowering import lower
 from resnet_spec.naming.names import Scheme
 from resnet_spec.spec import Spec
 
@@ -28,6 +31,19 @@ class Taken:
     value: object
     source: Source
     remedy: str
+
+    @property
+    def text(self) -> str:
+        """The field and its value, as `stem.pool = true`."""
+        return f"{self.field} = {json.dumps(self.value)}"
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether logits depend on it and nobody has said so."""
+        return self.source == "usual" and not self.field.startswith(_NOT_OF_LOGITS)
+
+
+_NOT_OF_LOGITS = ("norm.decay", "norm.variance", "input.", "dropout")
 
 
 def usual(fields: Fields) -> Fields:
@@ -52,7 +68,19 @@ def taken(spec: Spec, scheme: Scheme, settings: Sequence[str]) -> tuple[Taken, .
     return tuple(
         Taken(field, value, _source(field, said, fixed), remedy)
         for field, value, remedy in _open(spec)
+        if field != "downsample" or _hides_pools(scheme, spec)
     )
+
+
+def _hides_pools(scheme: Scheme, spec: Spec) -> bool:
+    """Whether the scheme calls the tensors alike with and without a pool in the shortcuts."""
+    small = [{**stage, "blocks": 1} for stage in spec.to_dict()["stages"]]
+    kinds = [{"stages": small, "downsample": kind} for kind in ("conv", "avg_pool")]
+    try:
+        one, other = (scheme.in_file(lower(Spec.from_dict(spec.to_dict() | it))) for it in kinds)
+    except CheckpointError:  # The project has only the one.
+        return False
+    return list(one.values()) == list(other.values())
 
 
 def _source(field: str, said: Sequence[str], fixed: set[str]) -> Source:
@@ -76,8 +104,10 @@ def _open(spec: Spec) -> Iterator[tuple[str, object, str]]:
     if spec.block == "bottleneck":
         other = "1x1" if spec.stride_position == "3x3" else "3x3"
         yield "stride_position", spec.stride_position, f"stride_position={other}"
-    yield "stages.stride", [stage.stride for stage in spec.stages], "stages[1].stride=1"
-    yield "stages.dilation", [stage.dilation for stage in spec.stages], "stages[3].dilation=2"
+    last = len(spec.stages) - 1
+    strides, dilations = zip(*((it.stride, it.dilation) for it in spec.stages), strict=True)
+    yield "stages.stride", list(strides), f"stages[{last}].stride={3 - min(strides[-1], 2)}"
+    yield "stages.dilation", list(dilations), f"stages[{last}].dilation=2"
     if spec.shortcut in ("zero_pad", "none"):
         other = "none" if spec.shortcut == "zero_pad" else "zero_pad"
         yield "shortcut", spec.shortcut, f"shortcut={other}"
@@ -91,9 +121,11 @@ def _open(spec: Spec) -> Iterator[tuple[str, object, str]]:
     yield "stem.pool", spec.stem.pool, f"stem.pool={str(not spec.stem.pool).lower()}"
     other = "same" if spec.padding == "explicit" else "explicit"
     yield "padding", spec.padding, f"padding={other}"
-    yield "stem.padding", spec.stem.padding or spec.padding, "stem.padding=explicit"
-    if spec.stem.pool:
-        yield "stem.pool_padding", spec.stem.pool_padding or spec.padding, "stem.pool_padding=same"
+    places = {"stem.padding": spec.stem.padding, "stem.pool_padding": spec.stem.pool_padding}
+    for field, value in places.items():
+        if spec.stem.pool or field == "stem.padding":
+            other = "same" if (value or spec.padding) == "explicit" else "explicit"
+            yield field, value or spec.padding, f"{field}={other}"
     yield "norm.eps", spec.norm.eps, "norm.eps=1e-3"
     yield "norm.decay", spec.norm.decay, "norm.decay=0.99"
     other = "biased" if spec.norm.variance == "unbiased" else "unbiased"

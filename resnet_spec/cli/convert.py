@@ -1,0 +1,54 @@
+"""`resnet-spec convert`: weights from any file to one of another scheme, kind, or our own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from resnet_spec.cli.arguments import add_network
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("source", type=Path, metavar="SRC", help="a weight file of any kind")
+    parser.add_argument(
+        "destination",
+        type=Path,
+        metavar="DST",
+        help="the file to write; .safetensors without --to is a checkpoint with its spec",
+    )
+    parser.add_argument(
+        "--from",
+        dest="names",
+        default="auto",
+        metavar="SCHEME",
+        help="whose names SRC has (default: auto, found from all of them)",
+    )
+    parser.add_argument("--to", metavar="SCHEME", help="whose names DST has, as timm or mindcv")
+    parser.add_argument("--kind", metavar="KIND", help="kind of DST (default: as its name ends)")
+    add_network(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and print what was assumed, what was written, and the proof."""
+    from resnet_spec.converting import convert
+
+    done = convert(
+        args.source,
+        args.destination,
+        names=args.names,
+        to=args.to,
+        kind=args.kind,
+        spec=args.spec,
+        settings=args.settings,
+    )
+    for note in done.notes:
+        print(f"note: {note}")
+    source = done.source
+    print(f"read: {source.path}, {source.kind}, names of {source.scheme.name}: {source.spec.name}")
+    usual = [it.text for it in source.open if it.is_in_doubt]
+    if usual:
+        print(f"assumed: {', '.join(usual)} (what says otherwise: resnet-spec inspect)")
+    print(f"written: {done.path}, names of {done.scheme}")
+    print(done.proof.line)
+    return 0

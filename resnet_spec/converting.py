@@ -1,0 +1,191 @@
+"""Weights of any file to canonical ones, and to a file of any other scheme and kind, with a proof.
+
+Nothing is written before all is checked, and nothing keeps its name before what was written has
+been read back and computes what the source does.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from resnet_spec.contract import Array, State
+from resnet_spec.errors import CheckpointError, problem
+from resnet_spec.lowering import lower
+from resnet_spec.naming import Scheme, scheme
+from resnet_spec.naming.conventions import applied, conflicts
+from resnet_spec.naming.lifting import from_file, to_file
+from resnet_spec.proving import Network, Proof, prove
+from resnet_spec.recognising import AUTO, Recognised, recognise_file
+from resnet_spec.spec import Spec
+from resnet_spec.spec_files import Source
+from resnet_spec.weights import finite_problems, read_weights, write_weights
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Weights ready for a session. state: canonical, float32. scheme: whose names the file has.
+
+    notes: what a person should know, one line each.
+    """
+
+    spec: Spec
+    state: State = field(repr=False)
+    scheme: str
+    notes: tuple[str, ...]
+
+
+def load_weights(
+    path: Path,
+    spec: Source | None = None,
+    scheme: str = AUTO,
+    settings: Sequence[str] = (),
+) -> Loaded:
+    """Return the network and the canonical tensors in the file at `path`, of any kind and scheme.
+
+    An own checkpoint gives its moving average where it has one. Arguments and errors are those of
+    `recognise_file`; tensors that are not finite raise CheckpointError, too.
+    """
+    return _loaded(recognise_file(path, spec, scheme, settings), settings)
+
+
+def _loaded(found: Recognised, settings: Sequence[str]) -> Loaded:
+    problems = finite_problems(found.tensors)
+    problems += [
+        problem(name, array.dtype, "must hold floating-point numbers")
+        for name, array in found.tensors.items()
+        if array.dtype.kind != "f" and array.size > 1
+    ]
+    if problems:
+        more = [f"... and {len(problems) - 4} more"] if len(problems) > 4 else []
+        raise CheckpointError(*(f"{found.path}: {line}" for line in (*problems[:4], *more)))
+    state = from_file(lower(found.spec), found.scheme, found.tensors)
+    wide = [name for name, array in state.items() if array.dtype != np.float32]
+    notes = [*found.notes, *found.scheme.caveats, *_overruled(found, settings)]
+    if wide:
+        notes.append(f"{len(wide)} tensors are rounded to float32")
+        state |= {name: state[name].astype(np.float32) for name in wide}
+    return Loaded(found.spec, state, found.scheme.name, tuple(notes))
+
+
+def _overruled(found: Recognised, settings: Sequence[str]) -> list[str]:
+    """Return a line for each setting that makes the logits others than the source's."""
+    if not settings:
+        return []
+    return [
+        f"{it.field} = {it.value}: was set, and {found.scheme.name}'s code has {it.theirs}; "
+        "the logits are not the source's"
+        for it in conflicts(found.scheme, found.spec)
+        if it.changes == "logits"
+    ]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` wrote. scheme: of the names in the new file. notes: one line each."""
+
+    path: Path
+    source: Recognised
+    scheme: str
+    spec: Spec
+    proof: Proof
+    notes: tuple[str, ...]
+
+
+def convert(
+    source: Path,
+    destination: Path,
+    *,
+    names: str = AUTO,
+    to: str | None = None,
+    kind: str | None = None,
+    spec: Source | None = None,
+    settings: Sequence[str] = (),
+) -> Converted:
+    """Write the weights in `source` to `destination`, whole and proven or not at all.
+
+    names: the scheme of the source, or "auto".
+    to: the scheme of the new file. None, for a `.safetensors` file: an own checkpoint, with the
+        spec in it.
+    kind: of the new file, as in `weights.KINDS`; None: as its name ends.
+    spec, settings: as in `recognise_file`.
+
+    Raises CheckpointError as `load_weights` does, for a network that the scheme has no names for,
+    and where the code of the scheme's project would compute other logits.
+    """
+    is_own = to is None and kind is None and destination.suffix == ".safetensors"
+    if to is None and not is_own:
+        rule = "needs to know whose names to write"
+        raise CheckpointError(f"{destination}: {rule}; say --to timm, or another scheme")
+    target = scheme(to or "canonical")
+    found = recognise_file(source, spec, names, settings)
+    loaded = _loaded(found, settings)
+    notes = [*loaded.notes, *_differences(target, found.spec)]
+    exact = Network(found.spec, _unrounded(found, loaded.state))
+    with _beside(destination) as temporary:
+        if is_own:
+            save_checkpoint(temporary, Checkpoint(found.spec, loaded.state))
+        else:
+            tensors = to_file(lower(found.spec), target, loaded.state)
+            write_weights(temporary, tensors, kind)
+            del tensors
+        proof = prove(exact, _read_back(temporary, target, found.spec, is_own))
+        temporary.replace(destination)
+    return Converted(destination, found, target.name, found.spec, proof, tuple(notes))
+
+
+def _differences(target: Scheme, spec: Spec) -> list[str]:
+    """Return notes on what the target's code does otherwise in training or to images.
+
+    Raises CheckpointError where it computes other logits.
+    """
+    found = conflicts(target, spec)
+    lines = [
+        f"{it.field} = {it.value}: {target.name}'s code has {it.theirs}, and the logits would "
+        f"differ; --set {it.field}={_setting(it.theirs)} writes the weights for a network that has"
+        for it in found
+        if it.changes == "logits"
+    ]
+    if lines:
+        raise CheckpointError(*lines)
+    return [f"{it.field} = {it.value}: {target.name}'s code has {it.theirs}" for it in found]
+
+
+def _setting(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unrounded(found: Recognised, state: State) -> Mapping[str, Array]:
+    """Return the canonical tensors with all digits that the file implies.
+
+    They are `state` but where biases are folded or tensors are wider than float32.
+    """
+    plan = lower(found.spec)
+    folds = [fold for fold in found.scheme.folds(plan) if found.tensors[fold.name].any()]
+    if not folds and all(array.dtype == np.float32 for array in found.tensors.values()):
+        return state
+    wide = {name: array.astype(np.float64) for name, array in found.tensors.items()}
+    return from_file(plan, found.scheme, wide)
+
+
+def _read_back(path: Path, target: Scheme, spec: Spec, is_own: bool) -> Network:
+    """Return the network as whoever uses the file will have it, with what their code fixes."""
+    if is_own:
+        checkpoint = load_checkpoint(path)
+        return Network(checkpoint.spec, checkpoint.state)
+    theirs = applied(target, spec)
+    return Network(theirs, from_file(lower(theirs), target, read_weights(path).tensors))
+
+
+@contextmanager
+def _beside(path: Path) -> Generator[Path]:
+    """Give the path of a file of the same name in a temporary folder beside `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".converting-") as folder:
+        yield Path(folder) / path.name

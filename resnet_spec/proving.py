@@ -1,0 +1,98 @@
+"""The proof that a written file computes what its source does: bits of tensors, and logits.
+
+Both sides are evaluated by the float64 NumPy reference, so that no framework is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet_spec.contract import Array, Batch, State
+from resnet_spec.describe import count_params
+from resnet_spec.errors import CheckpointError
+from resnet_spec.loader import load_backend
+from resnet_spec.lowering import lower
+from resnet_spec.spec import Spec
+
+
+class Network(NamedTuple):
+    """A spec and canonical tensors for it, of whatever precision the file has."""
+
+    spec: Spec
+    state: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared. name, params: of the network.
+
+    difference: the largest one between logits, as a fraction of the largest logit; 0.0 when all
+    bits are equal. rounded: how many tensors hold other bits than the source, for they are rounded
+    to float32 once.
+    """
+
+    name: str
+    params: int
+    images: int
+    difference: float
+    rounded: int
+
+    @property
+    def line(self) -> str:
+        """The proof in one line."""
+        network = f"({self.name}, {self.params:,} parameters)"
+        if self.difference == 0.0:
+            return f"proof: {self.images} images, logits equal bit by bit {network}"
+        return (
+            f"proof: {self.images} images, logits equal to {self.difference:.1e} of the largest: "
+            f"{self.rounded} tensors are rounded to float32 {network}"
+        )
+
+
+def prove(source: Network, written: Network) -> Proof:
+    """Compare the tensors bit by bit, and the logits of two small images.
+
+    source: float64 where the file implies more digits than float32 has (folded biases). A tensor
+    must have these very values, rounded to float32 once where they are float64.
+
+    Raises CheckpointError, naming the tensor, where the written file has other values.
+    """
+    rounded = 0
+    for name, array in source.state.items():
+        there = written.state[name]
+        if not np.array_equal(array.astype(np.float32), there):
+            raise CheckpointError(f"{name}: the written file does not hold the source's values")
+        rounded += not np.array_equal(array, there)
+    size = min(source.spec.input.size, _LARGEST_PROBE)
+    ours, theirs = (_logits(network, size) for network in (source, written))
+    difference = 0.0
+    if not np.array_equal(ours, theirs, equal_nan=True):
+        difference = float(np.abs(ours - theirs).max() / np.abs(ours).max())
+        if not (rounded and difference <= _ROUNDING):
+            raise CheckpointError(
+                f"logits: differ by {difference:.1e} of the largest between source and written file"
+            )
+    return Proof(
+        written.spec.name, count_params(lower(written.spec).ops), _IMAGES, difference, rounded
+    )
+
+
+_IMAGES, _LARGEST_PROBE = 2, 64
+_ROUNDING = 1e-5
+"""A mean that is rounded to float32 moves by 6e-8 of itself; blocks add this up."""
+
+
+def _logits(network: Network, size: int) -> Array:
+    plan = lower(network.spec, size)
+    state: State = dict(network.state)
+    shape = (_IMAGES, size, size, plan.input.channels)
+    images = np.random.default_rng(0).standard_normal(shape)
+    none = np.full(_IMAGES, -1, np.int64)
+    session = load_backend("numpy").Session(plan, precision="float64")
+    session.load(state)
+    (logits,) = session.predict([Batch(images, none, none)])
+    return logits

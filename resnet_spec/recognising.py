@@ -1,0 +1,163 @@
+"""What a weight file holds: its tensors, whose names they have, and the network they are of.
+
+What `inspect` shows and `converting` builds on. Own checkpoints carry their spec; of any other file
+it is inferred, or checked where it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from resnet_spec.checkpoint import Checkpoint, load_checkpoint
+from resnet_spec.contract import Array
+from resnet_spec.errors import CheckpointError
+from resnet_spec.lowering import lower
+from resnet_spec.naming import SCHEMES, Scheme, scheme
+from resnet_spec.naming.conventions import conflicts
+from resnet_spec.naming.cover import cover
+from resnet_spec.naming.inference import infer, recognise
+from resnet_spec.naming.relatives import Relative, relative_of
+from resnet_spec.naming.usual import Taken, taken
+from resnet_spec.reading import Fields, merge
+from resnet_spec.spec import Spec
+from resnet_spec.spec_files import Source, load_spec
+from resnet_spec.weights import read_weights
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A weight file and the network whose tensors it has, all and no others.
+
+    kind: as in `weights.KINDS`, or "checkpoint" for this project's own. tensors: by the names of
+    the file, which are `scheme`'s. relative: the preset with the same tensors. open: what tensors
+    cannot show, and what was taken for it; () for own checkpoints. notes: what was left out or
+    changed on the way, in words.
+    """
+
+    path: Path
+    kind: str
+    tensors: Mapping[str, Array] = field(repr=False)
+    scheme: Scheme
+    spec: Spec
+    relative: Relative | None
+    open: tuple[Taken, ...] = ()
+    notes: tuple[str, ...] = ()
+    checkpoint: Checkpoint | None = None
+
+
+def recognise_file(
+    path: Path, spec: Source | None = None, names: str = AUTO, settings: Sequence[str] = ()
+) -> Recognised:
+    """Return what the file at `path` holds. Executes nothing of it.
+
+    spec: the network it must be of; None: an own checkpoint's own, else inferred.
+    names: a scheme, or "auto" to look among all.
+    settings: `key=value` texts, applied last; they say what tensors cannot.
+
+    Raises CheckpointError for a file that is missing, damaged, or of no network or another than
+    `spec`; SpecError for a spec or a setting that breaks a rule.
+    """
+    schemes = list(SCHEMES.values()) if names == AUTO else [scheme(names)]
+    try:
+        if _is_own(path):
+            return _own(path, spec, settings)
+        return _foreign(path, spec, schemes, settings)
+    except CheckpointError as error:
+        lines = (
+            text if text.startswith(str(path)) else f"{path}: {text}" for text in error.problems
+        )
+        raise CheckpointError(*lines) from None
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is a safetensors file whose header has this project's key."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with cast(Any, safe_open)(path, framework="np") as file:
+            return "resnet_spec" in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
+def _own(path: Path, spec: Source | None, settings: Sequence[str]) -> Recognised:
+    found = load_checkpoint(path)
+    plain = found.evaluated()
+    said = load_spec(found.spec if spec is None else spec, settings)
+    fits = cover(scheme("canonical"), lower(said), _shapes(plain.state))
+    if not fits.is_exact:
+        raise CheckpointError(f"is not of the network {said.name}", *fits.lines())
+    return Recognised(
+        path,
+        "checkpoint",
+        plain.state,
+        scheme("canonical"),
+        said,
+        relative_of(said),
+        checkpoint=replace(found, spec=said),
+    )
+
+
+def _foreign(
+    path: Path, spec: Source | None, schemes: Iterable[Scheme], settings: Sequence[str]
+) -> Recognised:
+    file = read_weights(path)
+    shapes = _shapes(file.tensors)
+    if spec is None:
+        found = infer(shapes, settings, schemes)
+        return Recognised(
+            path,
+            file.kind,
+            file.tensors,
+            found.scheme,
+            found.spec,
+            found.relative,
+            found.open,
+            file.notes,
+        )
+    theirs = recognise(load_spec(spec, settings), shapes, schemes)
+    said, notes = _with_conventions(load_spec(spec), theirs)
+    said = load_spec(said, settings)
+    return Recognised(
+        path,
+        file.kind,
+        file.tensors,
+        theirs,
+        said,
+        relative_of(said),
+        taken(said, theirs, settings),
+        (*file.notes, *notes),
+    )
+
+
+def _shapes(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in tensors.items()}
+
+
+def _with_conventions(spec: Spec, theirs: Scheme) -> tuple[Spec, list[str]]:
+    """Return a given spec with what the source's code fixes and logits depend on, and say so.
+
+    Of the images' statistics, which a spec need not have, it is given those that it lacks.
+    """
+    fields, notes = spec.to_dict(), list[str]()
+    for found in conflicts(theirs, spec):
+        is_lacking = found.field in ("input.mean", "input.std") and not found.value
+        if found.changes == "logits" or is_lacking:
+            fields = merge(fields, _nested(found.field, found.theirs))
+        if found.changes == "logits":
+            notes.append(
+                f"{found.field} = {found.theirs}: {theirs.name}'s code fixes it; "
+                f"the given spec says {found.value}"
+            )
+    return Spec.from_dict(fields), notes
+
+
+def _nested(path: str, value: Any) -> Fields:
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
