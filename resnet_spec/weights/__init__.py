@@ -1,0 +1,147 @@
+"""Weight files of every framework, read and written with NumPy alone.
+
+`read_weights` finds the kind from a file's bytes; nothing in a file is ever executed, and no
+size that it claims is believed. One small module per kind; `KINDS` is their table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from resnet_spec.contract import Array
+from resnet_spec.errors import CheckpointError, did_you_mean, problem
+from resnet_spec.files import replacing
+from resnet_spec.weights.flax_msgpack import is_msgpack, read_msgpack, write_msgpack
+from resnet_spec.weights.folders import replacing_folder
+from resnet_spec.weights.hdf5 import MAGIC as HDF5_MAGIC
+from resnet_spec.weights.keras import is_keras_zip, read_keras_hdf5, read_keras_zip
+from resnet_spec.weights.keras_writing import refuse_keras_zip, write_keras_2, write_keras_3
+from resnet_spec.weights.mindspore_ckpt import is_mindspore, read_mindspore, write_mindspore
+from resnet_spec.weights.npz import is_npz, read_npz, write_npz
+from resnet_spec.weights.orbax import read_orbax, write_orbax
+from resnet_spec.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
+from resnet_spec.weights.source import Origin, Source, refused
+from resnet_spec.weights.strangers import stranger
+from resnet_spec.weights.torch_legacy import MAGIC as LEGACY_MAGIC
+from resnet_spec.weights.torch_legacy import read_torch_legacy, write_torch_legacy
+from resnet_spec.weights.torch_zip import is_torch_zip, read_torch_zip, write_torch_zip
+from resnet_spec.weights.unwrapping import loaded, unwrapped
+from resnet_spec.weights.weight_file import WeightFile, finite_problems
+from resnet_spec.weights.zip_members import Member, zip_members
+
+__all__ = ["KINDS", "Kind", "WeightFile", "finite_problems", "read_weights", "write_weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of weight file. endings: the names that ask for it when writing; the longest wins."""
+
+    name: str
+    words: str
+    endings: tuple[str, ...]
+    write: Callable[[Path, Mapping[str, Array]], None]
+
+
+_ALL = [
+    Kind("torch", "torch, a zip archive", (".pth", ".pt", ".th", ".bin"), write_torch_zip),
+    Kind("torch-legacy", "torch before 1.6", (), write_torch_legacy),
+    Kind("safetensors", "safetensors", (".safetensors",), write_safetensors),
+    Kind("mindspore", "MindSpore", (".ckpt",), write_mindspore),
+    Kind("msgpack", "Flax", (".msgpack",), write_msgpack),
+    Kind("orbax", "Orbax, a folder", (".orbax",), write_orbax),
+    Kind("keras", "Keras 3 with the model's configuration", (".keras",), refuse_keras_zip),
+    Kind("keras-weights", "Keras 3", (".weights.h5",), write_keras_3),
+    Kind("keras-h5", "Keras 2", (".h5", ".hdf5"), write_keras_2),
+    Kind("npz", "NumPy", (".npz",), write_npz),
+]
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
+
+
+def read_weights(path: Path, part: str | None = None) -> WeightFile:
+    """Read the tensors of a weight file of any kind; its bytes tell the kind.
+
+    part: the key of the part to take where a file holds several, such as "ema"; None takes the
+    model. Raises CheckpointError, one line, for a file that is missing, damaged, hostile or of no
+    known kind. NaN is read as it is: see `finite_problems`.
+    """
+    kind, origin, tree = _tree(path)
+    tensors, notes = unwrapped(tree, origin, part)
+    arrays = loaded(tensors, origin, notes)
+    return WeightFile(path, kind, arrays, tuple(notes))
+
+
+def write_weights(path: Path, tensors: Mapping[str, Array], kind: str | None = None) -> None:
+    """Write tensors to `path`, whole or not at all.
+
+    kind: one of `KINDS`; None takes the one whose ending the path has. Raises CheckpointError for
+    an unknown kind, a type of tensor that the kind cannot hold, or a folder that cannot be written.
+    """
+    chosen = _by_ending(path) if kind is None else KINDS.get(kind)
+    if chosen is None:
+        raise CheckpointError(
+            problem("kind", kind, "is no kind of weight file", did_you_mean(str(kind), KINDS))
+        )
+    for name in tensors:
+        if not name or not name.isprintable():
+            raise CheckpointError(problem("tensor", ascii(name), "must have a printable name"))
+    if not tensors:
+        raise refused(path, "would hold no tensors")
+    place = replacing_folder if chosen.name == "orbax" else replacing
+    try:
+        with place(path) as temporary:
+            chosen.write(temporary, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(*error.problems) from None
+    except OSError as error:
+        raise refused(path, f"cannot be written ({error.strerror or error})") from None
+
+
+def _tree(path: Path) -> tuple[str, Origin, object]:
+    """Return the file's kind, the file, and its tree."""
+    if path.is_dir():
+        return "orbax", *read_orbax(path)
+    source = Source(path)
+    kind, read = _reader(source)
+    return kind, source, read(source)
+
+
+def _reader(source: Source) -> tuple[str, Callable[[Source], object]]:
+    """Find the kind from the first bytes, and for an archive from its members."""
+    if source.starts_with(b"PK\x03\x04"):
+        return _zip_reader(source, zip_members(source))
+    if source.starts_with(HDF5_MAGIC):
+        return "keras-h5", read_keras_hdf5
+    if source.starts_with(LEGACY_MAGIC):
+        return "torch-legacy", read_torch_legacy
+    if is_safetensors(source):
+        return "safetensors", read_safetensors
+    what = stranger(source)
+    if what is not None:
+        raise source.refused(*what)
+    if is_mindspore(source):
+        return "mindspore", read_mindspore
+    if is_msgpack(source):
+        return "msgpack", read_msgpack
+    raise source.refused("is no weight file of a known kind", f"known: {', '.join(KINDS)}")
+
+
+def _zip_reader(
+    source: Source, members: Mapping[str, Member]
+) -> tuple[str, Callable[[Source], object]]:
+    if is_torch_zip(members):
+        return "torch", read_torch_zip
+    if is_keras_zip(members):
+        return "keras", read_keras_zip
+    if is_npz(members):
+        return "npz", read_npz
+    raise source.refused("is a zip archive without weights of a known kind", "unpack it first")
+
+
+def _by_ending(path: Path) -> Kind:
+    endings = {ending: kind for kind in _ALL for ending in kind.endings}
+    found = [ending for ending in endings if path.name.endswith(ending)]
+    if not found:
+        raise refused(path, "does not say its kind", f"end its name in one of {' '.join(endings)}")
+    return endings[max(found, key=len)]

@@ -1,0 +1,102 @@
+"""The safetensors format: eight bytes of length, a JSON header, and the tensors' bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from resnet_spec.contract import Array
+from resnet_spec.weights.arrays import STORED, array, element_of
+from resnet_spec.weights.source import Source, shown
+from resnet_spec.weights.tree import Tensor
+
+_ELEMENTS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+_LARGEST_HEADER = 100_000_000
+
+
+def is_safetensors(source: Source) -> bool:
+    """Whether the file begins as the format does."""
+    size = int.from_bytes(source.data[:8], "little")
+    return 2 <= size <= len(source.data) - 8 and bytes(source.data[8:9]) == b"{"
+
+
+def read_safetensors(source: Source) -> object:
+    """Return {name: tensor}; the tensors are views of the map, the metadata is not kept."""
+    size = int.from_bytes(source.data[:8], "little")
+    body = source.data[8 + size :]
+    header = _header(source, size)
+    return {
+        name: _tensor(name, entry, body, source)
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Write the tensors. Other libraries ask for the metadata's `format`; it says "pt"."""
+    from safetensors import numpy as safetensors
+
+    known = tuple(_ELEMENTS.values())
+    # The format's writer corrupts arrays that are not contiguous.
+    plain = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    for name, value in plain.items():
+        element_of(value, known, name, ".safetensors")
+    cast(Any, safetensors).save_file(plain, path, metadata={"format": "pt"})
+
+
+def _header(source: Source, size: int) -> dict[str, Any]:
+    damaged = source.refused("has a damaged safetensors header", "get it again")
+    if size > _LARGEST_HEADER:
+        raise damaged
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name twice")
+        return found
+
+    try:
+        header: object = json.loads(bytes(source.data[8 : 8 + size]), object_pairs_hook=once)
+    except (ValueError, RecursionError):
+        raise damaged from None
+    if not isinstance(header, dict):
+        raise damaged
+    return cast("dict[str, Any]", header)
+
+
+def _tensor(name: str, entry: object, body: memoryview, source: Source) -> Tensor:
+    match entry:
+        case {"dtype": str() as dtype, "shape": list() as shape, "data_offsets": [begin, end]}:
+            sizes = cast("list[Any]", shape)
+        case _:
+            raise source.refused(f"describes {shown(name)} wrongly", "get it again")
+    if dtype not in _ELEMENTS:
+        raise source.refused(
+            f"{shown(name)} is of the type {shown(dtype)}", "save it as float32 first"
+        )
+    if not all(type(n) is int for n in (*sizes, begin, end)) or not 0 <= begin <= end <= len(body):
+        raise source.refused(f"{shown(name)} lies outside the file", "get it again")
+    element = _ELEMENTS[dtype]
+    return Tensor(element, partial(array, body[begin:end], element, sizes, source, name))
+
+
+assert set(_ELEMENTS.values()) == STORED.keys()

@@ -1,0 +1,327 @@
+"""What the names in a file of torch stand for: a closed list, and no code behind any of them.
+
+A class that is not known makes an inert `Opaque`, so that the arguments of a training run may stand
+beside its weights. A function that is not known is refused by name, and so is any mention of a
+module whose functions run code or touch files, for an honest checkpoint mentions none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from resnet_spec.contract import Array
+from resnet_spec.errors import CheckpointError
+from resnet_spec.weights.arrays import STORED, array, count, elements, settled
+from resnet_spec.weights.pickle_machine import Global, PickleRefused
+from resnet_spec.weights.source import Source, shown
+from resnet_spec.weights.tree import Built, Opaque, Tensor
+
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "UntypedStorage": "uint8",
+}
+_ELEMENTS = {
+    **{name: name for name in STORED},
+    "float": "float32",
+    "double": "float64",
+    "half": "float16",
+    "long": "int64",
+    "int": "int32",
+    "short": "int16",
+}
+_DANGEROUS = """
+    os posix nt subprocess sys shutil socket importlib runpy pty code codeop ctypes webbrowser
+    pickle _pickle operator _operator commands popen2 multiprocessing io _io tempfile marshal
+    builtins __builtin__ timeit pdb bdb cProfile profile pydoc pip setuptools urllib requests
+    zipimport imp
+"""
+_HARMLESS_BUILTINS = """
+    set frozenset list dict tuple int float complex bool str bytes bytearray slice range object
+    long unicode
+"""
+_HARMLESS_CALLS = """
+    datetime.datetime datetime.date datetime.time datetime.timedelta datetime.timezone
+    decimal.Decimal fractions.Fraction uuid.UUID collections.Counter collections.deque
+    pathlib.Path pathlib.PosixPath pathlib.WindowsPath pathlib.PurePosixPath pathlib.PurePath
+    pathlib.PureWindowsPath copyreg._reconstructor copy_reg._reconstructor copyreg.__newobj__
+    types.SimpleNamespace torch.device functools.partial torch.serialization._get_layout
+    torch._utils._rebuild_qtensor torch._utils._rebuild_sparse_tensor
+    torch._utils._rebuild_nested_tensor torch._utils._rebuild_meta_tensor_no_storage
+"""
+_SAFE = frozenset(_HARMLESS_BUILTINS.split())
+_INERT = frozenset(_HARMLESS_CALLS.split())
+_DANGERS = frozenset(_DANGEROUS.split())
+_NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A run of `size` elements in the file, called `key`; `base` elements of it are skipped."""
+
+    key: str
+    element: str
+    size: int
+    base: int = 0
+
+
+class TorchNames:
+    """The names of torch and NumPy, with the storages that a file holds (filled in by its reader).
+
+    storages: key -> bytes. used: every storage that the pickle named.
+    """
+
+    def __init__(self, source: Source, storages: Mapping[str, memoryview]) -> None:
+        self._source = source
+        self._storages = storages
+        self.used: dict[str, Storage] = {}
+
+    def find(self, name: Global) -> object:
+        """Return the name itself, unless its module is one that no checkpoint mentions."""
+        top = name.module.partition(".")[0]
+        if top in _DANGERS and not (
+            name.module in ("builtins", "__builtin__") and name.name in _SAFE
+        ):
+            raise _asks(name)
+        return name
+
+    def call(self, function: object, arguments: object) -> object:
+        """Return what `function(*arguments)` means, or raise PickleRefused."""
+        if not isinstance(arguments, tuple):
+            raise PickleRefused("its pickle is damaged")
+        given = cast("tuple[Any, ...]", arguments)
+        if not isinstance(function, Global):
+            raise PickleRefused(f"asks to call a {_kind(function)}; refused")
+        known = _CALLS.get(str(function))
+        if known is not None:
+            return known(self, given)
+        if function.module in ("builtins", "__builtin__") or str(function) in _INERT:
+            reconstructs = function.name in ("_reconstructor", "__newobj__")
+            return self.make(given[0]) if reconstructs and given else Opaque(str(function))
+        raise _asks(function)
+
+    def make(self, kind: object) -> object:
+        """Return a stand-in for a new object of the class `kind`."""
+        if not isinstance(kind, Global):
+            raise PickleRefused(f"asks for an object of a {_kind(kind)}; refused")
+        return {} if str(kind) == "collections.OrderedDict" else Opaque(str(kind))
+
+    def build(self, target: object, state: object) -> None:
+        """Complete an array or a data type of NumPy; every other state is ignored."""
+        if isinstance(target, Built) and target.name == "numpy.dtype":
+            match state:
+                case (_, str() | bytes() as order, *_):
+                    _, code = cast("tuple[str, str]", target.value)
+                    target.value = (_text(order), code)
+                case _:
+                    pass
+        elif isinstance(target, Built) and target.name == "numpy.ndarray":
+            match state:
+                case (_, tuple() as shape, Built() as dtype, order, bytes() | str() as raw):
+                    data = raw.encode("latin1") if isinstance(raw, str) else raw
+                    target.value = self._numpy(data, dtype, cast(Any, shape), bool(order))
+                case _:
+                    pass
+
+    def persistent(self, key: object) -> object:
+        """Return the storage that the tuple `key` describes."""
+        match key:
+            case ("storage", Global() as kind, str() | int() as name, _, int() as size, *view):
+                base = 0
+                if view and isinstance(view[0], tuple):  # Files of torch before 0.4.
+                    _, base, _ = _exactly(cast("tuple[Any, ...]", view[0]), 3)
+                if kind.name not in _STORAGES or not isinstance(base, int):
+                    raise PickleRefused(f"has a storage of the kind {shown(str(kind))}")
+                storage = Storage(str(name), _STORAGES[kind.name], size, base)
+                self.used.setdefault(storage.key, storage)
+                return storage
+            case ("module", Global() as kind, *_):
+                return kind
+            case _:
+                raise PickleRefused("has a storage that is not described as torch does it")
+
+    def rebuilt(self, given: tuple[Any, ...], element: str | None = None) -> object:
+        """Return the tensor of `_rebuild_tensor(storage, offset, shape, stride, ...)`."""
+        match given:
+            case (Storage() as storage, int() as offset, tuple() as shape, tuple() as stride, *_):
+                pass
+            case _:
+                raise PickleRefused("has a tensor that is not described as torch does it")
+        sizes, steps = cast("tuple[Any, ...]", shape), cast("tuple[Any, ...]", stride)
+        if len(sizes) != len(steps) or not all(isinstance(n, int) for n in (*sizes, *steps)):
+            raise PickleRefused("has a tensor whose shape is not described as torch does it")
+        kind = storage.element if element is None else element
+
+        def load() -> Array:
+            return self._load(storage, kind, offset, sizes, steps)
+
+        return Tensor(kind, load)
+
+    def _load(
+        self,
+        storage: Storage,
+        element: str,
+        offset: int,
+        shape: tuple[int, ...],
+        stride: tuple[int, ...],
+    ) -> Array:
+        source, name = self._source, f"storage {storage.key}"
+        raw = self._storages.get(storage.key)
+        if raw is None:
+            raise source.refused(f"lacks the {shown(name)} that a tensor names", "get it again")
+        size = count(shape, source, name)
+        if not size:
+            return np.empty(shape, STORED[element].newbyteorder("="))
+        first = storage.base + offset
+        last = first + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+        item = STORED[element].itemsize
+        if min(first, *stride, 0) < 0 or (last + 1) * item > len(raw):
+            raise source.refused(
+                f"has a tensor that reaches outside its {shown(name)}", "get it again"
+            )
+        flat = elements(raw[first * item : (last + 1) * item], element)
+        contiguous = last - first + 1 == size and _row_major(shape, stride)
+        if contiguous:
+            return settled(flat.reshape(shape), element, source)
+        strides = tuple(step * item for step in stride)
+        return settled(np.lib.stride_tricks.as_strided(flat, shape, strides), element, source)
+
+    def _numpy(self, raw: bytes, dtype: Built, shape: tuple[Any, ...], by_column: bool) -> object:
+        order, code = cast("tuple[str, str]", dtype.value)
+        element = _NUMPY_CODES.get(code)
+        if element is None or order == ">" or not all(isinstance(n, int) for n in shape):
+            return Opaque(f"numpy.ndarray of {shown(code)}")
+        data = memoryview(raw)
+
+        def load() -> Array:
+            axes = shape[::-1] if by_column else shape
+            found = array(data, element, axes, self._source, "an array of NumPy")
+            return settled(found.T if by_column else found, "float32", self._source)
+
+        return Tensor(element, load)
+
+
+_NUMPY_CODES = {dtype.str.lstrip("<|="): name for name, dtype in STORED.items()} | {
+    "u2": "uint16",
+    "b1": "bool",
+}
+
+
+def _asks(name: Global) -> PickleRefused:
+    return PickleRefused(f"asks to run {shown(str(name))}; refused, do not use this file")
+
+
+def _kind(value: object) -> str:
+    return value.name if isinstance(value, Opaque | Built) else type(value).__name__
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else value
+
+
+def _exactly(given: tuple[Any, ...], number: int) -> tuple[Any, ...]:
+    if len(given) < number:
+        raise PickleRefused("has an object that is not described as torch does it")
+    return given[:number]
+
+
+def _row_major(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    expected = 1
+    for size, step in zip(reversed(shape), reversed(stride), strict=True):
+        if size != 1 and step != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _mapping(_: TorchNames, given: tuple[Any, ...]) -> object:
+    """Return the dict of `OrderedDict()` or `OrderedDict(pairs)`."""
+    result: dict[object, object] = {}
+    for pair in cast("list[Any]", given[0]) if given and isinstance(given[0], list) else ():
+        match pair:
+            case [str() as key, value] | (str() as key, value):
+                result[key] = value
+            case _:
+                raise PickleRefused("has a dict that is not described as Python does it")
+    return result
+
+
+def _first(_: TorchNames, given: tuple[Any, ...]) -> object:
+    return _exactly(given, 1)[0]
+
+
+def _third_version(names: TorchNames, given: tuple[Any, ...]) -> object:
+    dtype = _exactly(given, 7)[6]
+    element = _ELEMENTS.get(dtype.name) if isinstance(dtype, Global) else None
+    if element is None:
+        raise PickleRefused(f"has a tensor of {shown(str(dtype))}")
+    return names.rebuilt(given, element)
+
+
+def _of_type(names: TorchNames, given: tuple[Any, ...]) -> object:
+    """`_rebuild_from_type_v2(function, class, arguments, state)`: a tensor of a subclass."""
+    function, _, arguments = _exactly(given, 3)
+    return names.call(function, arguments)
+
+
+def _encoded(_: TorchNames, given: tuple[Any, ...]) -> object:
+    match given:
+        case (str() as text, "latin1" | "latin-1"):
+            try:
+                return text.encode("latin1")
+            except UnicodeEncodeError:
+                pass
+        case _:
+            pass
+    raise PickleRefused("its pickle is damaged")
+
+
+def _numpy_array(_: TorchNames, given: tuple[Any, ...]) -> object:
+    return Built("numpy.ndarray")
+
+
+def _numpy_dtype(_: TorchNames, given: tuple[Any, ...]) -> object:
+    code = _exactly(given, 1)[0]
+    if not isinstance(code, str | bytes):
+        raise PickleRefused("its pickle is damaged")
+    return Built("numpy.dtype", ("<", _text(code)))
+
+
+def _numpy_scalar(_: TorchNames, given: tuple[Any, ...]) -> object:
+    return Opaque("scalar")
+
+
+_CALLS: dict[str, Callable[[TorchNames, tuple[Any, ...]], object]] = {
+    "collections.OrderedDict": _mapping,
+    "collections.defaultdict": lambda names, given: {},
+    "torch._utils._rebuild_tensor": lambda names, given: names.rebuilt(given),
+    "torch._utils._rebuild_tensor_v2": lambda names, given: names.rebuilt(given),
+    "torch._utils._rebuild_tensor_v3": _third_version,
+    "torch._utils._rebuild_parameter": _first,
+    "torch._utils._rebuild_parameter_with_state": _first,
+    "torch.nn.parameter.Parameter": _first,
+    "torch._tensor._rebuild_from_type_v2": _of_type,
+    "torch.Size": _first,
+    "_codecs.encode": _encoded,
+    **{f"{module}._reconstruct": _numpy_array for module in _NUMPY_MODULES},
+    **{f"{module}.dtype": _numpy_dtype for module in _NUMPY_MODULES},
+    **{f"{module}.scalar": _numpy_scalar for module in _NUMPY_MODULES},
+}
+
+
+def refusal(error: PickleRefused, source: Source) -> CheckpointError:
+    """Return the one line that refuses the file for what its pickle holds."""
+    text = str(error)
+    return source.refused(text, "" if "refused" in text else "get it again")
