@@ -72,13 +72,13 @@ def _begin(run: Run, session: Session, start: Checkpoint | None) -> Position:
     if start is None:
         session.load(initial_state(run.plan, run.recipe.seed))
         keep_metrics(run.out, up_to_step=0)
-        return Position()
+        return Position().trained_by(run.backend)
     if not start.progress:
         raise CheckpointError("resume: the checkpoint holds weights alone; use last.safetensors")
     session.load(start.state)
-    position = Position(**start.progress)
+    position = Position.from_dict(start.progress)
     keep_metrics(run.out, up_to_step=position.step)
-    return position
+    return position.trained_by(run.backend)
 
 
 def _chunks(
@@ -169,7 +169,7 @@ def _checkpoint(run: Run, session: Session, position: Position) -> Checkpoint:
         backend={"name": run.backend, **session.info},
         data=run.data_name,
         class_names=run.data.classes,
-        progress=asdict(position),
+        progress=position.to_dict(),
     )
 
 
@@ -198,6 +198,7 @@ def _summarise(run: Run, session: Session, position: Position, speed: Speed) -> 
         wall_s=position.wall_s,
         complete=position.step == run.total_steps,
         environment=dict(session.info),
+        legs=[leg._asdict() for leg in position.legs],
     )
     write_json(run.out / "summary.json", asdict(summary))
     return summary

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from resnet_spec.batches import steps_per_epoch
 from resnet_spec.contract import StepLog
@@ -37,11 +39,19 @@ class Run:
         return total_steps(self.recipe, self.epoch_steps)
 
 
+class Leg(NamedTuple):
+    """The part of a run that one backend trained: from `first_step`, counted from 1."""
+
+    backend: str
+    first_step: int
+
+
 @dataclass(frozen=True)
 class Position:
     """Where a run stands: what `last.safetensors` keeps beside the arrays.
 
     The sums belong to the epoch under way, so that a run stopped in its middle reports the same.
+    legs: who has trained the run so far.
     """
 
     step: int = 0
@@ -51,6 +61,24 @@ class Position:
     best_accuracy: float = -1.0
     best_epoch: int = 0
     wall_s: float = 0.0
+    legs: tuple[Leg, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Position:
+        """Return the position that `to_dict` wrote; a run of an older version has no legs."""
+        legs = tuple(Leg(str(name), int(first)) for name, first in data.get("legs", ()))
+        numbers = {name: value for name, value in data.items() if name != "legs"}
+        return cls(**numbers, legs=legs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {**asdict(self), "legs": [list(leg) for leg in self.legs]}
+
+    def trained_by(self, backend: str) -> Position:
+        """Return the position with `backend` as the one that goes on from here."""
+        if self.legs and self.legs[-1].backend == backend:
+            return self
+        return replace(self, legs=(*self.legs, Leg(backend, self.step + 1)))
 
     def after(self, log: StepLog) -> Position:
         """Return the position after the steps of `log`."""
@@ -77,7 +105,7 @@ class Summary:
 
     final_loss: mean training loss of the last epoch. images_per_second: training only, without the
     first step, which compiles. first_step_s: that step's seconds. wall_s: all of it, resumes
-    included.
+    included. legs: the backends that trained it, and from which step on.
     """
 
     backend: str
@@ -96,3 +124,4 @@ class Summary:
     wall_s: float
     complete: bool
     environment: dict[str, str]
+    legs: list[dict[str, Any]]

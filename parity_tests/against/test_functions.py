@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -107,11 +106,11 @@ def _pooled(onnx: Any) -> Any:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("onnxruntime") is not None, reason="onnxruntime is installed"
-)
-def test_without_onnxruntime_the_install_command_is_given() -> None:
-    with pytest.raises(BackendError, match="run: pip install onnxruntime"):
+def test_without_onnxruntime_the_install_command_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendError, match=r"run: pip install 'resnet-spec\[export\]'"):
         adopt("model.onnx", PLAN)
 
 

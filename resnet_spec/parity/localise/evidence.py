@@ -25,6 +25,9 @@ _EXPONENTIAL = 4.0
 """Roundings for a sigmoid: no framework rounds its exponential correctly. torch 2.13 and JAX 0.10.2
 are off by 1.5 roundings on a CPU, MindSpore 2.10 by 13.5; the limit is eight times this."""
 
+_CLOSER = 8.0
+"""How many times closer to what was found an explanation must be than what was expected."""
+
 
 class Hypothesis(NamedTuple):
     """Another way to compute something. cause: a name of the catalogue; detail: with numbers."""
@@ -89,12 +92,19 @@ def multiples(got: Array, expected: Array, floor: float) -> float:
 def explain(
     got: Array, expected: Array, floor: float, limit: float, tried: Iterable[Hypothesis]
 ) -> Hypothesis | None:
-    """Return the first of `tried` that gives `got` to within `limit` floors, and not `expected`."""
+    """Return the first of `tried` that gives `got` to within `limit` floors, and not `expected`.
+
+    Where the two can hardly be told apart, it is the one that is several times closer to `got`.
+    """
+    error = multiples(got, expected, floor)
     for hypothesis in tried:
         output = _computed(hypothesis)
-        if output is None or multiples(got, output, floor) > limit:
+        if output is None:
             continue
-        if multiples(output, expected, floor) > limit:
+        left = multiples(got, output, floor)
+        if left > limit:
+            continue
+        if multiples(output, expected, floor) > limit or _CLOSER * left < error:
             return hypothesis
     return None
 
