@@ -16,7 +16,7 @@ from resnet_spec.files import replacing
 from resnet_spec.weights.flax_msgpack import is_msgpack, read_msgpack, write_msgpack
 from resnet_spec.weights.folders import replacing_folder
 from resnet_spec.weights.hdf5 import MAGIC as HDF5_MAGIC
-from resnet_spec.weights.keras import is_keras_zip, read_keras_hdf5, read_keras_zip
+from resnet_spec.weights.keras import is_keras_2, is_keras_zip, read_keras_hdf5, read_keras_zip
 from resnet_spec.weights.keras_writing import refuse_keras_zip, write_keras_2, write_keras_3
 from resnet_spec.weights.mindspore_ckpt import is_mindspore, read_mindspore, write_mindspore
 from resnet_spec.weights.npz import is_npz, read_npz, write_npz
@@ -88,12 +88,14 @@ def write_weights(path: Path, tensors: Mapping[str, Array], kind: str | None = N
             raise CheckpointError(problem("tensor", ascii(name), "must have a printable name"))
     if not tensors:
         raise refused(path, "would hold no tensors")
+    given = path
     place = replacing_folder if chosen.name == "orbax" else replacing
     try:
-        with place(path) as temporary:
-            chosen.write(temporary, tensors)
-    except CheckpointError as error:
-        raise CheckpointError(*error.problems) from None
+        with place(path) as given:
+            chosen.write(given, tensors)
+    except CheckpointError as error:  # The writers know no name but the temporary one.
+        lines = (line.replace(str(given), str(path)) for line in error.problems)
+        raise CheckpointError(*lines) from None
     except OSError as error:
         raise refused(path, f"cannot be written ({error.strerror or error})") from None
 
@@ -112,7 +114,7 @@ def _reader(source: Source) -> tuple[str, Callable[[Source], object]]:
     if source.starts_with(b"PK\x03\x04"):
         return _zip_reader(source, zip_members(source))
     if source.starts_with(HDF5_MAGIC):
-        return "keras-h5", read_keras_hdf5
+        return "keras-h5" if is_keras_2(source) else "keras-weights", read_keras_hdf5
     if source.starts_with(LEGACY_MAGIC):
         return "torch-legacy", read_torch_legacy
     if is_safetensors(source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,4 +102,4 @@ def little_endian(value: Array) -> memoryview:
     plain = np.ascontiguousarray(value)
     if plain.dtype.byteorder == ">" or (plain.dtype.byteorder == "=" and sys.byteorder == "big"):
         plain = plain.astype(plain.dtype.newbyteorder("<"))
-    return memoryview(plain.reshape(-1).view(np.uint8))
+    return memoryview(cast(Any, plain.reshape(-1).view(np.uint8)))

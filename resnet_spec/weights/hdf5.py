@@ -6,10 +6,10 @@ The format can name other files (external links, external and virtual data); all
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Hdf5:
         source.packed(len(data))
 
     @contextmanager
-    def opened(self) -> Iterator[Any]:
+    def opened(self) -> Generator[Any]:
         """Give the root group; what the library cannot read becomes a CheckpointError."""
         try:
             with self._library.File(_Window(self.data), "r") as root:
@@ -73,6 +73,8 @@ class Hdf5:
             return None
         described = item.attrs.get_id(name)
         entries = count(described.shape or (), self.source, name)
+        if not entries:
+            return ()
         if entries > _MOST_ENTRIES or described.get_storage_size() > len(self.data):
             raise self.damaged()
         return item.attrs[name]
@@ -133,7 +135,7 @@ class _Window(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill `buffer`, as far as the file reaches."""
-        target = cast(memoryview, memoryview(buffer).cast("B"))
+        target = memoryview(buffer).cast("B")
         found = self._data[self._at : self._at + len(target)]
         target[: len(found)] = found
         self._at += len(found)

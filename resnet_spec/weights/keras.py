@@ -55,6 +55,14 @@ def read_keras_hdf5(source: Source) -> object:
     return _read(Hdf5(source, source.data), {})
 
 
+def is_keras_2(source: Source) -> bool:
+    """Whether an HDF5 file has the layout of Keras 2."""
+    file = Hdf5(source, source.data)
+    with file.opened() as root:
+        weights = file.children(root).get("model_weights", root)
+        return file.is_group(weights) and _names(file, weights, "layer_names") is not None
+
+
 def _read(file: Hdf5, layers: dict[str, Layer]) -> object:
     with file.opened() as root:
         children = file.children(root)
@@ -84,7 +92,9 @@ def _keras_2(file: Hdf5, weights: Any) -> dict[str, object]:
                 item = file.children(item).get(part) if file.is_group(item) else None
             if item is None:
                 raise file.source.refused(f"lacks the weight {shown(path)}", "get it again")
-            _put(file, found, re.sub(r":\d+$", "", path).replace("/", "."), item)
+            variable = re.sub(r":\d+$", "", path).replace("/", ".")
+            # The first versions of Keras 3 leave the layer out of a variable's name.
+            _put(file, found, variable if "." in variable else f"{layer}.{variable}", item)
     return found
 
 

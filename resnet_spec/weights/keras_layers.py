@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+
+from resnet_spec.weights.tree import as_dict, as_list
 
 _NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _LINEAR = ("kernel", "bias")
-VARIABLES = {
+VARIABLES: dict[str, tuple[str, ...]] = {
     "conv2d": _LINEAR,
     "depthwise_conv2d": _LINEAR,
     "dense": _LINEAR,
@@ -52,24 +53,20 @@ def layers_of(config: object) -> dict[str, Layer]:
 def _collect(model: object, path: str, found: dict[str, Layer], depth: int) -> None:
     counts: dict[str, int] = {}
     for entry in _layer_list(model) if depth < _DEEPEST else ():
-        match entry:
-            case {"class_name": str() as class_name, "config": dict() as config}:
-                settings = cast("dict[str, Any]", config)
-            case _:
-                continue
+        described = as_dict(entry) or {}
+        settings, class_name = as_dict(described.get("config")), described.get("class_name")
+        if settings is None or not isinstance(class_name, str):
+            continue
         kind = _snake_case(class_name)
         number = counts[kind] = counts.get(kind, -1) + 1
         inner = f"{path}layers/{kind}" + (f"_{number}" if number else "")
         found[inner] = Layer(str(settings.get("name", "")), kind, settings)
-        _collect(cast(object, entry), f"{inner}/", found, depth + 1)
+        _collect(entry, f"{inner}/", found, depth + 1)
 
 
 def _layer_list(model: object) -> list[object]:
-    match model:
-        case {"config": {"layers": list() as layers}}:
-            return cast("list[object]", layers)
-        case _:
-            return []
+    config = as_dict((as_dict(model) or {}).get("config")) or {}
+    return as_list(config.get("layers")) or []
 
 
 def _snake_case(name: str) -> str:

@@ -81,7 +81,7 @@ def _place(variable: str) -> int:
 def _kind(layer: str, variables: Mapping[str, Array], path: Path) -> str:
     """Return the class of a layer from its variables."""
     kernel = variables.get("kernel")
-    if variables.keys() == set(VARIABLES["batch_normalization"]):
+    if set(variables) == set(VARIABLES["batch_normalization"]):
         return "batch_normalization"
     if kernel is not None and variables.keys() <= {"kernel", "bias"} and kernel.ndim in (2, 4):
         return "dense" if kernel.ndim == 2 else "conv2d"

@@ -18,7 +18,7 @@ import numpy as np
 from resnet_spec.contract import Array
 from resnet_spec.weights.arrays import STORED, count, element_of, settled
 from resnet_spec.weights.source import Origin, needed, shown, unreadable
-from resnet_spec.weights.tree import Opaque, Tensor
+from resnet_spec.weights.tree import Opaque, Tensor, as_dict, as_list
 
 _METADATA = "_METADATA"
 _LARGEST_METADATA = 64 << 20
@@ -79,20 +79,16 @@ def _size(folder: Path) -> int:
 
 def _tree(described: object, origin: Origin) -> object:
     damaged = origin.refused("has a damaged _METADATA", "get it again")
-    match described:
-        case {"tree_metadata": dict() as listed}:
-            leaves = cast("dict[str, Any]", listed).values()
-        case _:
-            raise damaged
-    flags = cast("dict[str, Any]", described)
+    flags = as_dict(described) or {}
+    leaves = as_dict(flags.get("tree_metadata"))
+    if leaves is None:
+        raise damaged
     ocdbt, zarr3 = (bool(flags.get(key, False)) for key in ("use_ocdbt", "use_zarr3"))
     tree: dict[object, object] = {}
-    for leaf in leaves:
-        match leaf:
-            case {"key_metadata": list() as keys, "value_metadata": {"value_type": str() as kind}}:
-                path = [_key(key) for key in cast("list[object]", keys)]
-            case _:
-                raise damaged
+    for leaf in leaves.values():
+        entry = as_dict(leaf) or {}
+        path = [_key(key) for key in as_list(entry.get("key_metadata")) or ()]
+        kind = (as_dict(entry.get("value_metadata")) or {}).get("value_type")
         if not path or None in path or len(path) > 32:
             raise damaged
         node = tree
@@ -104,7 +100,7 @@ def _tree(described: object, origin: Origin) -> object:
         name = ".".join(cast("list[str]", path))
         plain = kind in ("np.ndarray", "jax.Array", "scalar")
         tensor = Tensor("unknown", partial(_load, origin, name, ocdbt, zarr3))
-        node[path[-1]] = tensor if plain else Opaque(shown(kind))
+        node[path[-1]] = tensor if plain else Opaque(shown(str(kind)))
     return tree
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from resnet_spec.contract import Array
 from resnet_spec.weights.arrays import STORED, array, element_of
 from resnet_spec.weights.source import Source, shown
-from resnet_spec.weights.tree import Tensor
+from resnet_spec.weights.tree import Tensor, as_dict, as_integers
 
 _ELEMENTS = {
     "F64": "float64",
@@ -84,19 +84,22 @@ def _header(source: Source, size: int) -> dict[str, Any]:
 
 
 def _tensor(name: str, entry: object, body: memoryview, source: Source) -> Tensor:
-    match entry:
-        case {"dtype": str() as dtype, "shape": list() as shape, "data_offsets": [begin, end]}:
-            sizes = cast("list[Any]", shape)
-        case _:
-            raise source.refused(f"describes {shown(name)} wrongly", "get it again")
+    described = as_dict(entry) or {}
+    dtype, shape = described.get("dtype"), as_integers(described.get("shape"))
+    begin, end = _pair(described.get("data_offsets"))
+    if not isinstance(dtype, str) or shape is None or not 0 <= begin <= end <= len(body):
+        raise source.refused(f"describes {shown(name)} wrongly", "get it again")
     if dtype not in _ELEMENTS:
         raise source.refused(
             f"{shown(name)} is of the type {shown(dtype)}", "save it as float32 first"
         )
-    if not all(type(n) is int for n in (*sizes, begin, end)) or not 0 <= begin <= end <= len(body):
-        raise source.refused(f"{shown(name)} lies outside the file", "get it again")
     element = _ELEMENTS[dtype]
-    return Tensor(element, partial(array, body[begin:end], element, sizes, source, name))
+    return Tensor(element, partial(array, body[begin:end], element, shape, source, name))
+
+
+def _pair(value: object) -> tuple[int, int]:
+    found = as_integers(value) or ()
+    return (found[0], found[1]) if len(found) == 2 else (0, -1)
 
 
 assert set(_ELEMENTS.values()) == STORED.keys()

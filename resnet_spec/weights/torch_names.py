@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from resnet_spec.errors import CheckpointError
 from resnet_spec.weights.arrays import STORED, array, count, elements, settled
 from resnet_spec.weights.pickle_machine import Global, PickleRefused
 from resnet_spec.weights.source import Source, shown
-from resnet_spec.weights.tree import Built, Opaque, Tensor
+from resnet_spec.weights.tree import Built, Opaque, Tensor, as_integers, as_list, as_tuple
 
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -69,11 +70,10 @@ _NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of `size` elements in the file, called `key`; `base` elements of it are skipped."""
+    """A run of elements in the file, called `key`; the first `base` of them are skipped."""
 
     key: str
     element: str
-    size: int
     base: int = 0
 
 
@@ -99,9 +99,9 @@ class TorchNames:
 
     def call(self, function: object, arguments: object) -> object:
         """Return what `function(*arguments)` means, or raise PickleRefused."""
-        if not isinstance(arguments, tuple):
+        given = as_tuple(arguments)
+        if given is None:
             raise PickleRefused("its pickle is damaged")
-        given = cast("tuple[Any, ...]", arguments)
         if not isinstance(function, Global):
             raise PickleRefused(f"asks to call a {_kind(function)}; refused")
         known = _CALLS.get(str(function))
@@ -120,54 +120,51 @@ class TorchNames:
 
     def build(self, target: object, state: object) -> None:
         """Complete an array or a data type of NumPy; every other state is ignored."""
-        if isinstance(target, Built) and target.name == "numpy.dtype":
-            match state:
-                case (_, str() | bytes() as order, *_):
-                    _, code = cast("tuple[str, str]", target.value)
-                    target.value = (_text(order), code)
-                case _:
-                    pass
-        elif isinstance(target, Built) and target.name == "numpy.ndarray":
-            match state:
-                case (_, tuple() as shape, Built() as dtype, order, bytes() | str() as raw):
-                    data = raw.encode("latin1") if isinstance(raw, str) else raw
-                    target.value = self._numpy(data, dtype, cast(Any, shape), bool(order))
-                case _:
-                    pass
+        if not isinstance(target, Built):
+            return
+        given = as_tuple(state) or ()
+        if target.name == "numpy.dtype" and len(given) > 1 and isinstance(given[1], str | bytes):
+            _, code = cast("tuple[str, str]", target.value)
+            target.value = (_text(given[1]), code)
+        elif target.name == "numpy.ndarray" and len(given) == 5:
+            _, shape, dtype, by_column, raw = given
+            sizes = as_integers(shape)
+            data = raw.encode("latin1", "replace") if isinstance(raw, str) else raw
+            if sizes is not None and isinstance(dtype, Built) and isinstance(data, bytes):
+                target.value = self._numpy(data, dtype, sizes, bool(by_column))
 
     def persistent(self, key: object) -> object:
         """Return the storage that the tuple `key` describes."""
-        match key:
-            case ("storage", Global() as kind, str() | int() as name, _, int() as size, *view):
-                base = 0
-                if view and isinstance(view[0], tuple):  # Files of torch before 0.4.
-                    _, base, _ = _exactly(cast("tuple[Any, ...]", view[0]), 3)
-                if kind.name not in _STORAGES or not isinstance(base, int):
-                    raise PickleRefused(f"has a storage of the kind {shown(str(kind))}")
-                storage = Storage(str(name), _STORAGES[kind.name], size, base)
-                self.used.setdefault(storage.key, storage)
-                return storage
-            case ("module", Global() as kind, *_):
-                return kind
-            case _:
-                raise PickleRefused("has a storage that is not described as torch does it")
+        given = as_tuple(key) or ()
+        if len(given) >= 2 and given[0] == "module" and isinstance(given[1], Global):
+            return given[1]
+        if len(given) < 5 or given[0] != "storage":
+            raise PickleRefused("has a storage that is not described as torch does it")
+        kind, name, size = given[1], given[2], given[4]
+        view = as_tuple(given[5]) if len(given) > 5 else None
+        base = 0 if view is None else (as_integers(view[1:2]) or (-1,))[0]
+        if not isinstance(kind, Global) or kind.name not in _STORAGES:
+            raise PickleRefused(f"has a storage of the kind {shown(_kind(kind))}")
+        if not isinstance(name, str | int) or type(size) is not int or base < 0:
+            raise PickleRefused("has a storage that is not described as torch does it")
+        storage = Storage(str(name), _STORAGES[kind.name], base)
+        self.used.setdefault(storage.key, storage)
+        return storage
 
     def rebuilt(self, given: tuple[Any, ...], element: str | None = None) -> object:
         """Return the tensor of `_rebuild_tensor(storage, offset, shape, stride, ...)`."""
-        match given:
-            case (Storage() as storage, int() as offset, tuple() as shape, tuple() as stride, *_):
-                pass
-            case _:
-                raise PickleRefused("has a tensor that is not described as torch does it")
-        sizes, steps = cast("tuple[Any, ...]", shape), cast("tuple[Any, ...]", stride)
-        if len(sizes) != len(steps) or not all(isinstance(n, int) for n in (*sizes, *steps)):
-            raise PickleRefused("has a tensor whose shape is not described as torch does it")
+        storage, offset, shape, stride = _exactly(given, 4)
+        sizes, steps = as_integers(shape), as_integers(stride)
+        if (
+            not isinstance(storage, Storage)
+            or type(offset) is not int
+            or sizes is None
+            or steps is None
+            or len(sizes) != len(steps)
+        ):
+            raise PickleRefused("has a tensor that is not described as torch does it")
         kind = storage.element if element is None else element
-
-        def load() -> Array:
-            return self._load(storage, kind, offset, sizes, steps)
-
-        return Tensor(kind, load)
+        return Tensor(kind, partial(self._load, storage, kind, offset, sizes, steps))
 
     def _load(
         self,
@@ -198,10 +195,10 @@ class TorchNames:
         strides = tuple(step * item for step in stride)
         return settled(np.lib.stride_tricks.as_strided(flat, shape, strides), element, source)
 
-    def _numpy(self, raw: bytes, dtype: Built, shape: tuple[Any, ...], by_column: bool) -> object:
+    def _numpy(self, raw: bytes, dtype: Built, shape: tuple[int, ...], by_column: bool) -> object:
         order, code = cast("tuple[str, str]", dtype.value)
         element = _NUMPY_CODES.get(code)
-        if element is None or order == ">" or not all(isinstance(n, int) for n in shape):
+        if element is None or order == ">":
             return Opaque(f"numpy.ndarray of {shown(code)}")
         data = memoryview(raw)
 
@@ -224,7 +221,9 @@ def _asks(name: Global) -> PickleRefused:
 
 
 def _kind(value: object) -> str:
-    return value.name if isinstance(value, Opaque | Built) else type(value).__name__
+    if isinstance(value, Opaque | Built):
+        return value.name
+    return str(value) if isinstance(value, Global) else type(value).__name__
 
 
 def _text(value: str | bytes) -> str:
@@ -249,12 +248,11 @@ def _row_major(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
 def _mapping(_: TorchNames, given: tuple[Any, ...]) -> object:
     """Return the dict of `OrderedDict()` or `OrderedDict(pairs)`."""
     result: dict[object, object] = {}
-    for pair in cast("list[Any]", given[0]) if given and isinstance(given[0], list) else ():
-        match pair:
-            case [str() as key, value] | (str() as key, value):
-                result[key] = value
-            case _:
-                raise PickleRefused("has a dict that is not described as Python does it")
+    for pair in (as_list(given[0]) if given else None) or ():
+        items = as_list(pair) or list(as_tuple(pair) or ())
+        if len(items) != 2 or not isinstance(items[0], str):
+            raise PickleRefused("has a dict that is not described as Python does it")
+        result[items[0]] = items[1]
     return result
 
 
@@ -277,13 +275,11 @@ def _of_type(names: TorchNames, given: tuple[Any, ...]) -> object:
 
 
 def _encoded(_: TorchNames, given: tuple[Any, ...]) -> object:
-    match given:
-        case (str() as text, "latin1" | "latin-1"):
-            try:
-                return text.encode("latin1")
-            except UnicodeEncodeError:
-                pass
-        case _:
+    text, encoding = _exactly(given, 2)
+    if isinstance(text, str) and encoding in ("latin1", "latin-1"):
+        try:
+            return text.encode("latin1")
+        except UnicodeEncodeError:
             pass
     raise PickleRefused("its pickle is damaged")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from resnet_spec.contract import Array
 
@@ -29,3 +30,26 @@ class Built:
 
     name: str
     value: object = None
+
+
+def as_dict(value: object) -> dict[Any, Any] | None:
+    """Return `value` when it is a dict, else None."""
+    return cast("dict[Any, Any]", value) if isinstance(value, dict) else None
+
+
+def as_list(value: object) -> list[Any] | None:
+    """Return `value` when it is a list, else None."""
+    return cast("list[Any]", value) if isinstance(value, list) else None
+
+
+def as_tuple(value: object) -> tuple[Any, ...] | None:
+    """Return `value` when it is a tuple, else None."""
+    return cast("tuple[Any, ...]", value) if isinstance(value, tuple) else None
+
+
+def as_integers(value: object) -> tuple[int, ...] | None:
+    """Return `value` when it is a list or tuple of integers, else None."""
+    items = as_tuple(value)
+    items = as_list(value) if items is None else items
+    whole = items is not None and all(type(item) is int for item in items)
+    return tuple(items) if items is not None and whole else None
