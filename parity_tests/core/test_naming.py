@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from resnet_spec.errors import CheckpointError
 from resnet_spec.lowering import lower
-from resnet_spec.naming import SCHEMES, Scheme, scheme
+from resnet_spec.naming import SCHEMES, Foreign, Paths, Scheme, scheme
 from resnet_spec.naming.conventions import applied, conflicts
 from resnet_spec.naming.lifting import foreign_shape
+from resnet_spec.naming.places import Places
 from resnet_spec.plan import Plan
 from resnet_spec.presets import PRESETS
 from resnet_spec.spec_files import load_spec
@@ -42,13 +44,13 @@ def plan_of(preset: str) -> Plan:
     return lower(load_spec(preset))
 
 
-def _refusal(chosen: Scheme, plan: Plan) -> str | None:
+def _named(chosen: Scheme, plan: Plan) -> dict[str, Foreign] | str:
+    """Return what `in_file` gives, or the line with which it refuses."""
     try:
-        chosen.names(plan)
+        return chosen.in_file(plan)
     except CheckpointError as error:
         (line,) = error.problems
         return line
-    return None
 
 
 def test_the_table_here_has_every_scheme() -> None:
@@ -60,18 +62,17 @@ def test_presets_are_named_tensor_by_tensor_or_refused_in_one_line(name: str) ->
     chosen, named = scheme(name), 0
     for preset in PRESETS:
         plan = plan_of(preset)
-        line = _refusal(chosen, plan)
-        if line is None:
+        found = _named(chosen, plan)
+        if isinstance(found, dict):
             named += 1
-            _assert_named(chosen, plan)
+            _assert_named(chosen, plan, found)
         else:
-            assert line.startswith(f"names = {name}: "), preset
-            assert "has no name for" not in line, f"{preset}: a reason is missing"
+            assert found.startswith(f"names = {name}: "), preset
+            assert "has no name for" not in found, f"{preset}: a reason is missing"
     assert named == NAMED[name]
 
 
-def _assert_named(chosen: Scheme, plan: Plan) -> None:
-    in_file = chosen.in_file(plan)
+def _assert_named(chosen: Scheme, plan: Plan, in_file: dict[str, Foreign]) -> None:
     assert list(in_file) == [tensor.name for tensor in plan.tensors]
     files = [there.name for there in in_file.values()]
     biases = [fold.name for fold in chosen.folds(plan)]
@@ -211,6 +212,25 @@ def test_names_are_those_of_the_project(
 ) -> None:
     found = scheme(name).in_file(plan_of(preset))[canonical]
     assert (found.name, found.layout) == (foreign, layout)
+
+
+@pytest.mark.parametrize("case", [NAMES[2], NAMES[-1]])
+def test_two_names_swapped_would_be_seen(
+    case: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, preset, canonical, *_ = case
+    chosen, node = scheme(name), canonical.rpartition(".")[0]
+
+    def swapped(nodes: Places) -> Paths:
+        found = chosen.paths(nodes)
+        other = next(key for key in found.modules if key != node and key[-1] == node[-1])
+        modules = {**found.modules, node: found.modules[other], other: found.modules[node]}
+        return replace(found, modules=modules)
+
+    monkeypatch.setitem(SCHEMES, name, replace(chosen, paths=swapped))
+    _assert_named(scheme(name), plan_of(preset), scheme(name).in_file(plan_of(preset)))
+    with pytest.raises(AssertionError):
+        test_names_are_those_of_the_project(*case)
 
 
 def test_only_files_of_flax_have_a_collection_in_their_names() -> None:

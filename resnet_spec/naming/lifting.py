@@ -62,9 +62,7 @@ def from_file(plan: Plan, scheme: Scheme, tensors: Mapping[str, Array]) -> State
     _compare(wanted, {name: array.shape for name, array in (found | biases).items()})
     state = _lifted(plan, names, found)
     for fold in folds:
-        mean = state[fold.mean]
-        moved = mean.astype(np.float64) - biases[fold.name].astype(np.float64)
-        state[fold.mean] = moved.astype(mean.dtype)
+        state[fold.mean] = _less(state[fold.mean], biases[fold.name])
     return state
 
 
@@ -117,6 +115,11 @@ def _lifted(plan: Plan, names: Mapping[str, Foreign], found: Mapping[str, Array]
         tensor.name: to_canonical(tensor, names[tensor.name].layout, found[names[tensor.name].name])
         for tensor in plan.tensors
     }
+
+
+def _less(mean: Array, bias: Array) -> Array:
+    """Return mean - bias, rounded once to the type of `mean`."""
+    return (mean.astype(np.float64) - bias.astype(np.float64)).astype(mean.dtype)
 
 
 def _counts(name: str, array: Array, counters: Collection[str]) -> bool:

@@ -53,6 +53,7 @@ PYCLS = Scheme(
     (*PLAIN_RESNET, DEEP_STEM, AVERAGE_POOLS),
     conventions=together(TORCH_NORM, EXPLICIT),
     caveats=(
-        "its ImageNet loader gives BGR images: a spec has no field for the order of channels",
+        "its published ImageNet weights take BGR images: "
+        "a spec has no field for the order of channels",
     ),
 )
