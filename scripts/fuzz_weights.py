@@ -100,7 +100,8 @@ def chunked() -> bytes:
     part = msgpack.ExtType(1, msgpack.packb(((2,), "float32", bytes(8))))
     whole = {"__msgpack_chunked_array__": True, "shape": {"0": 4}, "chunks": {"0": part, "1": part}}
     half = msgpack.ExtType(1, msgpack.packb(((2,), "bfloat16", bytes(4))))
-    return msgpack.packb({"params": {"a": whole, "b": half}, "step": 3, "opt_state": {"0": part}})
+    tree = {"params": {"a": whole, "b": half}, "step": 3, "opt_state": {"0": part}}
+    return msgpack.packb(tree) or b""
 
 
 def deflated() -> bytes:
@@ -249,7 +250,7 @@ def remove_path(path: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=600)

@@ -10,9 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from resnet_spec.contract import Array
 from resnet_spec.errors import CheckpointError, did_you_mean, problem
 from resnet_spec.files import replacing
+from resnet_spec.weights.arrays import plain
 from resnet_spec.weights.flax_msgpack import is_msgpack, read_msgpack, write_msgpack
 from resnet_spec.weights.folders import replacing_folder
 from resnet_spec.weights.hdf5 import MAGIC as HDF5_MAGIC
@@ -89,10 +92,11 @@ def write_weights(path: Path, tensors: Mapping[str, Array], kind: str | None = N
     if not tensors:
         raise refused(path, "would hold no tensors")
     given = path
+    arrays = {name: plain(np.asarray(value)) for name, value in tensors.items()}
     place = replacing_folder if chosen.name == "orbax" else replacing
     try:
         with place(path) as given:
-            chosen.write(given, tensors)
+            chosen.write(given, arrays)
     except CheckpointError as error:  # The writers know no name but the temporary one.
         lines = (line.replace(str(given), str(path)) for line in error.problems)
         raise CheckpointError(*lines) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -97,9 +96,11 @@ def element_of(value: Array, known: Sequence[str], name: str, kind: str) -> str:
     return element
 
 
-def little_endian(value: Array) -> memoryview:
-    """Return the row-major bytes of an array as the formats store them."""
-    plain = np.ascontiguousarray(value)
-    if plain.dtype.byteorder == ">" or (plain.dtype.byteorder == "=" and sys.byteorder == "big"):
-        plain = plain.astype(plain.dtype.newbyteorder("<"))
-    return memoryview(cast(Any, plain.reshape(-1).view(np.uint8)))
+def plain(value: Array) -> Array:
+    """Return an array C-contiguous and little-endian, as the writers take it; copied if need be."""
+    return np.asarray(value, dtype=value.dtype.newbyteorder("<"), order="C")
+
+
+def raw_bytes(value: Array) -> memoryview:
+    """Return the bytes of a `plain` array."""
+    return memoryview(cast(Any, value.reshape(-1).view(np.uint8)))

@@ -13,9 +13,9 @@ from typing import Any, cast
 import numpy as np
 
 from resnet_spec.contract import Array
-from resnet_spec.weights.arrays import STORED, array, count, element_of, little_endian
+from resnet_spec.weights.arrays import STORED, array, count, element_of, raw_bytes
 from resnet_spec.weights.source import Source, needed, shown
-from resnet_spec.weights.tree import Opaque, Tensor
+from resnet_spec.weights.tree import Opaque, Tensor, check_nested
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"
@@ -50,6 +50,7 @@ def read_msgpack(source: Source) -> object:
 def write_msgpack(path: Path, tensors: Mapping[str, Array]) -> None:
     """Write the tensors as nested maps: a name is split at its dots."""
     msgpack = needed("msgpack", path)
+    check_nested(tensors, path)
     tree: dict[str, Any] = {}
     for name, value in tensors.items():
         element = element_of(value, tuple(STORED), name, ".msgpack")
@@ -66,7 +67,7 @@ def _packed(value: Array, element: str, msgpack: Any) -> object:
     if value.nbytes <= _CHUNK:
         return _extended(value, value.shape, element, msgpack)
     step = _CHUNK // value.itemsize
-    flat = np.ascontiguousarray(value).reshape(-1)
+    flat = value.reshape(-1)
     parts = [flat[start : start + step] for start in range(0, flat.size, step)]
     return {
         _CHUNKED: True,
@@ -79,7 +80,7 @@ def _packed(value: Array, element: str, msgpack: Any) -> object:
 
 
 def _extended(value: Array, shape: tuple[int, ...], element: str, msgpack: Any) -> object:
-    content = msgpack.packb((shape, element, bytes(little_endian(value))), use_bin_type=True)
+    content = msgpack.packb((shape, element, bytes(raw_bytes(value))), use_bin_type=True)
     return msgpack.ExtType(_NDARRAY, content)
 
 

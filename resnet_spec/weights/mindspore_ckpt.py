@@ -18,7 +18,7 @@ from pathlib import Path
 
 from resnet_spec.contract import Array
 from resnet_spec.weights import protobuf
-from resnet_spec.weights.arrays import array, element_of, little_endian
+from resnet_spec.weights.arrays import array, element_of, raw_bytes
 from resnet_spec.weights.source import Source, shown
 from resnet_spec.weights.tree import Opaque, Tensor
 
@@ -94,7 +94,7 @@ def write_mindspore(path: Path, tensors: Mapping[str, Array]) -> None:
     kinds = {n: _TYPES[element_of(v, tuple(_TYPES), n, ".ckpt")] for n, v in tensors.items()}
     with path.open("wb") as file:
         for name, value in tensors.items():
-            content = little_endian(value)
+            content = raw_bytes(value)
             for start in range(0, max(len(content), 1), _SLICE):
                 part = content[start : start + _SLICE]
                 file.write(_before(name, value.shape, kinds[name], len(part)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+import zipfile
 import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from resnet_spec.weights.zip_members import Member, zip_members
 _MAGIC = b"\x93NUMPY"
 _HEADER = re.compile(
     r"\{'descr': '([<>|=])([a-zA-Z]\d+)', 'fortran_order': (True|False), "
-    r"'shape': \(((?:\d+L?,? ?)*)\), ?\} *\n?"
+    r"'shape': \(([\dL, ]*)\), ?\} *\n?"
 )
 _LONGEST_HEADER = 10_000
 _MOST_DEFLATION = 1032
@@ -42,10 +42,11 @@ def read_npz(source: Source) -> object:
 
 def write_npz(path: Path, tensors: Mapping[str, Array]) -> None:
     """Write the arrays uncompressed."""
-    for name, value in tensors.items():
-        element_of(value, tuple(STORED), name, ".npz")
-    with path.open("wb") as file:  # A path without the ending would be given one.
-        cast(Any, np.savez)(file, **tensors)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in tensors.items():
+            element_of(value, tuple(STORED), name, ".npz")
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, value, allow_pickle=False)
 
 
 def _leaf(member: Member, source: Source) -> object:
@@ -67,7 +68,7 @@ def _leaf(member: Member, source: Source) -> object:
     if found is None:
         if "'O'" in text or "|O" in text:
             raise source.refused(f"{shown(name)} is a pickled object; refused", "save arrays alone")
-        return Opaque("an array of another type")
+        raise source.refused(f"{shown(name)} is of a type that no weights have", "remove it")
     order, code, by_column, axes = found.groups()
     element = _CODES.get(code)
     if element is None or (order == ">" and STORED[element].itemsize > 1):

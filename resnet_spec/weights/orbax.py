@@ -18,7 +18,7 @@ import numpy as np
 from resnet_spec.contract import Array
 from resnet_spec.weights.arrays import STORED, count, element_of, settled
 from resnet_spec.weights.source import Origin, needed, shown, unreadable
-from resnet_spec.weights.tree import Opaque, Tensor, as_dict, as_list
+from resnet_spec.weights.tree import Opaque, Tensor, as_dict, as_list, check_nested
 
 _METADATA = "_METADATA"
 _LARGEST_METADATA = 64 << 20
@@ -52,13 +52,13 @@ def read_orbax(folder: Path) -> tuple[Origin, object]:
 def write_orbax(folder: Path, tensors: Mapping[str, Array]) -> None:
     """Write a folder that Orbax restores as nested dicts: a name is split at its dots."""
     store = needed("tensorstore", folder, "flax")
+    check_nested(tensors, folder)
     leaves: dict[str, object] = {}
     for name, value in tensors.items():
         element_of(value, tuple(STORED), name, "Orbax")
-        plain = np.ascontiguousarray(value)
         spec = _spec(folder, name, ocdbt=True, zarr3=False)
-        options = {"create": True, "dtype": plain.dtype.name, "shape": list(plain.shape)}
-        store.open(spec, **options).result().write(plain).result()
+        options = {"create": True, "dtype": value.dtype.name, "shape": list(value.shape)}
+        store.open(spec, **options).result().write(value).result()
         path = name.split(".")
         keys = [{"key": part, "key_type": _DICT_KEY} for part in path]
         kind = {"value_type": "np.ndarray", "skip_deserialize": False}
@@ -129,6 +129,7 @@ def _load(origin: Origin, name: str, ocdbt: bool, zarr3: bool) -> Array:
 
 
 def _spec(folder: Path, name: str, ocdbt: bool, zarr3: bool) -> dict[str, Any]:
-    base = f"file://{folder.resolve()}/"
-    place = {"driver": "ocdbt", "base": base, "path": name} if ocdbt else f"{base}{name}/"
+    base = {"driver": "file", "path": f"{folder.resolve()}/"}
+    inside = {"driver": "file", "path": f"{folder.resolve()}/{name}/"}
+    place = {"driver": "ocdbt", "base": base, "path": name} if ocdbt else inside
     return {"driver": "zarr3" if zarr3 else "zarr", "kvstore": place}

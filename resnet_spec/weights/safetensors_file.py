@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from resnet_spec.contract import Array
 from resnet_spec.weights.arrays import STORED, array, element_of
 from resnet_spec.weights.source import Source, shown
@@ -56,11 +54,9 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
     from safetensors import numpy as safetensors
 
     known = tuple(_ELEMENTS.values())
-    # The format's writer corrupts arrays that are not contiguous.
-    plain = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    for name, value in plain.items():
+    for name, value in tensors.items():
         element_of(value, known, name, ".safetensors")
-    cast(Any, safetensors).save_file(plain, path, metadata={"format": "pt"})
+    cast(Any, safetensors).save_file(dict(tensors), path, metadata={"format": "pt"})
 
 
 def _header(source: Source, size: int) -> dict[str, Any]:

@@ -40,7 +40,9 @@ class Source(Origin):
 
     def __init__(self, path: Path) -> None:
         try:
-            with path.open("rb") if _is_regular(path) else _no_file(path) as file:
+            if not stat.S_ISREG(path.stat().st_mode):  # Opening a pipe would wait for ever.
+                raise refused(path, "is no regular file", "name a weight file")
+            with path.open("rb") as file:
                 self.data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         except ValueError as error:
             reason = "is empty" if "empty" in str(error) else "cannot be mapped"
@@ -96,12 +98,3 @@ def needed(module: str, path: Path, extra: str = "weights") -> Any:
     except ImportError:
         install = f"run: pip install 'resnet-spec[{extra}]'"
         raise refused(path, f"needs {module}, not installed", install) from None
-
-
-def _is_regular(path: Path) -> bool:
-    return stat.S_ISREG(path.stat().st_mode)
-
-
-def _no_file(path: Path) -> Any:
-    what = "is a folder" if path.is_dir() else "is no regular file"
-    raise refused(path, what, "name a weight file")

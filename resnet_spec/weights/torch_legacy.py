@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from resnet_spec.contract import Array
-from resnet_spec.weights.arrays import STORED, element_of, little_endian
+from resnet_spec.weights.arrays import STORED, element_of, raw_bytes
 from resnet_spec.weights.pickle_machine import PickleRefused, read_pickle
 from resnet_spec.weights.source import Source
 from resnet_spec.weights.torch_names import TorchNames, refusal
@@ -52,7 +52,7 @@ def write_torch_legacy(path: Path, tensors: Mapping[str, Array]) -> None:
         file.write(b"\x80\x02](" + keys + b"e.")
         for value in tensors.values():
             file.write(value.size.to_bytes(8, "little"))
-            file.write(little_endian(value))
+            file.write(raw_bytes(value))
 
 
 def _keys(number: int) -> list[bytes]:

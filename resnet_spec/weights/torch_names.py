@@ -180,7 +180,7 @@ class TorchNames:
             raise source.refused(f"lacks the {shown(name)} that a tensor names", "get it again")
         size = count(shape, source, name)
         if not size:
-            return np.empty(shape, STORED[element].newbyteorder("="))
+            return settled(np.empty(shape, STORED[element]), element, source)
         first = storage.base + offset
         last = first + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         item = STORED[element].itemsize

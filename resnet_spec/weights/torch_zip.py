@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from resnet_spec.contract import Array
-from resnet_spec.weights.arrays import element_of, little_endian
+from resnet_spec.weights.arrays import element_of, raw_bytes
 from resnet_spec.weights.pickle_machine import PickleRefused, read_pickle
 from resnet_spec.weights.source import Source
 from resnet_spec.weights.torch_names import TorchNames, refusal
@@ -56,7 +56,7 @@ def write_torch_zip(path: Path, tensors: Mapping[str, Array]) -> None:
         _add(archive, "data.pkl", state_dict_pickle(tensors, kinds))
         _add(archive, "byteorder", b"little")
         for number, value in enumerate(tensors.values()):
-            _add(archive, f"data/{number}", little_endian(value))
+            _add(archive, f"data/{number}", raw_bytes(value))
         _add(archive, "version", b"3\n")
 
 

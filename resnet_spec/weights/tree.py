@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from resnet_spec.contract import Array
+from resnet_spec.weights.source import refused, shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +32,17 @@ class Built:
 
     name: str
     value: object = None
+
+
+def check_nested(names: Iterable[str], path: Path) -> None:
+    """Refuse names of which one would have to be a tensor and a node of the tree at once."""
+    known = frozenset(names)
+    for name in known:
+        parts = name.split(".")
+        outer = next((o for i in range(1, len(parts)) if (o := ".".join(parts[:i])) in known), None)
+        if outer is not None or "" in parts:
+            what = f"would have {shown(name)} inside a tensor" if outer else f"has {shown(name)}"
+            raise refused(path, what, "rename it")
 
 
 def as_dict(value: object) -> dict[Any, Any] | None:

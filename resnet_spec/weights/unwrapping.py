@@ -85,8 +85,8 @@ def _chosen(top: Tree, part: str, source: Origin, notes: list[str]) -> Tree:
 def _inside(top: Tree, notes: list[str]) -> Tree | None:
     """Return the state dict that `top` wraps, or None when it is one itself."""
     found = [key for key in (*_MODELS, *_AVERAGES) if _mapping(top.get(key))]
-    if not found and len(top) == 1 and "batch_stats" not in top:
-        # A parameter dict wrapped alone, in a file that is not of Flax: its names have dots.
+    if not found and "batch_stats" not in top:
+        # A file of Flax nests its parameters; one of torch joins their names with dots.
         inner = _mapping(top.get("params"))
         if inner and any(isinstance(key, str) and "." in key for key in inner):
             found = ["params"]
