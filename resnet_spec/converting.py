@@ -19,8 +19,9 @@ from resnet_spec.contract import Array, State
 from resnet_spec.errors import CheckpointError, problem
 from resnet_spec.lowering import lower
 from resnet_spec.naming import Scheme, scheme
-from resnet_spec.naming.conventions import applied, conflicts
+from resnet_spec.naming.conventions import Conflict, applied, conflicts
 from resnet_spec.naming.lifting import from_file, to_file
+from resnet_spec.naming.usual import suited
 from resnet_spec.proving import Network, Proof, prove
 from resnet_spec.recognising import AUTO, Recognised, recognise_file
 from resnet_spec.spec import Spec
@@ -81,7 +82,7 @@ def _overruled(found: Recognised, settings: Sequence[str]) -> list[str]:
     return [
         f"{it.field} = {it.value}: was set, and {found.scheme.name}'s code has {it.theirs}; "
         "the logits are not the source's"
-        for it in conflicts(found.scheme, found.spec)
+        for it in conflicts(suited(found.scheme, found.spec), found.spec)
         if it.changes == "logits"
     ]
 
@@ -145,19 +146,23 @@ def _differences(target: Scheme, spec: Spec) -> list[str]:
 
     Raises CheckpointError where it computes other logits.
     """
-    found = conflicts(target, spec)
-    lines = [
-        f"{it.field} = {it.value}: {target.name}'s code has {it.theirs}, and the logits would "
-        f"differ; --set {it.field}={_setting(it.theirs)} writes the weights for a network that has"
-        for it in found
-        if it.changes == "logits"
-    ]
-    if lines:
-        raise CheckpointError(*lines)
+    found = conflicts(suited(target, spec), spec)
+    lost = [it for it in found if it.changes == "logits"]
+    if lost:
+        theirs = [f"{it.field} = {_setting(target, it)}" for it in lost]
+        remedy = " ".join(f"--set {it.field}={_setting(target, it)}" for it in lost)
+        raise CheckpointError(
+            f"--to {target.name}: its code has {', '.join(theirs)}, and the logits would differ; "
+            f"{remedy} says that you want that"
+        )
     return [f"{it.field} = {it.value}: {target.name}'s code has {it.theirs}" for it in found]
 
 
-def _setting(value: object) -> str:
+def _setting(target: Scheme, conflict: Conflict) -> str:
+    """Return what the target's code has, as a setting."""
+    value = conflict.theirs
+    if value is None:  # A stem that is padded by the network's rule.
+        value = target.conventions["padding"]
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -179,7 +184,7 @@ def _read_back(path: Path, target: Scheme, spec: Spec, is_own: bool) -> Network:
     if is_own:
         checkpoint = load_checkpoint(path)
         return Network(checkpoint.spec, checkpoint.state)
-    theirs = applied(target, spec)
+    theirs = applied(suited(target, spec), spec)
     return Network(theirs, from_file(lower(theirs), target, read_weights(path).tensors))
 
 
@@ -188,4 +193,9 @@ def _beside(path: Path) -> Generator[Path]:
     """Give the path of a file of the same name in a temporary folder beside `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".converting-") as folder:
-        yield Path(folder) / path.name
+        temporary = Path(folder) / path.name
+        try:
+            yield temporary
+        except CheckpointError as error:
+            lines = (line.replace(str(temporary), str(path)) for line in error.problems)
+            raise CheckpointError(*lines) from None

@@ -20,7 +20,7 @@ from resnet_spec.naming.conventions import conflicts
 from resnet_spec.naming.cover import cover
 from resnet_spec.naming.inference import infer, recognise
 from resnet_spec.naming.relatives import Relative, relative_of
-from resnet_spec.naming.usual import Taken, taken
+from resnet_spec.naming.usual import Taken, suited, taken
 from resnet_spec.reading import Fields, merge
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source, load_spec
@@ -65,7 +65,7 @@ def recognise_file(
     schemes = list(SCHEMES.values()) if names == AUTO else [scheme(names)]
     try:
         if _is_own(path):
-            return _own(path, spec, settings)
+            return _own(path, spec, names, settings)
         return _foreign(path, spec, schemes, settings)
     except CheckpointError as error:
         lines = (
@@ -85,20 +85,27 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def _own(path: Path, spec: Source | None, settings: Sequence[str]) -> Recognised:
+def _own(path: Path, spec: Source | None, names: str, settings: Sequence[str]) -> Recognised:
     found = load_checkpoint(path)
-    plain = found.evaluated()
+    theirs = scheme("canonical")
+    if names not in (AUTO, theirs.name):
+        raise CheckpointError(f"is a checkpoint of this project, not of {names}; leave --from out")
+    state = found.evaluated().state
     said = load_spec(found.spec if spec is None else spec, settings)
-    fits = cover(scheme("canonical"), lower(said), _shapes(plain.state))
+    fits = cover(theirs, lower(said), _shapes(state))
     if not fits.is_exact:
-        raise CheckpointError(f"is not of the network {said.name}", *fits.lines())
+        raise CheckpointError(f"is a checkpoint of {found.spec.name}: {fits.text()}")
+    notes: tuple[str, ...] = ()
+    if lower(said).root != lower(found.spec, said.input.size).root:
+        notes = ("the network as given is another than the checkpoint's own",)
     return Recognised(
         path,
         "checkpoint",
-        plain.state,
-        scheme("canonical"),
+        state,
+        theirs,
         said,
         relative_of(said),
+        notes=notes,
         checkpoint=replace(found, spec=said),
     )
 
@@ -145,7 +152,7 @@ def _with_conventions(spec: Spec, theirs: Scheme) -> tuple[Spec, list[str]]:
     Of the images' statistics, which a spec need not have, it is given those that it lacks.
     """
     fields, notes = spec.to_dict(), list[str]()
-    for found in conflicts(theirs, spec):
+    for found in conflicts(suited(theirs, spec), spec):
         is_lacking = found.field in ("input.mean", "input.std") and not found.value
         if found.changes == "logits" or is_lacking:
             fields = merge(fields, _nested(found.field, found.theirs))

@@ -61,7 +61,7 @@ def _fields(found: Recognised) -> dict[str, Any]:
         "dtypes": sorted({str(array.dtype) for array in found.tensors.values()}),
         "not_finite": finite_problems(found.tensors),
         "not_shown_by_tensors": [
-            {"field": it.field, "value": it.value, "from": it.source, "set": it.remedy}
+            {"field": it.field, "value": it.value, "from": it.source, "set": list(it.remedy)}
             for it in found.open
         ],
         "notes": [*found.notes, *found.scheme.caveats],
@@ -109,7 +109,8 @@ def _table(found: Recognised) -> str:
         lines += ["", "not shown by tensors:"]
         width = max(len(it.text) for it in found.open)
         lines += [
-            f"  {it.text:<{width}}  {_FROM[it.source]}; else --set {it.remedy}" for it in found.open
+            f"  {it.text:<{width}}  {_FROM[it.source]}; else --set {' --set '.join(it.remedy)}"
+            for it in found.open
         ]
     return "\n".join([*lines, "", "its spec as TOML: --format toml"])
 

@@ -35,19 +35,19 @@ class Cover:
         """How many tensors are missing, unexpected or misshapen."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
 
-    def lines(self, most: int = 6) -> list[str]:
-        """Return a line for each of the first faults, with the nearest names, and their number."""
-        lines = [line for _, line in zip(range(most), self._lines(), strict=False)]
-        rest = self.faults - len(lines)
-        return [*lines, f"... and {rest} more"] if rest else lines
+    def text(self, most: int = 3) -> str:
+        """Return the first faults, with the nearest names, and how many more there are."""
+        found = [line for _, line in zip(range(most), self._lines(), strict=False)]
+        rest = self.faults - len(found)
+        return ", ".join([*found, f"and {rest} more"] if rest else found)
 
     def _lines(self) -> Iterator[str]:
         for name in self.misshapen:
-            yield f"{name} = {list(self.shapes[name])}: must have shape {list(self.wanted[name])}"
+            yield f"{name} = {list(self.shapes[name])} must have shape {list(self.wanted[name])}"
         for name in self.missing:
-            yield f"{name}: is missing{_hint(name, self.unexpected)}"
+            yield f"{name} is missing{_hint(name, self.unexpected)}"
         for name in self.unexpected:
-            yield f"{name}: is unexpected{_hint(name, self.missing)}"
+            yield f"{name} is unexpected{_hint(name, self.missing)}"
 
 
 def cover(scheme: Scheme, plan: Plan, shapes: Mapping[str, Shape]) -> Cover:
@@ -80,4 +80,4 @@ _MOST_COMPARED = 300
 
 def _hint(name: str, known: tuple[str, ...]) -> str:
     close = nearest(name, known[:_MOST_COMPARED])
-    return f"; did you mean '{close}'?" if close is not None else ""
+    return f" (did you mean '{close}'?)" if close is not None else ""

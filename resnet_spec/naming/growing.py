@@ -75,8 +75,8 @@ def _first_names(scheme: Scheme, build: Build) -> frozenset[str]:
     return frozenset(bones.names[name].name for name in (*ends, *bones.bodies[0][0]))
 
 
-def grow(scheme: Scheme, build: Build, shapes: Shapes) -> Grown | None:
-    """Return how far the file goes; None where it has not even one block.
+def grow(scheme: Scheme, build: Build, shapes: Shapes) -> Iterator[Grown]:
+    """Yield how far the file goes, and how else its blocks may make stages.
 
     A block is there when most of its names are: what lacks is said once all is known.
     """
@@ -85,7 +85,7 @@ def grow(scheme: Scheme, build: Build, shapes: Shapes) -> Grown | None:
     while True:
         grown = skeleton(scheme, build, tuple(sizes))
         if grown is None:
-            return None
+            return
         counts = [_count(grown, stage, shapes) for stage in range(len(sizes))]
         full = [i for i, count in enumerate(counts) if count == sizes[i]]
         full = [i for i in full if sizes[i] < _MOST_BLOCKS]
@@ -96,18 +96,19 @@ def grow(scheme: Scheme, build: Build, shapes: Shapes) -> Grown | None:
             sizes[i] = min(sizes[i] * _GROWTH, _MOST_BLOCKS)
         if is_short:
             sizes += [_FIRST_BLOCKS] * min(len(sizes), MOST_STAGES - len(sizes))
-    counts = list(takewhile(bool, counts))
-    if not counts:
-        return None
     projections = tuple(
         tuple(_has(grown, grown.shortcuts[stage][block], shapes) for block in range(count))
-        for stage, count in enumerate(counts)
+        for stage, count in enumerate(takewhile(bool, counts))
     )
+    if not projections:
+        return
     if not is_flat:
-        return Grown(projections, grown)
-    projections = tuple(_cut(grown, projections[0], shapes))
-    bones = skeleton(scheme, build, tuple(map(len, projections)))
-    return None if bones is None else Grown(projections, bones)
+        yield Grown(projections, grown)
+        return
+    for cut in dict.fromkeys(_cuts(grown, projections[0], shapes)):
+        bones = skeleton(scheme, build, tuple(map(len, cut)))
+        if bones is not None:
+            yield Grown(cut, bones)
 
 
 def _is_flat(scheme: Scheme, build: Build) -> bool:
@@ -133,16 +134,27 @@ def _has(grown: Skeleton, names: tuple[str, ...], shapes: Shapes) -> bool:
     return 2 * sum(grown.names[name].name in shapes for name in names) > len(names)
 
 
+Projections = tuple[tuple[bool, ...], ...]
+
+
+def _cuts(grown: Skeleton, projections: tuple[bool, ...], shapes: Shapes) -> Iterator[Projections]:
+    """Yield the stages of a network whose blocks are numbered through.
+
+    Where every block has a projection, each may begin a stage or none that is like the one before.
+    """
+    yield tuple(_cut(grown, projections, shapes, at_projections=True))
+    if all(projections):
+        yield tuple(_cut(grown, projections, shapes, at_projections=False))
+
+
 def _cut(
-    grown: Skeleton, projections: tuple[bool, ...], shapes: Shapes
+    grown: Skeleton, projections: tuple[bool, ...], shapes: Shapes, *, at_projections: bool
 ) -> Iterator[tuple[bool, ...]]:
-    """Yield the stages of a network whose blocks are numbered through."""
     begins = 0
     bodies = grown.bodies[0]
-    all_project = all(projections)
     for block in range(1, len(projections)):
         is_other = not _alike(grown, bodies[begins], bodies[block], shapes)
-        if is_other or (projections[block] and not all_project):
+        if is_other or (projections[block] and at_projections):
             yield projections[begins:block]
             begins = block
     yield projections[begins:]

@@ -12,16 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from resnet_spec.errors import CheckpointError, SpecError, problem
+from resnet_spec.errors import CheckpointError, SpecError
 from resnet_spec.lowering import lower
 from resnet_spec.naming import SCHEMES, Scheme
 from resnet_spec.naming.conventions import applied
 from resnet_spec.naming.cover import Cover, cover
-from resnet_spec.naming.growing import grow, likely_builds
+from resnet_spec.naming.growing import Grown, grow, likely_builds
 from resnet_spec.naming.numbers import fields_of, numbers_of, squeeze_of
 from resnet_spec.naming.relatives import Relative, relative_of
 from resnet_spec.naming.skeleton import Build
-from resnet_spec.naming.usual import Taken, taken, usual
+from resnet_spec.naming.usual import Taken, suited, taken, usual
 from resnet_spec.ops import Shape
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import load_spec
@@ -61,17 +61,15 @@ def infer(
         spec = load_spec(spec, settings)
         changed = cover(found.scheme, lower(spec), shapes)
         if not changed.is_exact:
-            rule = "makes another network of it than the file's tensors are"
-            raise CheckpointError(f"--set {' '.join(settings)}: {rule}", *changed.lines())
+            rule = "makes it another network than the file's"
+            raise CheckpointError(f"--set {' '.join(settings)}: {rule}: {changed.text()}")
     relative = relative_of(spec)
     if relative is not None and not any(text.partition("=")[0] == "name" for text in settings):
         spec = spec.model_copy(update={"name": relative.name})
     return Inferred(found.scheme, spec, relative, taken(spec, found.scheme, settings))
 
 
-def recognise(
-    spec: Spec, shapes: Shapes, schemes: Iterable[Scheme] = SCHEMES.values()
-) -> tuple[Scheme, Spec]:
+def recognise(spec: Spec, shapes: Shapes, schemes: Iterable[Scheme] = SCHEMES.values()) -> Scheme:
     """Return the first scheme by which the tensors in `shapes` are exactly those of `spec`.
 
     Raises CheckpointError as `infer` does.
@@ -83,15 +81,24 @@ def recognise(
         except CheckpointError:
             continue
         if found.cover.is_exact:
-            return scheme, spec
+            return scheme
         nearest = found.nearer(nearest)
-    raise CheckpointError(*_refusal(nearest, shapes, "give another --spec"))
+    said = f"its {len(shapes)} tensors are not those of {spec.name}"
+    if nearest is None:
+        raise CheckpointError(f"{said}: no project has such a network; give another --spec")
+    faults = f"by {nearest.scheme.name}'s names {nearest.cover.text()}"
+    raise CheckpointError(f"{said}: {faults}; give another --spec")
 
 
 class _Candidate(NamedTuple):
     scheme: Scheme
     spec: Spec
     cover: Cover
+
+    @property
+    def is_near(self) -> bool:
+        """Whether nine tensors of ten are as they must be."""
+        return 10 * self.cover.faults <= len(self.cover.wanted)
 
     def nearer(self, other: _Candidate | None) -> _Candidate:
         """Return the one with fewer faults, `other` where they are equal."""
@@ -106,23 +113,25 @@ def _search(shapes: Shapes, schemes: Iterable[Scheme]) -> _Candidate:
     ]
     # The sort is stable: schemes stay in the table's order, builds in theirs.
     likely.sort(key=lambda it: it[0], reverse=True)
-    whole = [pair for (share, _), pair in likely if share == 1.0]
-    for candidate in _candidates(whole, shapes):
-        if candidate.cover.is_exact:
-            return candidate
     nearest: _Candidate | None = None
-    for candidate in _candidates([pair for _, pair in likely[:_MOST_TRIED]], shapes):
-        nearest = candidate.nearer(nearest)
-    raise CheckpointError(*_refusal(nearest, shapes, "say what it is with --spec"))
+    for i, ((share, _), pair) in enumerate(likely):
+        if share < 1.0 and (i >= _MOST_TRIED or (nearest and nearest.is_near)):
+            break
+        for candidate in _candidates(*pair, shapes):
+            if candidate.cover.is_exact:
+                return candidate
+            nearest = candidate.nearer(nearest)
+    raise CheckpointError(_refusal(nearest, shapes))
 
 
-_MOST_TRIED = 24
+_MOST_TRIED = 12
+"""Builds of which the file lacks some of the first names are looked at for the error only."""
 
 
-def _candidates(pairs: Iterable[tuple[Scheme, Build]], shapes: Shapes) -> Iterator[_Candidate]:
-    """Yield the networks that the file may be by each scheme and build."""
-    for scheme, build in pairs:
-        spec = _spec_of(scheme, build, shapes)
+def _candidates(scheme: Scheme, build: Build, shapes: Shapes) -> Iterator[_Candidate]:
+    """Yield the networks that the file may be by a scheme and build."""
+    for grown in grow(scheme, build, shapes):
+        spec = _spec_of(scheme, build, grown, shapes)
         if spec is None:
             continue
         try:
@@ -131,10 +140,7 @@ def _candidates(pairs: Iterable[tuple[Scheme, Build]], shapes: Shapes) -> Iterat
             continue
 
 
-def _spec_of(scheme: Scheme, build: Build, shapes: Shapes) -> Spec | None:
-    grown = grow(scheme, build, shapes)
-    if grown is None:
-        return None
+def _spec_of(scheme: Scheme, build: Build, grown: Grown, shapes: Shapes) -> Spec | None:
     numbers = numbers_of(grown.bones, shapes)
     fields = fields_of(build, grown, numbers)
     if fields is None:
@@ -144,16 +150,20 @@ def _spec_of(scheme: Scheme, build: Build, shapes: Shapes) -> Spec | None:
             fields["squeeze"] = squeeze_of(fields, len(grown.blocks), numbers)
             if fields["squeeze"] is None:
                 return None
-        return applied(scheme, Spec.from_dict(usual(fields)))
+        spec = Spec.from_dict(usual(fields))
+        return applied(suited(scheme, spec), spec)
     except SpecError:  # No spec has such numbers.
         return None
 
 
-def _refusal(nearest: _Candidate | None, shapes: Shapes, remedy: str) -> list[str]:
+def _refusal(nearest: _Candidate | None, shapes: Shapes) -> str:
+    remedy = "say what it is with --spec"
     if nearest is None:
         first = ", ".join(list(shapes)[:3])
-        return [f"tensors = {first}...: are called as by no naming scheme of a ResNet; {remedy}"]
+        return f"its tensors ({first}, ...) have the names of no scheme; {remedy}"
     relative = relative_of(nearest.spec)
-    like = f" ({relative.name})" if relative else ""
-    rule = f"are not those of a ResNet; nearest is {nearest.scheme.name}{like}"
-    return [problem("tensors", len(shapes), rule, remedy), *nearest.cover.lines()]
+    like = relative.name if relative else "a network"
+    return (
+        f"its {len(shapes)} tensors are those of no residual network; nearest is {like} "
+        f"by {nearest.scheme.name}'s names, but {nearest.cover.text()}; {remedy}"
+    )

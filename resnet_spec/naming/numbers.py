@@ -44,10 +44,10 @@ def fields_of(build: Build, grown: Grown, numbers: Numbers) -> Fields | None:
         inners = [numbers[Unknown("inner", i)] for i in stages]
         ends: Fields = {
             "classes": numbers[Unknown("classes")],
-            "input": {"channels": numbers[Unknown("channels")]},
+            "input": {"channels": numbers.get(Unknown("channels"), 3)},
             "stem": {
                 "widths": [numbers[Unknown("stem", i)] for i in range(build.stem)],
-                "kernel": numbers[Unknown("kernel")],
+                "kernel": _kernel(numbers),
             },
         }
         widths = _widths(build, numbers, outs, inners)
@@ -70,6 +70,12 @@ def fields_of(build: Build, grown: Grown, numbers: Numbers) -> Fields | None:
             for width, blocks, stride in zip(widths["widths"], grown.blocks, strides, strict=True)
         ],
     }
+
+
+def _kernel(numbers: Numbers) -> int:
+    """Return the stem's kernel, and ImageNet's where the one tensor that shows it is amiss."""
+    kernel = numbers.get(Unknown("kernel"), 7)
+    return kernel if kernel % 2 else 7
 
 
 def _shortcut(grown: Grown, channels: list[int]) -> str:

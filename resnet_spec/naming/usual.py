@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 from resnet_spec.errors import CheckpointError
 from resnet_spec.lowering import lower
@@ -24,13 +24,13 @@ class Taken:
     """A field that no tensor shows, its value, and where that is from.
 
     usual: it is what most networks of this kind have. scheme: the project's code fixes it. set: the
-    user said so. remedy: the setting that says otherwise, as `stride_position=1x1`.
+    user said so. remedy: settings that say otherwise, as `stride_position=1x1`.
     """
 
     field: str
     value: object
     source: Source
-    remedy: str
+    remedy: tuple[str, ...]
 
     @property
     def text(self) -> str:
@@ -66,8 +66,8 @@ def taken(spec: Spec, scheme: Scheme, settings: Sequence[str]) -> tuple[Taken, .
     said = [setting.partition("=")[0].strip() for setting in settings]
     fixed = set(_paths(scheme.conventions))
     return tuple(
-        Taken(field, value, _source(field, said, fixed), remedy)
-        for field, value, remedy in _open(spec)
+        Taken(field, value, _source(field, said, fixed), tuple(remedy))
+        for field, value, *remedy in _open(spec)
         if field != "downsample" or _hides_pools(scheme, spec)
     )
 
@@ -91,15 +91,15 @@ def _source(field: str, said: Sequence[str], fixed: set[str]) -> Source:
     return "scheme" if field in fixed else "usual"
 
 
-def _paths(fields: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _paths(fields: Mapping[str, object], prefix: str = "") -> Iterator[str]:
     for key, value in fields.items():
         if isinstance(value, Mapping):
-            yield from _paths(value, f"{prefix}{key}.")
+            yield from _paths(cast("Mapping[str, object]", value), f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
 
 
-def _open(spec: Spec) -> Iterator[tuple[str, object, str]]:
+def _open(spec: Spec) -> Iterator[tuple[str, object, *tuple[str, ...]]]:
     """Yield fields that no tensor of such a network shows, their values, and another value."""
     if spec.block == "bottleneck":
         other = "1x1" if spec.stride_position == "3x3" else "3x3"
@@ -131,6 +131,25 @@ def _open(spec: Spec) -> Iterator[tuple[str, object, str]]:
     other = "biased" if spec.norm.variance == "unbiased" else "unbiased"
     yield "norm.variance", spec.norm.variance, f"norm.variance={other}"
     yield "input.size", spec.input.size, "input.size=288"
-    yield "input.mean", list(spec.input.mean), "input.mean=[0.485, 0.456, 0.406]"
-    yield "input.std", list(spec.input.std), "input.std=[0.229, 0.224, 0.225]"
+    # Of CIFAR-10; a mean and a deviation must be given together.
+    mean, std = ([0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616])
+    if spec.input.channels != 3:
+        mean, std = [0.5] * spec.input.channels, [0.5] * spec.input.channels
+    both = (f"input.mean={_short(mean)}", f"input.std={_short(std)}")
+    yield "input.mean", list(spec.input.mean), *both
+    yield "input.std", list(spec.input.std), *both
     yield "dropout", spec.dropout, "dropout=0.2"
+
+
+def _short(values: Sequence[float]) -> str:
+    """Write a list without spaces, which a shell would split at."""
+    return json.dumps(values, separators=(",", ":"))
+
+
+def suited(scheme: Scheme, spec: Spec) -> Scheme:
+    """Return the scheme without its statistics of images where these have other channels."""
+    images = scheme.conventions.get("input", {})
+    if len(images.get("mean", ())) in (0, spec.input.channels):
+        return scheme
+    kept = {key: value for key, value in images.items() if key not in ("mean", "std")}
+    return replace(scheme, conventions={**scheme.conventions, "input": kept})
