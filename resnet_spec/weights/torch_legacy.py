@@ -48,7 +48,7 @@ def write_torch_legacy(path: Path, tensors: Mapping[str, Array]) -> None:
     keys = b"".join(b"X" + len(k).to_bytes(4, "little") + k for k in _keys(len(tensors)))
     system = b"\x80\x02}(X\x0d\x00\x00\x00little_endian\x88u."
     with path.open("wb") as file:
-        file.write(MAGIC + _PROTOCOL + system + state_dict_pickle(tensors, kinds))
+        file.write(MAGIC + _PROTOCOL + system + state_dict_pickle(tensors, kinds, views=True))
         file.write(b"\x80\x02](" + keys + b"e.")
         for value in tensors.values():
             file.write(value.size.to_bytes(8, "little"))

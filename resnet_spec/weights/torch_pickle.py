@@ -21,19 +21,25 @@ STORAGE_NAMES = {
 _EMPTY_ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
 
 
-def state_dict_pickle(tensors: Mapping[str, Array], elements: Mapping[str, str]) -> bytes:
-    """Return the pickle of {name: tensor}; the n-th tensor fills the storage called "n"."""
+def state_dict_pickle(
+    tensors: Mapping[str, Array], elements: Mapping[str, str], views: bool = False
+) -> bytes:
+    """Return the pickle of {name: tensor}; the n-th tensor fills the storage called "n".
+
+    views: as the old format has it, where a storage may be a view of another (none is).
+    """
     items = [
-        _text(name) + _tensor(str(number), value.shape, elements[name])
+        _text(name) + _tensor(str(number), value.shape, elements[name], views)
         for number, (name, value) in enumerate(tensors.items())
     ]
     return b"\x80\x02" + _EMPTY_ORDERED_DICT + b"(" + b"".join(items) + b"u."
 
 
-def _tensor(key: str, shape: Sequence[int], element: str) -> bytes:
+def _tensor(key: str, shape: Sequence[int], element: str, views: bool) -> bytes:
     """Return a call of `_rebuild_tensor_v2(storage, offset, shape, stride, ...)`."""
     storage = f"ctorch\n{STORAGE_NAMES[element]}\n".encode()
     described = _text("storage") + storage + _text(key) + _text("cpu") + _integer(math.prod(shape))
+    described += b"N" if views else b""
     stride = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     return (
         b"ctorch._utils\n_rebuild_tensor_v2\n("
