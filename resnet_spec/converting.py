@@ -127,6 +127,7 @@ def convert(
     target = scheme(to or "canonical")
     found = recognise_file(source, spec, names, settings)
     loaded = _loaded(found, settings)
+    target.in_file(lower(found.spec))  # Refuses what the project has not, before what it has else.
     notes = [*loaded.notes, *_differences(target, found.spec)]
     exact = Network(found.spec, _unrounded(found, loaded.state))
     with _beside(destination) as temporary:
