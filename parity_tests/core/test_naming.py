@@ -248,6 +248,16 @@ def test_another_framework_has_its_own_words_in_the_same_modules() -> None:
     assert scheme("timm").names(plan, "flax")["conv1.weight"].layout == "HWIO"
 
 
+def test_somebody_s_own_modules_may_have_what_the_project_has_not() -> None:
+    plan = plan_of("resnext50_32x4d")
+    assert scheme("hf").names(plan, "torch")
+    with pytest.raises(CheckpointError, match="has no groups"):
+        scheme("hf").names(plan)
+    for preset in ("resnetv2_50", "resnet50d"):  # Nothing like it; one name for three.
+        with pytest.raises(CheckpointError, match="names = hf: has no name for"):
+            scheme("hf").names(plan_of(preset), "torch")
+
+
 @pytest.mark.parametrize(
     ("name", "preset", "reason"),
     [

@@ -5,6 +5,7 @@ Imports `ops`, `plan` and `errors` of the core.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -90,17 +91,21 @@ class Scheme:
     def names(self, plan: Plan, dialect: str | None = None) -> dict[str, Foreign]:
         """Return the foreign name and layout of every tensor of `plan`, in the plan's order.
 
-        dialect: "torch", "flax" or "mindspore" where the modules have been written in another
-            framework than usual; their tensors then have that framework's names and layouts.
+        dialect: the framework of somebody's own modules, "torch", "flax" or "mindspore", that have
+            these names: their tensors have the framework's names and layouts, and they may have
+            what the project has not.
 
-        Raises CheckpointError, saying why, when the project has no such network.
+        Raises CheckpointError, saying why, when the project has no such network, or no name for a
+        part of it.
         """
         nodes = places(plan)
-        for lack in self.refuses:
-            if lack.is_in(nodes):
-                raise CheckpointError(problem("names", self.name, lack.reason))
+        lack = next((it for it in self.refuses if it.is_in(nodes)), None)
+        if lack is not None and dialect is None:
+            raise CheckpointError(problem("names", self.name, lack.reason))
         found = self.paths(nodes)
-        unnamed = [op.name for op in holders(plan) if op.name not in found.modules]
+        paths = {op.name: found.modules.get(op.name) for op in holders(plan)}
+        shared = Counter(paths.values())
+        unnamed = [op for op, path in paths.items() if path is None or shared[path] > 1]
         if unnamed:
             rule = f"has no name for {', '.join(unnamed[:3])}"
             raise CheckpointError(problem("names", self.name, rule, "map them yourself"))
