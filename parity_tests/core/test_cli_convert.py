@@ -49,10 +49,12 @@ def error(capsys: Captured, *argv: str | Path) -> str:
     return captured.err.removeprefix("resnet-spec: error: ").strip()
 
 
-def foreign(path: Path, names: str, spec: Spec = SMALL, **changes: np.ndarray) -> Path:
+def foreign(
+    path: Path, names: str, spec: Spec = SMALL, changes: dict[str, np.ndarray] | None = None
+) -> Path:
     plan = lower(spec)
     tensors = to_file(plan, scheme(names), initial_state(plan, 0))
-    write_weights(path, {**tensors, **changes})
+    write_weights(path, {**tensors, **(changes or {})})
     return path
 
 
@@ -92,7 +94,7 @@ def test_inspect_s_toml_is_a_spec(tmp_path: Path, capsys: Captured) -> None:
 
 def test_inspect_shows_what_is_not_finite(tmp_path: Path, capsys: Captured) -> None:
     bad = {"bn1.bias": np.full(8, np.nan, np.float32)}
-    path = foreign(tmp_path / "a.npz", "timm", **bad)
+    path = foreign(tmp_path / "a.npz", "timm", changes=bad)
     assert "bn1.bias: 8 of 8 values are NaN or infinite" in output(capsys, "inspect", path)
     line = error(capsys, "convert", path, tmp_path / "b.safetensors")
     assert line == f"{path}: bn1.bias: 8 of 8 values are NaN or infinite"

@@ -205,7 +205,7 @@ def test_the_moving_average_is_taken_where_there_is_one(tmp_path: Path) -> None:
 
 def test_a_wide_file_is_rounded_once(tmp_path: Path) -> None:
     state = {name: array.astype(np.float64) / 3 for name, array in state_of(SMALL).items()}
-    np.savez(tmp_path / "a.npz", **state)
+    write_weights(tmp_path / "a.npz", state)
     done = convert(tmp_path / "a.npz", tmp_path / "b.safetensors")
     assert 0 < done.proof.difference < 1e-5
     assert any("are rounded to float32" in note for note in done.notes)

@@ -12,6 +12,7 @@ from resnet_spec.spec import Spec
 from resnet_spec.spec_files import load_spec
 
 Fields = dict[str, Any]
+Leaves = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def relative_of(spec: Spec) -> Relative | None:
     """
     mine = _leaves(spec)
     shown = _shown(mine)
-    same = [(name, theirs) for name, theirs in _presets().items() if _shown(theirs) == shown]
+    same = [(name, fields) for name, fields, theirs in _presets() if theirs == shown]
     if not same:
         return None
     named = [(name, tuple(_differences(mine, theirs))) for name, theirs in same]
@@ -40,8 +41,10 @@ def relative_of(spec: Spec) -> Relative | None:
 
 
 @cache
-def _presets() -> dict[str, dict[str, object]]:
-    return {name: _leaves(load_spec(name)) for name in PRESETS}
+def _presets() -> tuple[tuple[str, Leaves, Leaves], ...]:
+    """Return every preset's name, its fields, and those of them that tensors show."""
+    fields = {name: _leaves(load_spec(name)) for name in PRESETS}
+    return tuple((name, leaves, _shown(leaves)) for name, leaves in fields.items())
 
 
 _HIDDEN = ("name", "classes", "input", "norm", "padding", "stride_position", "zero_pad_at")

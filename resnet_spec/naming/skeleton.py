@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple
 
 from resnet_spec.errors import CheckpointError
 from resnet_spec.lowering import lower
+from resnet_spec.naming.dialects import Layout
 from resnet_spec.naming.lifting import foreign_shape
 from resnet_spec.naming.names import Foreign, Scheme
-from resnet_spec.ops import Shape, Tensor
+from resnet_spec.ops import Init, Shape, Tensor
 from resnet_spec.spec import Spec
 
 MOST_STAGES = 64
@@ -116,11 +117,18 @@ def canonical_shape(tensor: Tensor, layout: Foreign, shape: Shape) -> Shape | No
 
     An axis that the foreign one has not is 1. None: it has another number of axes.
     """
-    axes = foreign_shape(replace(tensor, shape=(0, 1, 2, 3)), layout.layout)
+    axes = _axes(layout.layout)
     if len(axes) != len(shape):
         return None
     there = dict(zip(axes, shape, strict=True))
     return tuple(there.get(axis, 1) for axis in range(len(tensor.shape)))
+
+
+@cache
+def _axes(layout: Layout) -> tuple[int, ...]:
+    """Return which canonical axis each axis of a foreign tensor is."""
+    numbered = Tensor("axes", (0, 1, 2, 3), "OIHW", "conv_weight", Init("constant", 0.0))
+    return foreign_shape(numbered, layout)
 
 
 # Markers of the stages lie in ranges of their own: 8x (width), 16x (inner, of two groups), 24x
