@@ -13,6 +13,7 @@ import argparse
 import collections
 import io
 import json
+import os
 import pickle
 import random
 import resource
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.errors import CheckpointError
-from resnet_spec.weights import KINDS, read_weights, write_weights
+from resnet_spec.weights import KINDS, hdf5, hdf5_child, read_weights, write_weights
 from resnet_spec.weights.torch_pickle import state_dict_pickle
 
 MEMORY = 384 << 20
@@ -238,6 +239,36 @@ def on_alarm(number: int, frame: FrameType | None) -> None:
     raise TooSlow
 
 
+def forked(path: Path, begin: int, size: int, most: int) -> tuple[int, bytes, str]:
+    """Do what `hdf5.run_child` does in a fork, which starts a hundred times faster."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(3)
+        try:
+            status, output = 0, hdf5_child.listed(str(path), begin, size, most)
+        except hdf5_child.Refused as error:
+            status, output = 3, str(error).encode()
+        except Exception:
+            status, output = 1, b""
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(output)
+        os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        output = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if status < 0:
+        stopped[signal.Signals(-status).name] += 1
+    return status, output, output.decode(errors="replace") if status == 3 else ""
+
+
+stopped = collections.Counter[str]()
+"""How often the HDF5 library crashed, or hung and was stopped, outside of this process."""
+
+
 def address_space() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
@@ -258,6 +289,7 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="read file N alone")
     options = parser.parse_args()
     warnings.simplefilter("error")
+    hdf5.run_child = forked
     signal.signal(signal.SIGALRM, on_alarm)
     made = samples()
     kinds = options.kinds.split(",") if options.kinds else list(made)
@@ -299,6 +331,8 @@ def main() -> int:
             f"{kind:14} "
             + "  ".join(f"{name} {found[name]}" for name in ("read", "refused", "failed"))
         )
+    if stopped:
+        print(f"the HDF5 library was stopped, apart from this process: {dict(stopped)}")
     total = sum(sum(found.values()) for found in counts.values())
     print(f"{total} files in {time.monotonic() - began:.0f} s, {len(failures)} failures")
     return 1 if failures or not total else 0

@@ -19,7 +19,7 @@ from resnet_spec.weights.arrays import plain
 from resnet_spec.weights.flax_msgpack import is_msgpack, read_msgpack, write_msgpack
 from resnet_spec.weights.folders import replacing_folder
 from resnet_spec.weights.hdf5 import MAGIC as HDF5_MAGIC
-from resnet_spec.weights.keras import is_keras_2, is_keras_zip, read_keras_hdf5, read_keras_zip
+from resnet_spec.weights.keras import is_keras_zip, read_keras_hdf5, read_keras_zip
 from resnet_spec.weights.keras_writing import refuse_keras_zip, write_keras_2, write_keras_3
 from resnet_spec.weights.mindspore_ckpt import is_mindspore, read_mindspore, write_mindspore
 from resnet_spec.weights.npz import is_npz, read_npz, write_npz
@@ -109,6 +109,9 @@ def _tree(path: Path) -> tuple[str, Origin, object]:
     if path.is_dir():
         return "orbax", *read_orbax(path)
     source = Source(path)
+    if source.starts_with(HDF5_MAGIC):
+        kind, tree = read_keras_hdf5(source)
+        return kind, source, tree
     kind, read = _reader(source)
     return kind, source, read(source)
 
@@ -117,8 +120,6 @@ def _reader(source: Source) -> tuple[str, Callable[[Source], object]]:
     """Find the kind from the first bytes, and for an archive from its members."""
     if source.starts_with(b"PK\x03\x04"):
         return _zip_reader(source, zip_members(source))
-    if source.starts_with(HDF5_MAGIC):
-        return "keras-h5" if is_keras_2(source) else "keras-weights", read_keras_hdf5
     if source.starts_with(LEGACY_MAGIC):
         return "torch-legacy", read_torch_legacy
     if is_safetensors(source):

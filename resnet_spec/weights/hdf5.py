@@ -1,142 +1,108 @@
-"""HDF5, as far as weights need it: hard links, plain arrays inside the file, nothing else.
+"""HDF5, as far as weights need it: groups, some attributes, and arrays inside the file.
 
-The format can name other files (external links, external and virtual data); all of that is refused.
+The structure is read by a process of its own (see `hdf5_child`), which can be stopped; the arrays
+are then views of the map, but for those that are compressed.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Generator
-from contextlib import contextmanager
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from resnet_spec.errors import CheckpointError
-from resnet_spec.weights.arrays import STORED, array, count, settled
-from resnet_spec.weights.source import Source, needed, shown
-from resnet_spec.weights.tree import Opaque, Tensor
+from resnet_spec.weights.arrays import STORED, array
+from resnet_spec.weights.source import Source, refused, shown
+from resnet_spec.weights.tree import Opaque, Tensor, as_dict, as_integers, as_list
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _CODES = {dtype.str[1:]: name for name, dtype in STORED.items() if name != "bfloat16"}
-_MOST_ENTRIES = 100_000
-_MOST_PACKING = 1032
+_SECONDS = 30.0
+_SPARE = 16 << 20
+_MOST_PACKING = 64
 
 
-class Hdf5:
-    """An HDF5 file that stands in `data`, a part of `source`."""
+@dataclass(slots=True)
+class Node:
+    """A group or a dataset. leaf: None for a group."""
 
-    def __init__(self, source: Source, data: memoryview) -> None:
-        self.source, self.data = source, data
-        self._library = needed("h5py", source.path)
-        self._seen = 0
-        source.packed(len(data))
-
-    @contextmanager
-    def opened(self) -> Generator[Any]:
-        """Give the root group; what the library cannot read becomes a CheckpointError."""
-        try:
-            with self._library.File(_Window(self.data), "r") as root:
-                yield root
-        except CheckpointError:
-            raise
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError):
-            raise self.damaged() from None
-
-    def damaged(self) -> CheckpointError:
-        """Return the refusal of a file that the library cannot read."""
-        return self.source.refused("is truncated or a damaged HDF5 file", "get it again")
-
-    def children(self, group: Any) -> dict[str, Any]:
-        """Return {name: group or dataset} of the members that are in this very file."""
-        found: dict[str, Any] = {}
-        for name in group:
-            self._seen += 1
-            if self._seen > _MOST_ENTRIES:
-                raise self.source.refused(f"holds more than {_MOST_ENTRIES} entries")
-            link = group.get(name, getlink=True)
-            if not isinstance(link, self._library.HardLink):
-                raise self.source.refused(
-                    f"{shown(str(name))} is a link to elsewhere; refused", "do not use this file"
-                )
-            found[str(name)] = group[name]
-        return found
-
-    def is_group(self, item: Any) -> bool:
-        """Whether `item` is a group."""
-        return isinstance(item, self._library.Group)
-
-    def attribute(self, item: Any, name: str) -> object:
-        """Return an attribute's value, or None; an attribute larger than the file is refused."""
-        if name not in item.attrs:
-            return None
-        described = item.attrs.get_id(name)
-        entries = count(described.shape or (), self.source, name)
-        if not entries:
-            return ()
-        if entries > _MOST_ENTRIES or described.get_storage_size() > len(self.data):
-            raise self.damaged()
-        return item.attrs[name]
-
-    def leaf(self, dataset: Any, name: str) -> object:
-        """Return the tensor of a dataset: a view where its bytes stand in one piece."""
-        source = self.source
-        if not isinstance(dataset, self._library.Dataset):
-            return Opaque("group")
-        if dataset.external or dataset.is_virtual:
-            raise source.refused(
-                f"{shown(name)} has its data in another file; refused", "do not use this file"
-            )
-        element = "bfloat16" if self._is_bfloat16(dataset) else _CODES.get(dataset.dtype.str[1:])
-        if element is None or dataset.shape is None:
-            return Opaque(f"numpy.ndarray of {dataset.dtype.str}")
-        shape = tuple(int(size) for size in dataset.shape)
-        size = count(shape, source, name) * dataset.dtype.itemsize
-        stored, offset = dataset.id.get_storage_size(), dataset.id.get_offset()
-        little = dataset.dtype.str[0] != ">"
-        if offset is not None and stored == size and little and element != "bfloat16":
-            raw = self.data[offset : offset + size]
-            return Tensor(element, partial(array, raw, element, shape, source, name))
-        if size > _MOST_PACKING * stored + 4096:
-            raise self.damaged()
-        source.budget.take(size)
-        wanted = np.dtype(np.float32) if element == "bfloat16" else STORED[element]
-        found = np.asarray(dataset[()], dtype=wanted)
-        return Tensor(element, lambda: settled(found, "float32", source))
-
-    def _is_bfloat16(self, dataset: Any) -> bool:
-        return self.attribute(dataset, "dtype") in ("bfloat16", b"bfloat16")
+    attributes: dict[str, list[str]]
+    children: dict[str, Node] = field(default_factory=dict["str", "Node"])
+    leaf: Tensor | Opaque | None = None
 
 
-class _Window(io.RawIOBase):
-    """A part of the map as a file."""
+def read_hdf5(source: Source, begin: int = 0, size: int | None = None) -> Node:
+    """Return the root of the HDF5 file that stands in `source` at `begin`.
 
-    def __init__(self, data: memoryview) -> None:
-        super().__init__()
-        self._data, self._at = data, 0
+    Raises CheckpointError for a damaged file, and for one that has data in other files.
+    """
+    if importlib.util.find_spec("h5py") is None:
+        install = "run: pip install 'resnet-spec[weights]'"
+        raise refused(source.path, "needs h5py, not installed", install)
+    size = len(source.data) if size is None else size
+    most = _MOST_PACKING * size + _SPARE
+    status, output, complaint = run_child(source.path, begin, size, most)
+    if status == 3:
+        raise source.refused(complaint, "do not use this file")
+    if status:
+        raise _damaged(source)
+    view = memoryview(output)
+    end = 8 + int.from_bytes(view[:8], "little")
+    try:
+        entries = as_list(json.loads(bytes(view[8:end]))) or []
+    except ValueError:
+        raise _damaged(source) from None
+    return _tree(entries, source.data[begin : begin + size], view[end:], source)
 
-    def readable(self) -> bool:
-        """Answer as the library asks."""
-        return True
 
-    def seekable(self) -> bool:
-        """Answer as the library asks."""
-        return True
+def run_child(path: Path, begin: int, size: int, most: int) -> tuple[int, bytes, str]:
+    """Run `hdf5_child`; return its exit status, its output and its one line on stderr."""
+    script = str(Path(__file__).with_name("hdf5_child.py"))
+    numbers = [str(number) for number in (begin, size, most)]
+    command = [sys.executable, "-P", script, str(path.absolute()), *numbers]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return 1, b"", ""
+    return done.returncode, done.stdout, done.stderr.decode(errors="replace")
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
 
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move within the file."""
-        self._at = max(0, offset + (0, self._at, len(self._data))[whence])
-        return self._at
+def _tree(entries: list[Any], data: memoryview, packed: memoryview, source: Source) -> Node:
+    """Return the root, out of the entries in the order of a walk."""
+    root = Node({})
+    at = 0
+    for entry in entries:
+        described = as_dict(entry) or {}
+        path = [str(part) for part in as_list(described.get("path")) or ()]
+        node = Node(as_dict(described.get("attributes")) or {})
+        if "dtype" in described:
+            size = int(described.get("size", 0))
+            offset = described.get("offset")
+            raw = packed[at : at + size] if offset is None else data[offset : offset + size]
+            at += size if offset is None else 0
+            node.leaf = _leaf(described, raw, source, "/".join(path))
+        if not path:
+            root = node
+            continue
+        parent = root
+        for part in path[:-1]:
+            parent = parent.children[part]
+        parent.children[path[-1]] = node
+    return root
 
-    def readinto(self, buffer: Any, /) -> int:
-        """Fill `buffer`, as far as the file reaches."""
-        target = memoryview(buffer).cast("B")
-        found = self._data[self._at : self._at + len(target)]
-        target[: len(found)] = found
-        self._at += len(found)
-        return len(found)
+
+def _leaf(described: dict[str, Any], raw: memoryview, source: Source, name: str) -> Tensor | Opaque:
+    element = _CODES.get(described["dtype"])
+    shape = as_integers(described.get("shape"))
+    if element is None or shape is None:
+        return Opaque(f"numpy.ndarray of {shown(str(described['dtype']))}")
+    return Tensor(element, partial(array, raw, element, shape, source, name))
+
+
+def _damaged(source: Source) -> CheckpointError:
+    return source.refused("is truncated or a damaged HDF5 file", "get it again")

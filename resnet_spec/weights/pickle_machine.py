@@ -191,8 +191,8 @@ class _Machine:
             case "INST":
                 self._instance(names.find(_global(*argument.split(" ", 1))), self._to_mark())
             case "OBJ":
-                kind, *arguments = self._to_mark()
-                self._instance(kind, arguments)
+                taken = self._to_mark()
+                self._instance(taken[0], taken[1:])
             case "BUILD":
                 state = self.pop()
                 names.build(self._stack[-1], state)

@@ -28,9 +28,10 @@ _LOCAL = struct.Struct("<4s22xHH")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member's bytes as they stand in the file. size: what they take once unpacked."""
+    """A member's bytes as they stand in the file, at `begin`. size: what they take unpacked."""
 
     name: str
+    begin: int
     raw: memoryview
     size: int
     stored: bool
@@ -81,7 +82,7 @@ def _member(entry: zipfile.ZipInfo, source: Source) -> Member:
         raise damaged
     if plain and entry.file_size != entry.compress_size:
         raise damaged
-    return Member(entry.filename, data[begin:end], entry.file_size, plain)
+    return Member(entry.filename, begin, data[begin:end], entry.file_size, plain)
 
 
 class _Index(io.RawIOBase):
