@@ -33,13 +33,15 @@ from resnet_spec.weights import finite_problems, read_weights, write_weights
 class Loaded:
     """Weights ready for a session. state: canonical, float32. scheme: whose names the file has.
 
-    notes: what a person should know, one line each.
+    notes: what a person should know, one line each. checkpoint: an own checkpoint as it was written,
+    with its data and class names; None for other files.
     """
 
     spec: Spec
     state: State = field(repr=False)
     scheme: str
     notes: tuple[str, ...]
+    checkpoint: Checkpoint | None = field(default=None, repr=False)
 
 
 def load_weights(
@@ -72,7 +74,7 @@ def _loaded(found: Recognised, settings: Sequence[str]) -> Loaded:
     if wide:
         notes.append(f"{len(wide)} tensors are rounded to float32")
         state |= {name: state[name].astype(np.float32) for name in wide}
-    return Loaded(found.spec, state, found.scheme.name, tuple(notes))
+    return Loaded(found.spec, state, found.scheme.name, tuple(notes), found.checkpoint)
 
 
 def _overruled(found: Recognised, settings: Sequence[str]) -> list[str]:

@@ -106,20 +106,26 @@ class _Candidate(NamedTuple):
 
 
 def _search(shapes: Shapes, schemes: Iterable[Scheme]) -> _Candidate:
-    likely = [
-        ((share, count), (scheme, build))
-        for scheme in schemes
-        for build, share, count in likely_builds(scheme, shapes.keys())
-    ]
-    # The sort is stable: schemes stay in the table's order, builds in theirs.
-    likely.sort(key=lambda it: it[0], reverse=True)
     nearest: _Candidate | None = None
-    for i, ((share, _), pair) in enumerate(likely):
-        if share < 1.0 and (i >= _MOST_TRIED or (nearest and nearest.is_near)):
+    others: list[tuple[float, Scheme, Build]] = []
+    for scheme in schemes:
+        whole: list[tuple[int, Build]] = []
+        for build, share, count in likely_builds(scheme, shapes.keys()):
+            if share == 1.0:
+                whole.append((count, build))
+            else:
+                others.append((share, scheme, build))
+        # What has all the names of one with more of them is rarely one with fewer.
+        for _, build in sorted(whole, key=lambda it: it[0], reverse=True):
+            for candidate in _candidates(scheme, build, shapes):
+                if candidate.cover.is_exact:
+                    return candidate
+                nearest = candidate.nearer(nearest)
+    others.sort(key=lambda it: it[0], reverse=True)
+    for _, scheme, build in others[:_MOST_TRIED]:
+        if nearest is not None and nearest.is_near:
             break
-        for candidate in _candidates(*pair, shapes):
-            if candidate.cover.is_exact:
-                return candidate
+        for candidate in _candidates(scheme, build, shapes):
             nearest = candidate.nearer(nearest)
     raise CheckpointError(_refusal(nearest, shapes))
 
