@@ -33,7 +33,7 @@ from resnet_spec.weights import finite_problems, read_weights, write_weights
 class Loaded:
     """Weights ready for a session. state: canonical, float32. scheme: whose names the file has.
 
-    notes: what a person should know, one line each. checkpoint: an own checkpoint as it was written,
+    notes: what a person should know, one line each. checkpoint: an own one as it was written,
     with its data and class names; None for other files.
     """
 
