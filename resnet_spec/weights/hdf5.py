@@ -22,7 +22,9 @@ from resnet_spec.weights.tree import Opaque, Tensor, as_dict, as_integers, as_li
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _CODES = {dtype.str[1:]: name for name, dtype in STORED.items() if name != "bfloat16"}
-_SECONDS = 30.0
+_SECONDS = 10.0
+_SLOWEST = 10 << 20
+"""Bytes that are surely read in a second, unpacked where need be."""
 _SPARE = 16 << 20
 _MOST_PACKING = 64
 
@@ -65,8 +67,9 @@ def run_child(path: Path, begin: int, size: int, most: int) -> tuple[int, bytes,
     script = str(Path(__file__).with_name("hdf5_child.py"))
     numbers = [str(number) for number in (begin, size, most)]
     command = [sys.executable, "-P", script, str(path.absolute()), *numbers]
+    seconds = _SECONDS + size / _SLOWEST
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         return 1, b"", ""
     return done.returncode, done.stdout, done.stderr.decode(errors="replace")

@@ -16,6 +16,7 @@ from resnet_spec.weights.arrays import STORED, array, count, element_of, settled
 from resnet_spec.weights.source import Source, shown
 from resnet_spec.weights.tree import Opaque, Tensor
 from resnet_spec.weights.zip_members import Member, zip_members
+from resnet_spec.weights.zip_writing import opened_member
 
 _MAGIC = b"\x93NUMPY"
 _HEADER = re.compile(
@@ -45,7 +46,7 @@ def write_npz(path: Path, tensors: Mapping[str, Array]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, value in tensors.items():
             element_of(value, tuple(STORED), name, ".npz")
-            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+            with opened_member(archive, f"{name}.npy", value.nbytes + 1024) as file:
                 np.lib.format.write_array(file, value, allow_pickle=False)
 
 

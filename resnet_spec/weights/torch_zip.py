@@ -14,9 +14,9 @@ from resnet_spec.weights.source import Source
 from resnet_spec.weights.torch_names import TorchNames, refusal
 from resnet_spec.weights.torch_pickle import STORAGE_NAMES, state_dict_pickle
 from resnet_spec.weights.zip_members import Member, stored, zip_members
+from resnet_spec.weights.zip_writing import opened_member
 
 _LARGEST_PICKLE = 256 << 20
-_ALIGNED = 64
 
 
 def is_torch_zip(members: Mapping[str, Member]) -> bool:
@@ -61,12 +61,5 @@ def write_torch_zip(path: Path, tensors: Mapping[str, Array]) -> None:
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes | memoryview) -> None:
-    """Add a member whose bytes begin at a multiple of 64, so that they can be mapped."""
-    info = zipfile.ZipInfo(f"archive/{name}")
-    info.file_size = len(content)
-    assert archive.fp is not None
-    begin = archive.fp.tell() + 30 + len(info.filename) + 4
-    padding = -begin % _ALIGNED
-    info.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
-    with archive.open(info, "w") as file:
+    with opened_member(archive, f"archive/{name}", len(content)) as file:
         file.write(content)
