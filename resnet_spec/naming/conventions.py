@@ -105,7 +105,10 @@ STRIDE_ON_3X3: Fields = {"stride_position": "3x3"}
 TORCH_NORM: Fields = {"norm": {"eps": 1e-5, "decay": 0.9, "variance": "unbiased"}}
 """The defaults of torch.nn.BatchNorm2d, which writes 0.1 for the decay."""
 BIASED_NORM: Fields = {"norm": {"eps": 1e-5, "decay": 0.9, "variance": "biased"}}
-"""The running variance as Flax, Keras and the CPU kernel of MindSpore update it."""
+"""The running variance as Flax and Keras update it."""
+MINDSPORE_NORM: Fields = {"norm": {"eps": 1e-5, "decay": 0.9}}
+"""Which variance it keeps is the kernel's affair: on a CPU the biased one in old versions, the
+unbiased one in 2.10. That matters to training alone, and is left as the spec has it."""
 
 
 def together(*tables: Fields) -> Fields:

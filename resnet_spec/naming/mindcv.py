@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Literal
 
 from resnet_spec.naming.conventions import (
-    BIASED_NORM,
     EXPLICIT,
     IMAGENET_STEM,
+    MINDSPORE_NORM,
     STRIDE_ON_3X3,
     together,
 )
@@ -101,7 +101,7 @@ MINDCV = Scheme(
     "mindspore",
     (_PRE_ACTIVATION, _DEEP_STEM, AVERAGE_POOLS, ZERO_PADDING, PLAIN, PROJECTION_ALL),
     conventions=together(
-        BIASED_NORM,
+        MINDSPORE_NORM,
         EXPLICIT,
         IMAGENET_STEM,
         STRIDE_ON_3X3,

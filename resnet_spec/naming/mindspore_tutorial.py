@@ -6,7 +6,7 @@ names. nn.Conv2d and nn.MaxPool2d are left at, or set to, pad_mode="same".
 
 from __future__ import annotations
 
-from resnet_spec.naming.conventions import BIASED_NORM, IMAGENET_STEM, STRIDE_ON_3X3, together
+from resnet_spec.naming.conventions import IMAGENET_STEM, MINDSPORE_NORM, STRIDE_ON_3X3, together
 from resnet_spec.naming.lacks import NARROW, PLAIN_RESNET, Lack, has_blocks_of
 from resnet_spec.naming.names import Paths, Scheme, renamed
 from resnet_spec.naming.places import Place, Places
@@ -51,7 +51,7 @@ MINDSPORE_TUTORIAL = Scheme(
     "mindspore",
     (*PLAIN_RESNET, *NARROW, _BASIC),
     conventions=together(
-        BIASED_NORM,
+        MINDSPORE_NORM,
         IMAGENET_STEM,
         STRIDE_ON_3X3,
         {"padding": "same", "stem": {"padding": None, "pool_padding": None}},

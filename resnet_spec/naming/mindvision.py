@@ -7,9 +7,9 @@ resnet50_224.ckpt of download.mindspore.cn/vision/classification has these names
 from __future__ import annotations
 
 from resnet_spec.naming.conventions import (
-    BIASED_NORM,
     EXPLICIT,
     IMAGENET_STEM,
+    MINDSPORE_NORM,
     STRIDE_ON_3X3,
     together,
 )
@@ -52,7 +52,7 @@ MINDVISION = Scheme(
     # Its bottlenecks with groups widen their output, too, and do not fit their shortcuts.
     (*PLAIN_RESNET, *NARROW),
     conventions=together(
-        BIASED_NORM,
+        MINDSPORE_NORM,
         EXPLICIT,
         IMAGENET_STEM,
         STRIDE_ON_3X3,
