@@ -156,7 +156,7 @@ def test_keras_2_names_everything(suffix: str, whole_model: bool, tmp_path: Path
 
 
 def test_many_layers_stand_in_several_attributes(tmp_path: Path) -> None:
-    many = {f"a_layer_with_a_long_name_{n}.kernel": np.full(1, n, np.float32) for n in range(3000)}
+    many = {f"{'a_long_name_' * 20}{n}.kernel": np.full(1, n, np.float32) for n in range(300)}
     write_weights(tmp_path / "w.h5", many)
     with h5py.File(tmp_path / "w.h5") as file:
         assert "layer_names1" in file.attrs
@@ -212,3 +212,11 @@ def test_hdf5_of_others_is_refused(tmp_path: Path) -> None:
     with h5py.File(out, "w") as file:
         file.create_dataset("x", data=np.zeros(3))
     assert "is not laid out as Keras does it" in refusal(out.getvalue(), tmp_path)
+
+
+def test_a_file_that_the_library_hangs_on_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resnet_spec.weights.hdf5._SECONDS", 0.0)
+    monkeypatch.setattr("resnet_spec.weights.hdf5._SLOWEST", 1 << 40)
+    assert refusal(keras_3(), tmp_path).endswith("damaged HDF5 file; get it again")

@@ -222,7 +222,9 @@ def test_pickles_that_would_take_for_ever_do_not(tmp_path: Path) -> None:
     assert list(file.tensors) == ["conv1.weight"]
 
 
-@pytest.mark.parametrize("opcodes", [b"0", b"s", b"h\x05", b"t", b"(R", b"u", b"e", b"b", b"\x93"])
+@pytest.mark.parametrize(
+    "opcodes", [b"0", b"S'\\u'\n", b"s", b"h\x05", b"t", b"(R", b"u", b"e", b"b", b"\x93"]
+)
 def test_a_pickle_that_makes_no_sense_is_refused(opcodes: bytes, tmp_path: Path) -> None:
     assert "its pickle" in refusal(zipped(tmp_path / "x.pth", b"\x80\x02" + opcodes + b"."))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import struct
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -73,6 +74,12 @@ class Names(Protocol):
 def read_pickle(stream: Stream, names: Names) -> object:
     """Return the value of the pickle at the stream's position. Raises PickleRefused."""
     machine = _Machine(names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # A decoder warns of escapes that no honest pickle has.
+        return _run(stream, machine)
+
+
+def _run(stream: Stream, machine: _Machine) -> object:
     try:
         for number, (opcode, argument) in enumerate(_opcodes(stream)):
             if number >= _MOST_OPCODES:
@@ -87,7 +94,7 @@ def _opcodes(stream: Stream) -> Iterator[tuple[str, Any]]:
     try:
         for opcode, argument, _ in pickletools.genops(cast(Any, stream)):
             yield opcode.name, argument
-    except (ValueError, OverflowError, struct.error, EOFError):
+    except (ValueError, OverflowError, struct.error, EOFError, Warning):
         raise PickleRefused("its pickle is damaged") from None
 
 
