@@ -291,7 +291,7 @@ class _OtherRule:
                     before[slot].astype(np.float64),
                     gradients[tensor.name],
                     decay,
-                    rate,
+                    rate * tensor.rate if chosen.by_tensor else rate,
                 )
                 dtype = after[slot].dtype
                 after[tensor.name], after[slot] = (array.astype(dtype) for array in new)

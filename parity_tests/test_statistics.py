@@ -18,5 +18,5 @@ def test_only_a_step_changes_the_state(pair: Pair) -> None:
     list(session.predict([batch]))
     after = session.state()
     assert all(np.array_equal(after[name], array) for name, array in got.state.items())
-    names = [t.name for t in got.setup.plan.tensors if not t.trainable]
+    names = [t.name for t in got.setup.plan.tensors if t.is_statistic]
     assert names and not any(np.array_equal(got.stepped[n], got.state[n]) for n in names)

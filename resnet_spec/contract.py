@@ -35,8 +35,8 @@ State = dict[str, Array]
 float32, or float64 in float64 sessions.
 
 Keys: every tensor of the plan; with a recipe also `momentum/<trainable name>` (the velocity v,
-zeros before the first step; absent when the recipe's momentum is 0) and, with a
-`recipe.ema.decay` above 0, `ema/<name>` for every tensor of the plan. A float16 session adds
+zeros before the first step; absent when the recipe's momentum is 0; a frozen tensor has none) and,
+with a `recipe.ema.decay` above 0, `ema/<name>` for every tensor of the plan. A float16 session adds
 `loss_scale/scale` and `loss_scale/good_steps`, shape ().
 """
 
@@ -139,7 +139,8 @@ class Session(Protocol):
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
         """Yield (name, output) for every name of `plan.observed`, in that order; changes nothing.
 
-        Outputs are [N, C, H, W], or [N, F] after the flattening. `train` uses batch statistics.
+        Outputs are [N, C, H, W], or [N, F] after the flattening. `train` uses batch statistics,
+        except in frozen norms.
         """
         ...
 
@@ -163,10 +164,10 @@ class Session(Protocol):
 
             g += weight_decay * w, where `recipe.decays(tensor)`
             v = momentum * v + g
-            w -= rate * (g + momentum * v if nesterov else v)
+            w -= rate * tensor.rate * (g + momentum * v if nesterov else v)
 
         Then, with an average, ema = decay * ema + (1 - decay) * tensor for every tensor of the
-        plan.
+        plan that is not frozen. A frozen tensor and its average keep their bits.
 
         Nothing but the batches crosses the border inside the loop; results are fetched once at the
         end.

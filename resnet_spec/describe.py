@@ -25,7 +25,7 @@ from resnet_spec.ops import (
     Shape,
     Tensor,
 )
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.plan import Plan, stage_of, tensors_of
 
 MACS_CONVENTION = (
     "multiply-accumulates of convolutions and linear layers for one image, a bias counting as one "
@@ -113,7 +113,7 @@ def describe(plan: Plan) -> Description:
     """Return what `plan` costs in all and by stage."""
     flow = tuple(steps(plan))
     stages = _stage_rows(flow, image(plan))
-    statistics = sum(math.prod(t.shape) for t in plan.tensors if not t.trainable)
+    statistics = sum(math.prod(t.shape) for t in plan.tensors if t.is_statistic)
     params = count_params(plan.ops)
     return Description(
         name=plan.name,
@@ -130,8 +130,8 @@ def describe(plan: Plan) -> Description:
 
 
 def count_params(ops: Iterable[Op]) -> int:
-    """Return the number of trainable values."""
-    return sum(math.prod(t.shape) for op in ops for t in tensors_of(op) if t.trainable)
+    """Return the number of trainable values; frozen ones count, statistics do not."""
+    return sum(math.prod(t.shape) for op in ops for t in tensors_of(op) if not t.is_statistic)
 
 
 def count_macs(ops: Iterable[Op]) -> int:
@@ -154,7 +154,7 @@ def _stage_rows(flow: tuple[Step, ...], source: Value) -> tuple[StageRow, ...]:
     fields = _receptive_fields(flow, source)
     parts: dict[str, list[Step]] = {}
     for step in flow:
-        stage = _stage_name(step.node.name) or ("head" if len(parts) > 1 else "stem")
+        stage = stage_of(step.node.name) or ("head" if len(parts) > 1 else "stem")
         parts.setdefault(stage, []).append(step)
     rows: list[StageRow] = []
     for name, part in parts.items():
@@ -164,14 +164,6 @@ def _stage_rows(flow: tuple[Step, ...], source: Value) -> tuple[StageRow, ...]:
             StageRow(name, output.shape, count_params(ops), count_macs(ops), fields[output.name])
         )
     return tuple(rows)
-
-
-def _stage_name(name: str) -> str:
-    """Return `layer1` of `layer1.0.conv1`, `stages.0` of `stages.0.blocks...`; else nothing."""
-    first, *rest = name.split(".")
-    if first == "stages":
-        return f"{first}.{rest[0]}"
-    return first if first.startswith("layer") else ""
 
 
 def _receptive_fields(flow: tuple[Step, ...], source: Value) -> dict[str, int]:

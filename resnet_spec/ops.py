@@ -40,18 +40,28 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One named array of the network in its canonical layout."""
+    """One named array of the network in its canonical layout.
+
+    frozen: whether training leaves it as it is, to the last bit. rate: factor on the learning rate.
+    """
 
     name: str
     shape: Shape
     layout: Literal["OIHW", "OI", "C"]
     role: Role
     init: Init
+    frozen: bool = False
+    rate: float = 1.0
+
+    @property
+    def is_statistic(self) -> bool:
+        """Whether it is a running mean or variance, and no parameter."""
+        return self.role in ("running_mean", "running_var")
 
     @property
     def trainable(self) -> bool:
-        """Whether the optimiser updates it (running statistics are not trained)."""
-        return self.role not in ("running_mean", "running_var")
+        """Whether the optimiser updates it: neither a statistic nor frozen."""
+        return not (self.is_statistic or self.frozen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,8 @@ class Norm(_Op):
     running value that is kept at each step. `variance` says which batch variance enters
     `running_var`: `unbiased` (n/(n-1), as torch does) or `biased`. `sync` says over which samples
     a step with several processes takes its statistics: `global` (all of them) or `replica` (each
-    process its own).
+    process its own). A `frozen` norm uses the running statistics in training, too, and does not
+    move them.
     """
 
     eps: float
@@ -106,6 +117,11 @@ class Norm(_Op):
     shift: Tensor
     running_mean: Tensor
     running_var: Tensor
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its statistics are frozen (see above)."""
+        return self.running_mean.frozen
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Plan:
     ops: tuple[Op, ...] = field(init=False, repr=False, compare=False)
     """Leaves in order of execution (entry, body, shortcut, add, tail)."""
     tensors: tuple[Tensor, ...] = field(init=False, repr=False, compare=False)
-    """All arrays in order of execution: trainable ones and running statistics."""
+    """All arrays in order of execution: parameters and running statistics."""
     noises: tuple[Dropout | DropPath, ...] = field(init=False, repr=False, compare=False)
     """The ops that take `Batch.noise` in training."""
 
@@ -79,9 +79,22 @@ class Plan:
         return tuple(n.name for n in walk(self.root) if not isinstance(n, Chain | Residual))
 
     @property
+    def batch_norms(self) -> tuple[Norm, ...]:
+        """The norms that take the batch's statistics in training: those that are not frozen."""
+        return tuple(op for op in self.ops if isinstance(op, Norm) and not op.frozen)
+
+    @property
     def trainable(self) -> tuple[str, ...]:
         """Names of the tensors the optimiser updates, in order of execution."""
         return tuple(tensor.name for tensor in self.tensors if tensor.trainable)
+
+
+def stage_of(name: str) -> str:
+    """Return `layer1` of `layer1.0.conv1`, `stages.0` of `stages.0.blocks...`; else ""."""
+    first, *rest = name.split(".")
+    if first == "stages" and rest:
+        return f"{first}.{rest[0]}"
+    return first if first.startswith("layer") else ""
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -6,12 +6,13 @@ read the optimiser's numbers and `decays`. Imports `errors`, `ops` and `reading`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from resnet_spec.errors import RecipeError, problem
+from resnet_spec.errors import RecipeError, did_you_mean, problem
 from resnet_spec.ops import Tensor
 from resnet_spec.reading import Fields, RuleError, problems_of
 
@@ -19,6 +20,10 @@ NotNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
+"""What `Recipe.freeze` may be."""
 
 
 class _Table(BaseModel):
@@ -93,6 +98,11 @@ class Recipe(_Table):
     augment: Augment = Augment()
     precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     ema: Average = Average()
+    freeze: str = "none"
+    """What keeps its weights and its statistics: `none`; `stem`; `stages=N`, the stem and the first
+    N stages; `backbone`, all but the classifier."""
+    head_rate: Positive = 1.0
+    """Factor on the learning rate of the classifier."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
@@ -126,7 +136,9 @@ class Recipe(_Table):
         return self.model_dump(mode="json")
 
     def decays(self, tensor: Tensor) -> bool:
-        """Whether weight decay applies to `tensor`."""
+        """Whether weight decay applies to `tensor`; never to a frozen one."""
+        if tensor.frozen:
+            return False
         match tensor.role:
             case "conv_weight" | "linear_weight":
                 return True
@@ -146,6 +158,10 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
     if recipe.batch % recipe.accumulate != 0:
         rule = f"must divide batch = {recipe.batch}"
         yield problem("accumulate", recipe.accumulate, rule)
+    if not FREEZE.fullmatch(recipe.freeze):
+        rule = "must be none, stem, stages=N (N from 1 on) or backbone"
+        remedy = did_you_mean(recipe.freeze, ("none", "stem", "stages=N", "backbone"))
+        yield problem("freeze", recipe.freeze, rule, remedy)
     schedule = recipe.schedule
     if schedule.floor > schedule.rate:
         yield problem(

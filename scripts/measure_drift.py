@@ -121,7 +121,7 @@ def relative(a: Mapping[str, Array], b: Mapping[str, Array], names: Sequence[str
 
 def distance(plan: Plan, a: Run, b: Run) -> Distance:
     """Return how far `a` is from `b` now."""
-    statistics = [tensor.name for tensor in plan.tensors if not tensor.trainable]
+    statistics = [tensor.name for tensor in plan.tensors if tensor.is_statistic]
     return Distance(
         loss=abs(a.losses[-1] - b.losses[-1]) / abs(b.losses[-1]),
         weights=relative(a.state, b.state, plan.trainable),

@@ -50,12 +50,16 @@ class Norm(Leaf):
     running_var: Array
 
     def forward(self, x: Array, run: Run) -> Array:
-        """Mean and biased variance are those of the batch in training, else the running ones."""
+        """Mean and biased variance are those of the batch in training, else the running ones.
+
+        A frozen norm takes the running ones in any case.
+        """
         mean, var = self.running_mean, self.running_var
-        if run.training:
+        uses_batch = run.training and not self.op.frozen
+        if uses_batch:
             mean = run.mean(x, (0, 2, 3))
         centred = x - _per_channel(mean)
-        if run.training:
+        if uses_batch:
             # The second pass over x; mean(x^2) - mean^2 would cancel.
             var = run.mean(np.square(centred), (0, 2, 3))
             self._note_statistics(mean, var, x.size // x.shape[1], run)
@@ -76,13 +80,18 @@ class Norm(Leaf):
             run.statistics[tensor.name] = op.decay * old + (1.0 - op.decay) * new
 
     def backward(self, dy: Array, run: Run) -> Array:
-        """Mean and variance depend on x, too: they take dy's mean and its part along y."""
+        """Mean and variance depend on x, too: they take dy's mean and its part along y.
+
+        Those of a frozen norm do not.
+        """
         normalised, inverse = run.saved.pop(self.op.name)
         n = dy.size // dy.shape[1]
         dscale, dshift = run.total(dy * normalised, (0, 2, 3)), run.total(dy, (0, 2, 3))
         run.gradients[self.op.scale.name] = dscale
         run.gradients[self.op.shift.name] = dshift
-        through = dy - _per_channel(dshift / n) - normalised * _per_channel(dscale / n)
+        through = dy
+        if not self.op.frozen:
+            through = dy - _per_channel(dshift / n) - normalised * _per_channel(dscale / n)
         return through * _per_channel(self.weight * inverse)
 
 

@@ -65,6 +65,8 @@ class Container(Module):
 
     def _backward(self, keys: tuple[str, ...], dy: Array, run: Run) -> Array:
         for key in reversed(keys):
+            if not run.reaches(_path(self.name, key)):
+                break
             run.record_gradient(_path(self.name, key), dy)
             dy = getattr(self, key).backward(dy, run)
         return dy

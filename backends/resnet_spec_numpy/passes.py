@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from resnet_spec import ops
 from resnet_spec.contract import Array, State
-from resnet_spec.plan import tensors_of
+from resnet_spec.plan import Plan, tensors_of, walk
 from resnet_spec_numpy.sums import Order, mean, product, total
 
 
@@ -36,6 +36,7 @@ class Run:
         is none, the values decide. For comparisons with a network that differs by rounding and may
         decide otherwise, where two values are equal but for rounding.
     output_gradients: the gradient by every node's output, when a dict is given.
+    reached: the nodes that a backward pass comes back to (see `reached_of`); None for all.
     """
 
     training: bool = False
@@ -46,13 +47,18 @@ class Run:
     order: Order = "natural"
     choices: Mapping[str, Array] = field(default_factory=dict[str, Array])
     output_gradients: State | None = None
+    reached: frozenset[str] | None = None
     saved: dict[str, Any] = field(default_factory=dict[str, Any])
     """What a node's backward pass needs of its forward pass, by name; empty in the end."""
 
     def save(self, name: str, value: Any) -> None:
         """Keep `value` for the backward pass of the node `name`, where there will be one."""
-        if self.training:
+        if self.training and self.reaches(name):
             self.saved[name] = value
+
+    def reaches(self, name: str) -> bool:
+        """Return whether the backward pass comes back to the node `name`."""
+        return self.reached is None or name in self.reached
 
     def record(self, name: str, output: Array) -> Array:
         """Return `output`, noted as that of the node `name` where outputs are asked for."""
@@ -76,6 +82,20 @@ class Run:
     def mean(self, x: Array, axes: tuple[int, ...], keep: bool = False) -> Array:
         """Return the mean over `axes`, taken in the pass's order."""
         return mean(x, axes, self.order, keep)
+
+
+def reached_of(plan: Plan) -> frozenset[str]:
+    """Return the names of all nodes from the first one with something to train on.
+
+    No gradient is needed of what comes before. A residual or a gate counts as a whole.
+    """
+    first = next(op for op in plan.ops if any(tensor.trainable for tensor in tensors_of(op)))
+    nodes = list(walk(plan.root))  # Children before their container, in order of execution.
+    wholes = [node for node in nodes if isinstance(node, ops.Gate | ops.Residual)]
+    around = [node for node in wholes if first.name in (part.name for part in walk(node))]
+    start = next(walk(around[-1])) if around else first
+    names = [node.name for node in nodes]
+    return frozenset(names[names.index(start.name) :])
 
 
 class Module(ABC):

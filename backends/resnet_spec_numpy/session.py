@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.ops import Dropout, Norm
+from resnet_spec.ops import Dropout
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_numpy.modules import empty
-from resnet_spec_numpy.passes import Run
+from resnet_spec_numpy.passes import Run, reached_of
 from resnet_spec_numpy.sums import Order
 from resnet_spec_numpy.weights import check_state, copy_into, family, to_state, weights_of
 
@@ -44,6 +44,7 @@ class Pass(NamedTuple):
     gradients: State
     statistics: State
     input_gradient: Array
+    """Of no meaning where the backward pass does not come back to the images."""
 
 
 class Session:
@@ -74,6 +75,7 @@ class Session:
         self._dtype = np.dtype(precision)
         self._order: Order = order
         self._choices = choices or {}
+        self._reached = reached_of(plan)
         self.native = empty(plan, self._dtype)
         self._velocity: State = {}
         self._average: State = {}
@@ -190,12 +192,15 @@ class Session:
             if tensor.name in self._velocity:
                 v = self._velocity[tensor.name]
                 v[...] = optimizer.momentum * v + g
-            w -= rate * (g + optimizer.momentum * v if optimizer.nesterov else v)
+            step = g + optimizer.momentum * v if optimizer.nesterov else v
+            w -= rate * tensor.rate * step
 
     def _note_average(self, decay: float) -> None:
         weights = self._weights()
-        for name, average in self._average.items():
-            average[...] = decay * average + (1.0 - decay) * weights[name]
+        for tensor in self._plan.tensors if self._average else ():
+            if not tensor.frozen:
+                average = self._average[tensor.name]
+                average[...] = decay * average + (1.0 - decay) * weights[tensor.name]
 
     @_silence()
     def _differentiate(self, part: Part, output_gradients: State | None = None) -> Pass:
@@ -203,6 +208,8 @@ class Session:
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
         run = self._run(True, part.noise)
         run.output_gradients = output_gradients
+        if output_gradients is None:
+            run.reached = self._reached
         logits = self.native.forward(part.images, run)
         loss, dlogits = cross_entropy(logits, part.labels, smoothing)
         dimages = self.native.backward(dlogits, run)
@@ -245,8 +252,8 @@ class Session:
         if len(batch) == 0 or len(batch) % parts:
             rule = f"must be a positive multiple of accumulate = {parts}"
             raise BackendError(problem("batch", len(batch), rule))
-        for op in self._plan.ops:
-            if isinstance(op, Norm) and len(batch) // parts * prod(op.in_shape[1:]) == 1:
+        for op in self._plan.batch_norms:
+            if len(batch) // parts * prod(op.in_shape[1:]) == 1:
                 rule = f"leaves {op.name} one value per channel, which has no variance"
                 raise BackendError(problem("batch", len(batch), rule, "take more images"))
 

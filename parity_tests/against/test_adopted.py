@@ -106,7 +106,7 @@ def test_node_gradients(two: Both) -> None:
 def test_statistics_are_those_of_one_step(two: Both) -> None:
     got = two.own.statistics(two.batch)
     two.session.train(iter([two.batch]), np.zeros(1))
-    names = [tensor.name for tensor in two.setup.plan.tensors if not tensor.trainable]
+    names = [tensor.name for tensor in two.setup.plan.tensors if tensor.is_statistic]
     after = two.session.state()
     two.assert_all_close({n: got[n] for n in names}, {n: after[n] for n in names})
     assert any(not np.array_equal(got[n], two.setup.state[n]) for n in names)

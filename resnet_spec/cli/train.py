@@ -124,6 +124,7 @@ def _continued(args: argparse.Namespace, start: Checkpoint) -> Run:
 
 def _run(args: argparse.Namespace, spec: Spec, recipe: Recipe, data_name: str) -> Run:
     from resnet_spec.data import load_data
+    from resnet_spec.fine_tuning import fine_tuned
     from resnet_spec.fitting_data import fitted
     from resnet_spec.lowering import lower
     from resnet_spec.runs import Run
@@ -137,7 +138,7 @@ def _run(args: argparse.Namespace, spec: Spec, recipe: Recipe, data_name: str) -
     out = args.out or Path("runs") / f"{spec.name}-{data.name}-{args.backend}"
     if not args.resume:
         _clear(out, args.overwrite)
-    return Run(spec, lower(spec), recipe, args.backend, data, data_name, out)
+    return Run(spec, fine_tuned(lower(spec), recipe), recipe, args.backend, data, data_name, out)
 
 
 def _clear(out: Path, overwrite: bool) -> None:

@@ -49,15 +49,15 @@ def _shapes(got: Side, expected: Side) -> list[Difference]:
 
 def _counts(got: Side, expected: Side) -> list[Difference]:
     found: list[Difference] = []
-    for what, trainable in (("parameters", True), ("statistics", False)):
-        a, b = (_count(side, trainable) for side in (got, expected))
+    for what, statistic in (("parameters", False), ("statistics", True)):
+        a, b = (_count(side, statistic) for side in (got, expected))
         if a != b:
             found.append(Difference(what, abs(a - b), abs(a - b) / max(b, 1)))
     return found
 
 
-def _count(side: Side, trainable: bool) -> int:
-    names = (t.name for t in side.setup.plan.tensors if t.trainable == trainable)
+def _count(side: Side, statistic: bool) -> int:
+    names = (t.name for t in side.setup.plan.tensors if t.is_statistic == statistic)
     return sum(math.prod(side.state[name].shape) for name in names)
 
 
@@ -101,13 +101,14 @@ def _gradients(got: Side, expected: Side) -> list[Difference]:
 
 
 def _statistics(got: Side, expected: Side) -> list[Difference]:
-    names = [t.name for t in expected.setup.plan.tensors if not t.trainable]
+    names = [t.name for t in expected.setup.plan.tensors if t.is_statistic]
     return differences(got.stepped, expected.stepped, names)
 
 
 def _update(got: Side, expected: Side) -> list[Difference]:
     slots = [name for name in expected.stepped if name.startswith("momentum/")]
-    names = [*expected.setup.plan.trainable, *slots]
+    weights = [t.name for t in expected.setup.plan.tensors if not t.is_statistic]
+    names = [*weights, *slots]
     return differences(got.stepped, expected.stepped, names)
 
 
@@ -125,8 +126,8 @@ def run_differences(
 ) -> list[Difference]:
     """Compare two runs: the loss of every step; the distance of weights and of statistics."""
     found = [difference("loss", losses, expected_losses)]
-    for what, trainable in (("weights", True), ("statistics", False)):
-        names = [t.name for t in tensors if t.trainable == trainable]
+    for what, statistic in (("weights", False), ("statistics", True)):
+        names = [t.name for t in tensors if t.is_statistic == statistic]
         if names:
             found.append(_distance(what, end, expected_end, names))
     return found

@@ -170,7 +170,8 @@ def norm(op: ops.Norm, x: Array, tape: Tape) -> Output:
         tape.weights[t.name] for t in (op.scale, op.shift, op.running_mean, op.running_var)
     )
     axes, count = (0, 2, 3), x.size // x.shape[1]
-    if tape.training:
+    uses_batch = tape.training and not op.frozen
+    if uses_batch:
         old_mean, old_var = mean, var
         mean, var = x.mean(axes), x.var(axes)
         # Normalised with the biased variance, always; `variance` is about the running value.
@@ -184,9 +185,10 @@ def norm(op: ops.Norm, x: Array, tape: Tape) -> Output:
     def pull(dy: Array) -> Array:
         dscale, dshift = (dy * normalised).sum(axes), dy.sum(axes)
         tape.gradients[op.scale.name], tape.gradients[op.shift.name] = dscale, dshift
-        mean_part = (dshift / count)[:, None, None]
-        var_part = normalised * (dscale / count)[:, None, None]
-        return (dy - mean_part - var_part) * (scale * inverse)[:, None, None]
+        if uses_batch:  # Mean and variance depend on x, too.
+            dy = dy - (dshift / count)[:, None, None]
+            dy = dy - normalised * (dscale / count)[:, None, None]
+        return dy * (scale * inverse)[:, None, None]
 
     return normalised * scale[:, None, None] + shift[:, None, None], pull
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.ops import Norm
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -115,9 +114,10 @@ class Session:
             total = {name: total[name] + tape.gradients[name] / parts for name in total}
         self._descend(total, rate, recipe)
         decay = recipe.ema.decay
-        for name in self._weights if decay > 0 else ():
-            average = self._slots[f"ema/{name}"]
-            average[...] = decay * average + (1.0 - decay) * self._weights[name]
+        for tensor in self._plan.tensors if decay > 0 else ():
+            if not tensor.frozen:
+                average = self._slots[f"ema/{tensor.name}"]
+                average[...] = decay * average + (1.0 - decay) * self._weights[tensor.name]
         return loss, correct
 
     def _descend(self, gradients: State, rate: float, recipe: Recipe) -> None:
@@ -128,7 +128,8 @@ class Session:
                 g = g + recipe.optimizer.weight_decay * weight
             velocity = self._slots.get(f"momentum/{tensor.name}", np.zeros_like(g))
             velocity[...] = momentum * velocity + g
-            weight -= rate * (g + momentum * velocity if recipe.optimizer.nesterov else velocity)
+            step = g + momentum * velocity if recipe.optimizer.nesterov else velocity
+            weight -= rate * tensor.rate * step
 
     def _parts(self, batch: Batch, parts: int) -> Iterator[Batch]:
         if len(batch) == 0 or len(batch) % parts:
@@ -159,8 +160,8 @@ class Session:
         missing = [op.name for op in self._plan.noises if training and op.name not in batch.noise]
         if missing:
             raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        for op in self._plan.ops:
-            if training and isinstance(op, Norm) and len(batch) * prod(op.in_shape[1:]) == 1:
+        for op in self._plan.batch_norms if training else ():
+            if len(batch) * prod(op.in_shape[1:]) == 1:
                 rule = f"leaves {op.name} one value per channel, which has no variance"
                 raise BackendError(problem("batch", len(batch), rule, "take more images"))
         return Tape(self._weights, training, batch.noise)

@@ -19,7 +19,8 @@ def of_norm(work: Work, op: ops.Norm, x: Array, got: Array) -> Tried:
     mean, var = (np.asarray(work.state[t.name]) for t in (op.running_mean, op.running_var))
     scale, shift = (np.asarray(work.state[t.name]) for t in (op.scale, op.shift))
     batch_mean, batch_var = x.mean((0, 2, 3)), x.var((0, 2, 3))
-    used = (batch_mean, batch_var) if work.training else (mean, var)
+    uses_batch = work.training and not op.frozen
+    used = (batch_mean, batch_var) if uses_batch else (mean, var)
 
     def run(mean: Array, var: Array, eps: float, scale: Array, shift: Array) -> Array:
         centred = (x - _per_channel(mean)) / _per_channel(np.sqrt(var + eps))
@@ -33,7 +34,7 @@ def of_norm(work: Work, op: ops.Norm, x: Array, got: Array) -> Tried:
         ("scale missing", "the scale is not applied"): (*used, op.eps, np.ones_like(scale), shift),
         ("shift missing", "the shift is not added"): (*used, op.eps, scale, np.zeros_like(shift)),
     }
-    if work.training:
+    if uses_batch:
         n = x.size // x.shape[1]
         unbiased = (batch_mean, batch_var * n / (n - 1))
         how = "normalised with the variance over n-1, not n"
@@ -45,7 +46,8 @@ def of_norm(work: Work, op: ops.Norm, x: Array, got: Array) -> Tried:
             shift,
         )
     else:
-        others["statistics", "batch statistics are used in evaluation"] = (
+        where = "in evaluation" if not work.training else "though it is frozen"
+        others["statistics", f"batch statistics are used {where}"] = (
             *(batch_mean, batch_var),
             op.eps,
             scale,

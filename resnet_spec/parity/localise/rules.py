@@ -24,6 +24,7 @@ class Rule:
     """One rule of descent; the fields are where implementations differ.
 
     shift: steps by which the schedule is late (1) or early (-1). scale: factor on the rate.
+    by_tensor: whether the factor of each tensor (`Tensor.rate`) is on the rate.
     decayed: which tensors are decayed: as the recipe says, all, none, or those it leaves out.
     """
 
@@ -34,6 +35,7 @@ class Rule:
     dampened: bool = False
     shift: int = 0
     scale: float = 1.0
+    by_tensor: bool = True
     decay: float = 1.0
     decayed: Literal["recipe", "all", "none", "weights", "others"] = "recipe"
 
@@ -56,9 +58,10 @@ class Rule:
             case "recipe":
                 return recipe.decays(tensor)
 
-    def rate(self, rates: Array, step: int) -> float:
-        """Return the rate that the rule takes at `step`."""
-        return self.scale * float(rates[min(max(step - self.shift, 0), len(rates) - 1)])
+    def rate(self, rates: Array, step: int, tensor: Tensor) -> float:
+        """Return the rate that the rule takes for `tensor` at `step`."""
+        factor = self.scale * (tensor.rate if self.by_tensor else 1.0)
+        return factor * float(rates[min(max(step - self.shift, 0), len(rates) - 1)])
 
     def step(self, w: Array, v: Array, g: Array, decay: float, rate: float) -> tuple[Array, Array]:
         """Return weight and velocity after a step."""
@@ -92,6 +95,9 @@ def rules(recipe: Recipe, rates: Array) -> Iterator[Named]:
             ("others", "the tensors that should be are not, and the others are"),
         ):
             yield "decayed tensors", text, replace(right, decayed=decayed)
+    if recipe.head_rate != 1.0:
+        text = f"the classifier's factor {number(recipe.head_rate)} is left out"
+        yield "learning rate", text, replace(right, by_tensor=False)
     inverted = f"{number(1.0 - m)} of the old velocity instead of {number(m)}"
     yield "momentum inverted", inverted, replace(right, momentum=1.0 - m)
     yield "dampening", "v = m v + (1 - m) g", replace(right, dampened=True)
@@ -130,7 +136,7 @@ def _scale(moves: Sequence[Move], recipe: Recipe, rates: Array, right: Rule) -> 
     move = max(moves, key=lambda m: float(np.abs(m.new_weight - m.weight).max()))
     decay = recipe.optimizer.weight_decay if recipe.decays(move.tensor) else 0.0
     velocity = np.zeros_like(move.weight) if move.velocity is None else move.velocity
-    rate = right.rate(rates, move.step)
+    rate = right.rate(rates, move.step, move.tensor)
     expected, _ = right.step(move.weight, velocity, move.gradient, decay, rate)
     with np.errstate(all="ignore"):
         found = (move.new_weight - move.weight) / (expected - move.weight)

@@ -48,7 +48,7 @@ def _ways(work: Work, sent: Sent) -> Iterator[tuple[str, str, Array]]:
             yield "ReLU missing", "its gradient passes where its output is zero", dy
         case ops.Activation():
             yield "activation", "its gradient is that of the identity", dy
-        case ops.Norm() as op:
+        case ops.Norm(frozen=False) as op:
             scale = np.asarray(work.state[op.scale.name])
             inverse = 1.0 / np.sqrt(x.var((0, 2, 3)) + op.eps)
             factor = (scale * inverse)[:, None, None]

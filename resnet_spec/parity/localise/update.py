@@ -114,7 +114,7 @@ def _error(move: Move, rule: Rule, recipe: Recipe, rates: Array, got: Side) -> f
     velocity = np.zeros_like(move.weight) if move.velocity is None else move.velocity
     decay = recipe.optimizer.weight_decay if rule.decays(move.tensor, recipe) else 0.0
     new_weight, new_velocity = rule.step(
-        move.weight, velocity, move.gradient, decay, rule.rate(rates, move.step)
+        move.weight, velocity, move.gradient, decay, rule.rate(rates, move.step, move.tensor)
     )
     unit = UNIT[got.precision]
     change = float(np.abs(new_weight - move.weight).max())
