@@ -17,6 +17,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from store import Cell, append, read  # pyright: ignore[reportMissingImports]
 
 from resnet_spec.describe import count_params
 from resnet_spec.files import write_text
-from resnet_spec.loader import installed_backends
+from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.lowering import lower
 from resnet_spec.parity import LEVELS, compare_backends
 from resnet_spec.parity.setup import make_recipe
@@ -70,7 +71,7 @@ def main() -> int:
             for backend, cell in run(job, missing).items() if missing else ():
                 store[job.key(backend)] = cell
                 append(args.store, job.key(backend), cell)
-    text = "\n".join(page(store, backends, jobs))
+    text = "\n".join([*heading(backends), *page(store, backends, jobs)])
     print(text)
     if args.out is not None:
         write_text(args.out, text + "\n")
@@ -122,6 +123,17 @@ def short(row: Row) -> str:
         return "="
     text = f"{row.worst.floor_multiples:.1f}"
     return f"**{row.verdict} {text}**" if row.verdict != "rounding" else text
+
+
+def heading(backends: list[str]) -> Iterator[str]:
+    """Yield the title, and what it was made with."""
+    yield "# Every preset and every option, on every backend"
+    yield ""
+    yield "Made by `python scripts/parity_matrix.py --out docs/parity_matrix.md`, in float32, with"
+    packages = sorted({"numpy", *(p for name in backends for p in load_backend(name).REQUIRES)})
+    yield f"{', '.join(f'{name} {version(name)}' for name in packages)}."
+    yield "`=` is bit-equal; a number is the worst error in multiples of the noise floor."
+    yield ""
 
 
 def page(store: dict[str, Cell], backends: list[str], jobs: list[Job]) -> Iterator[str]:
