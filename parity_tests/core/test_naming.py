@@ -307,8 +307,8 @@ def test_conventions_are_fields_of_a_spec_and_then_no_conflict(name: str) -> Non
         ("torchvision", "resnet50", {}),
         ("torchvision", "resnet50_v1", {"stride_position": "logits"}),
         ("hf", "resnet50_v1", {}),
-        ("mindcv", "resnet50", {"norm.variance": "training", "stem.pool_padding": "logits"}),
-        ("mindcv", "resnet50_cifar", {"norm.variance": "training", "stem.stride": "logits"}),
+        ("mindcv", "resnet50", {"stem.pool_padding": "logits"}),
+        ("mindcv", "resnet50_cifar", {"stem.stride": "logits"}),
         (
             "flax-imagenet",
             "resnet50",
