@@ -111,12 +111,16 @@ class Exported:
         """What was written and how far from the reference it is."""
         *some, last = map(str, self.batches)
         images = f"batches of {', '.join(some)} and {last}" if some else f"batches of {last}"
-        start = f"{self.path}: {self.format}, {self.about}, {self.size / 1e6:.1f} MB, {images}"
+        start = f"{self.path}: {self.format}, {self.about}, {_size(self.size)}, {images}"
         if self.is_kept:
             rule = f"within {max(self.multiples, 0.1):.1f} noise floors of the reference"
             return f"{start}: logits {rule}"
         rule = f"{self.multiples:.3g} noise floors from the reference"
         return f"{start}: logits {rule}, and {LIMIT:g} is the limit; no file is kept"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1_000_000 else f"{count / 1e3:.0f} kB"
 
 
 def export(

@@ -42,7 +42,7 @@ def fold_norms(plan: Plan, state: Mapping[str, Array]) -> Folded:
     names = {norm.name for _, norm in pairs}
     arrays = dict(state)
     for conv, norm in pairs:
-        arrays |= _folded_arrays(conv, norm, state)
+        arrays |= _folded_arrays(conv, norm, arrays)
     return Folded(
         plan=lean,
         state={tensor.name: arrays[tensor.name] for tensor in lean.tensors},
@@ -57,13 +57,36 @@ def _folded(nodes: tuple[Node, ...], pairs: list[tuple[Conv, Norm]]) -> tuple[No
     Within such a sequence each node has one reader, the next.
     """
     kept: list[Node] = []
-    for before, node in zip((None, *nodes), nodes, strict=False):
-        if isinstance(node, Norm) and isinstance(before, Conv):
-            pairs.append((before, node))
-            kept[-1] = replace(before, bias=_bias_of(before))
+    for node in nodes:
+        conv = _last_conv(kept[-1]) if kept and isinstance(node, Norm) else None
+        if isinstance(node, Norm) and conv is not None:
+            pairs.append((conv, node))
+            kept[-1] = _with_bias(kept[-1])
         else:
             kept.append(_inside(node, pairs))
     return tuple(kept)
+
+
+def _last_conv(node: Node) -> Conv | None:
+    """Return the convolution whose output is the node's own: itself, or a chain's last."""
+    match node:
+        case Conv():
+            return node
+        case Chain(children=(*_, last)):
+            return _last_conv(last)
+        case _:
+            return None
+
+
+def _with_bias(node: Node) -> Node:
+    """Return the node with a bias on its last convolution."""
+    match node:
+        case Conv():
+            return replace(node, bias=_bias_of(node))
+        case Chain(children=(*others, last)):
+            return replace(node, children=(*others, _with_bias(last)))
+        case _:
+            return node
 
 
 def _inside(node: Node, pairs: list[tuple[Conv, Norm]]) -> Node:

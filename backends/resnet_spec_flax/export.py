@@ -14,9 +14,10 @@ import numpy as np
 from flax import nnx
 from jax import export
 
+from resnet_spec import ops
 from resnet_spec.contract import Array
 from resnet_spec.plan import Input, Plan
-from resnet_spec_flax.modules import build
+from resnet_spec_flax.modules import build, find
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What one file runs on."""
@@ -44,7 +45,7 @@ def write(
     logits = _function(plan, state, image if raw else None)
     exported = export.export(jax.jit(logits), platforms=PLATFORMS)(images)
     path.write_bytes(exported.serialize())
-    return f"calling convention {exported.calling_convention_version}, {', '.join(PLATFORMS)}"
+    return f"jax {jax.__version__} for {'/'.join(PLATFORMS)}"
 
 
 def read(path: Path, kind: str) -> Callable[[Array], Array]:
@@ -58,6 +59,14 @@ def read(path: Path, kind: str) -> Callable[[Array], Array]:
     return run
 
 
+class Flatten(nnx.Module):
+    """Drops height and width; unlike `layers.Flatten` also where N is a symbol."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, 1, 1, C] to [N, C]."""
+        return x.reshape(x.shape[0], -1)
+
+
 def _function(
     plan: Plan, state: Mapping[str, Array], image: Input | None
 ) -> Callable[[jax.Array], jax.Array]:
@@ -67,6 +76,10 @@ def _function(
     """
     network = build(plan, dict(state))
     network.eval()
+    for op in plan.ops:
+        if isinstance(op, ops.Flatten):
+            parent, _, key = op.name.rpartition(".")
+            setattr(find(network, parent) if parent else network, key, Flatten())
     graph, variables = nnx.split(network)
 
     def logits(images: jax.Array) -> jax.Array:

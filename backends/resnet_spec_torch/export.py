@@ -75,7 +75,9 @@ class Network(ResNet):
             for name, values in (("input_scale", image.scale), ("input_shift", image.shift)):
                 self.register_buffer(name, torch.tensor(values).view(-1, 1, 1))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # The input's name in files.
+        self, images: Tensor
+    ) -> Tensor:
         """Images, as `raw` says, to logits [N, classes]."""
         if self.raw:
             scale, shift = self.get_buffer("input_scale"), self.get_buffer("input_shift")
