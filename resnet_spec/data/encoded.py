@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.data.archives import read_file
 from resnet_spec.data.boxes import random_box
-from resnet_spec.data.dataset import Images, Places
+from resnet_spec.data.dataset import Dataset, Images, Places, Split
 from resnet_spec.data.images import MOST_BYTES, decode
 from resnet_spec.data.views import Pixels, View, boxed, central
 
@@ -89,3 +89,12 @@ class EncodedSplit:
         source = self.sources[place]
         data = source if isinstance(source, bytes) else read_file(Path(source), MOST_BYTES)
         return decode(data, self.channels, self.name(place))
+
+
+def viewed(data: Dataset, view: View | None) -> Dataset:
+    """Return `data` with its images evaluated in `view`; small ones, in memory, have no margin."""
+
+    def changed(split: Split) -> Split:
+        return replace(split, view=view) if isinstance(split, EncodedSplit) and view else split
+
+    return replace(data, train=changed(data.train), test=changed(data.test))
