@@ -74,12 +74,7 @@ def run(args: argparse.Namespace) -> int:
         "data": data.name,
         "split": args.split,
         "network": spec.name,
-        "weights": {
-            "source": weights.source,
-            "sha256": weights.sha256,
-            "scheme": weights.scheme.name,
-            "notes": notes,
-        },
+        "weights": {**weights.record(), "notes": notes},
         "environment": dict(session.info),
     }
     if args.format == "json":

@@ -131,7 +131,7 @@ def _pretrained_table(rows: list[dict[str, object]]) -> str:
         [
             *table([heads, *cells], right=(2, 3, 5, 6)),
             "",
-            "Accuracies are the publishers', in percent on ImageNet-1K; SHA-256 is what they give of",
-            "the file's digest. Their sources, means and addresses: --format json.",
+            "Accuracies are the publishers', in percent on ImageNet-1K; SHA-256 is what is known",
+            "of the file's digest. Sources, means and addresses: --format json.",
         ]
     )

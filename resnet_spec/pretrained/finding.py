@@ -29,8 +29,9 @@ class Found:
 
 
 def is_weights(text: str) -> bool:
-    """Whether `text` can mean weights: a published name, a file or `hf:...`."""
-    return text in PUBLISHED or text.startswith(HUB) or Path(text).exists()
+    """Whether `text` means weights: a published name, `hf:...`, or a file by its path or ending."""
+    is_address = text in PUBLISHED or text.startswith(HUB)
+    return is_address or Path(text).suffix in _ENDINGS or Path(text).exists()
 
 
 def find(source: str, *, download: bool = True, root: Path | None = None) -> Found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from resnet_spec.checkpoint import Checkpoint
 from resnet_spec.contract import State
@@ -44,6 +45,17 @@ class Pretrained:
     def view(self) -> View | None:
         """How its images are evaluated; None where nobody says."""
         return None if self.entry is None else self.entry.view
+
+    def record(self) -> dict[str, Any]:
+        """Return where the weights are from, as plain JSON types."""
+        return {
+            "source": self.source,
+            "file": self.path.name,
+            "sha256": self.sha256,
+            "published": None if self.entry is None else self.entry.name,
+            "scheme": self.scheme.name,
+            "network": self.spec.to_dict(),
+        }
 
 
 def load_pretrained(
