@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from resnet_spec.contract import Precision, Session
+from resnet_spec.contract import Precision, Session, State
+from resnet_spec.fine_tuning import fine_tuned
 from resnet_spec.initial import initial_state
 from resnet_spec.loader import load_backend
 from resnet_spec.lowering import lower
@@ -25,6 +26,7 @@ def build(
     classes: int | None = None,
     input_size: int | None = None,
     seed: int = 0,
+    pretrained: str | Path | None = None,
 ) -> Any:
     """Return the network as `backend`'s own module, float32, on the CPU, freshly initialised.
 
@@ -32,11 +34,16 @@ def build(
     backend: "torch" gives an `nn.Module`, "flax" an `nnx.Module`, "mindspore" an `nn.Cell`.
     classes, input_size: replace those of the spec; `input_size` is in pixels per side.
     seed: the same seed gives the same weights in every backend.
+    pretrained: take these weights instead: published ones (`resnet50.tv2_in1k`), a weight file of
+        any kind, or `hf:OWNER/NAME`. All must fit but the classifier, which is drawn from `seed`
+        where the number of classes differs; the spec gets their statistics of images.
 
-    Raises SpecError for a spec that breaks a rule, BackendError for a backend that is not there.
+    Raises SpecError for a spec that breaks a rule, BackendError for a backend that is not there,
+    CheckpointError for weights that cannot be had, do not fit, or are of a network that computes
+    otherwise.
     """
-    plan = _plan(source, classes, input_size)
-    return load_backend(backend).build(plan, initial_state(plan, seed))
+    plan, state = _network(source, classes, input_size, seed, pretrained)
+    return load_backend(backend).build(plan, state)
 
 
 def session(
@@ -50,6 +57,7 @@ def session(
     device: str = "auto",
     precision: Precision | None = None,
     compile: bool = False,
+    pretrained: str | Path | None = None,
 ) -> Session:
     """Return a session of the network on `device`, with initial weights from `seed` loaded.
 
@@ -58,8 +66,10 @@ def session(
 
     Other arguments and errors as in `build`; RecipeError for a recipe that breaks a rule.
     """
-    plan = _plan(source, classes, input_size)
+    plan, state = _network(source, classes, input_size, seed, pretrained)
     chosen = None if recipe is None else load_recipe(recipe)
+    if chosen is not None:
+        plan = fine_tuned(plan, chosen)
     made = load_backend(backend).Session(
         plan,
         chosen,
@@ -67,11 +77,25 @@ def session(
         precision=precision or (chosen.precision if chosen else "float32"),
         compile=compile,
     )
-    made.load(initial_state(plan, seed))
+    made.load(state)
     return made
 
 
-def _plan(source: Source, classes: int | None, input_size: int | None) -> Plan:
+def _network(
+    source: Source,
+    classes: int | None,
+    input_size: int | None,
+    seed: int,
+    pretrained: str | Path | None,
+) -> tuple[Plan, State]:
     settings = [f"classes={classes}"] if classes is not None else []
     settings += [f"input.size={input_size}"] if input_size is not None else []
-    return lower(load_spec(source, settings))
+    spec = load_spec(source, settings)
+    if pretrained is None:
+        plan = lower(spec)
+        return plan, initial_state(plan, seed)
+    from resnet_spec.pretrained.adopting import adopt
+    from resnet_spec.pretrained.loading import load_pretrained
+
+    adopted = adopt(load_pretrained(pretrained), spec, seed=seed)
+    return lower(adopted.spec), adopted.state

@@ -18,6 +18,7 @@ class Evaluation:
     """What a split gave: `accuracy` in 0..1, mean cross-entropy `loss`, and the image count.
 
     predictions: int64 [count], the arg-max class of each image in order (the first of equal ones).
+    margins: float64 [count], how far the highest logit is above the next; infinite with one class.
     ties: how many images have two classes with the very same highest logit.
     """
 
@@ -26,6 +27,7 @@ class Evaluation:
     count: int
     ties: int
     predictions: NDArray[np.int64] = field(repr=False)
+    margins: NDArray[np.float64] = field(repr=False)
 
 
 def evaluate(
@@ -39,18 +41,28 @@ def evaluate(
     The loss is computed in float64 from the logits.
     """
     predictions: list[NDArray[np.int64]] = []
-    loss, ties, done = 0.0, 0, 0
+    margins: list[NDArray[np.float64]] = []
+    loss, done = 0.0, 0
     for padded in session.predict(_even(test_batches(split, batch))):
         labels = split.labels[done : done + len(padded)]
         logits = padded[: len(labels)]
         loss += float(cross_entropy(logits, labels).sum())
         predictions.append(logits.argmax(axis=1))
-        ties += int(((logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+        margins.append(_margins(logits))
         done += len(logits)
         tick(len(logits))
-    found = np.concatenate(predictions)
+    found, above = np.concatenate(predictions), np.concatenate(margins)
     accuracy = float((found == split.labels).mean())
-    return Evaluation(accuracy, loss / done, done, ties, found)
+    ties = int((above == 0).sum())
+    return Evaluation(accuracy, loss / done, done, ties, found, above)
+
+
+def _margins(logits: Array) -> NDArray[np.float64]:
+    """Return the highest logit less the next, per image."""
+    if logits.shape[1] == 1:
+        return np.full(len(logits), np.inf)
+    two = np.partition(logits.astype(np.float64), -2, axis=1)[:, -2:]
+    return two[:, 1] - two[:, 0]
 
 
 def _even(batches: Iterable[Batch]) -> Iterator[Batch]:

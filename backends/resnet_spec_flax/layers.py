@@ -58,18 +58,26 @@ class BatchNorm(nnx.BatchNorm):
     """
 
     def __init__(
-        self, features: int, *, unbiased: bool, param_dtype: DTypeLike, **arguments: Any
+        self,
+        features: int,
+        *,
+        unbiased: bool,
+        frozen: bool,
+        param_dtype: DTypeLike,
+        **arguments: Any,
     ) -> None:
         """As `nnx.BatchNorm`.
 
         unbiased: whether n/(n-1) times the batch variance enters the running variance, as in
             torch; the output is normalised with the biased one in any case.
+        frozen: whether the running statistics are used, and kept, in every mode.
         """
         super().__init__(features, param_dtype=param_dtype, **arguments)
         # nnx.BatchNorm keeps them in float32 whatever param_dtype is.
         self.mean = nnx.BatchStat(jnp.zeros(features, param_dtype))
         self.var = nnx.BatchStat(jnp.ones(features, param_dtype))
         self.unbiased = unbiased
+        self.frozen = frozen
 
     def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]  # No mask: maps are whole.
         self, x: jax.Array, use_running_average: bool | None = None
@@ -80,7 +88,7 @@ class BatchNorm(nnx.BatchNorm):
         assert self.scale is not None and self.bias is not None
         mean, var = self.mean[...], self.var[...]
         exact = x.astype(mean.dtype)
-        if not use_running_average:
+        if not (use_running_average or self.frozen):
             mean, var = self._batch_statistics(exact)
         factor = jax.lax.rsqrt(var + self.epsilon) * self.scale[...]
         y = (exact - mean) * factor + self.bias[...]

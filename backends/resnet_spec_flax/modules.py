@@ -248,6 +248,7 @@ class _Builder:
         return BatchNorm(
             op.in_shape[0],
             unbiased=op.variance == "unbiased",
+            frozen=op.frozen,
             momentum=op.decay,
             epsilon=op.eps,
             **self._types(),

@@ -168,7 +168,7 @@ class Program:
         self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
     ) -> tuple[Weights, Sums]:
         """Return the new running statistics; loss, correct images and gradients."""
-        statistics = [t for t in self._plan.tensors if not t.trainable]
+        statistics = [t for t in self._plan.tensors if t.is_statistic and not t.frozen]
         scale = loss_scale.get("scale", 1.0)
 
         def loss_of(trained: Weights) -> Any:
@@ -201,7 +201,9 @@ class Program:
         weights = {**weights, **moved}
         average, keep = slots.average, self._recipe.ema.decay
         if average:
-            average = jax.tree.map(lambda a, w: keep * a + (1.0 - keep) * w, average, weights)
+            names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
+            moved = {n: keep * average[n] + (1.0 - keep) * weights[n] for n in names}
+            average = {**average, **moved}
         return weights, Slots(optimizer, average, loss_scale), sums.loss / parts, sums.correct
 
     def _model(self, weights: Weights, noise: Mapping[str, jax.Array], train: bool) -> Any:

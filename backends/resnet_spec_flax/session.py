@@ -64,8 +64,7 @@ class Session:
         self._precision = precision
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
         self._optimizer = optax.identity() if recipe is None else make_optimizer(plan, recipe)
-        norms = [op for op in plan.ops if isinstance(op, Norm)]
-        self._smallest = min(norms, key=_pixels, default=None)
+        self._smallest = min(plan.batch_norms, key=_pixels, default=None)
         self._programs: dict[nnx.GraphDef, Program] = {}
         with self._settings():
             self.native = empty(plan, dtype=jnp.dtype(precision), param_dtype=self._dtype)

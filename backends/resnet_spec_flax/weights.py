@@ -7,6 +7,7 @@ the optimiser, since its velocities are part of the state.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -126,7 +127,10 @@ def make_optimizer(plan: Plan, recipe: Recipe) -> optax.GradientTransformation:
     """
     sgd = recipe.optimizer
     decayed = {t.name: recipe.decays(t) for t in trainable(plan)}
+    factors = {t.name: t.rate for t in trainable(plan)}
     steps = [optax.add_decayed_weights(sgd.weight_decay, decayed)]
     if sgd.momentum > 0:
         steps.append(optax.trace(sgd.momentum, sgd.nesterov))
+    # After the velocity, as every rate: v knows nothing of it.
+    steps.append(optax.stateless(lambda step, _: jax.tree.map(operator.mul, step, factors)))
     return optax.chain(*steps)

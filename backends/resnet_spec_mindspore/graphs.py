@@ -138,10 +138,20 @@ def _with_decay(divisor: Any, decay: float, weight: Tensor, g: Tensor) -> Tensor
     return g
 
 
+def _scaled(rate: Tensor, factor: float) -> Tensor:
+    return rate if factor == 1.0 else rate * factor
+
+
 def _move_fused(
-    apply: Any, momentum: float, rate: Tensor, weight: Parameter, velocity: Parameter, g: Tensor
+    apply: Any,
+    momentum: float,
+    rate: Tensor,
+    factor: float,
+    weight: Parameter,
+    velocity: Parameter,
+    g: Tensor,
 ) -> Any:
-    return apply(weight, velocity, rate, g, momentum)
+    return apply(weight, velocity, _scaled(rate, factor), g, momentum)
 
 
 def _move(
@@ -149,6 +159,7 @@ def _move(
     nesterov: bool,
     rate: Tensor,
     finite: Tensor | None,
+    factor: float,
     weight: Parameter,
     velocity: Parameter,
     g: Tensor,
@@ -159,7 +170,7 @@ def _move(
         moved = momentum * velocity + g
         step = g + momentum * moved if nesterov else moved
         ops.assign(velocity, moved if finite is None else ops.select(finite, moved, velocity))
-    new = weight - rate * step
+    new = weight - _scaled(rate, factor) * step
     return ops.assign(weight, new if finite is None else ops.select(finite, new, weight))
 
 
@@ -186,14 +197,19 @@ class Update(nn.Cell):
         weights: Sequence[Parameter],
         velocities: Sequence[Parameter],
         decays: Sequence[bool],
+        factors: Sequence[float],
         loss_scale: Sequence[Parameter],
     ) -> None:
-        """Take the weights and what else is updated: velocities, and (scale, good steps) or ()."""
+        """Take the weights and what else is updated: velocities, and (scale, good steps) or ().
+
+        decays, factors: whether each weight decays, and what its rate is multiplied by.
+        """
         super().__init__(auto_prefix=False)
         optimizer = recipe.optimizer
         self.weights = ParameterTuple(weights)
         self.velocities = ParameterTuple(velocities or weights)
         self.decays = tuple(optimizer.weight_decay if decay else 0.0 for decay in decays)
+        self.factors = tuple(factors)
         self.momentum = optimizer.momentum
         self.nesterov = optimizer.nesterov
         self.parts = float(recipe.accumulate)
@@ -216,7 +232,7 @@ class Update(nn.Cell):
             move = ops.partial(_move_fused, self.apply_momentum, self.momentum, rate)
         else:
             move = ops.partial(_move, self.momentum, self.nesterov, rate, finite)
-        moved = self.map(move, self.weights, self.velocities, decayed)
+        moved = self.map(move, self.factors, self.weights, self.velocities, decayed)
         if self.has_scale:
             self.adapt(finite)
         return moved

@@ -33,7 +33,7 @@ from resnet_spec.ops import GlobalPool as GlobalPoolOp
 from resnet_spec.ops import MaxPool as MaxPoolOp
 from resnet_spec.ops import PadChannels as PadChannelsOp
 from resnet_spec.plan import Plan, walk
-from resnet_spec_mindspore.weights import load_weights
+from resnet_spec_mindspore.weights import load_weights, parameters_of
 
 Cells = OrderedDict[str, nn.Cell]
 Noise = tuple[Tensor, ...]
@@ -51,7 +51,7 @@ def build(plan: Plan, state: State | None = None) -> ResNet:
     Raises CheckpointError when `state` does not fit, with every name that does not.
     """
     if state is None:
-        return ResNet(_Builder(plan).cells(plan.root.children))
+        return _frozen(ResNet(_Builder(plan).cells(plan.root.children)), plan)
     network = empty(plan)
     load_weights(network, plan, state)
     return network
@@ -60,7 +60,16 @@ def build(plan: Plan, state: State | None = None) -> ResNet:
 def empty(plan: Plan) -> ResNet:
     """Return the network of `plan` without drawing a random number: its weights are zeros."""
     fill = {"weight_init": "zeros", "bias_init": "zeros"}
-    return ResNet(_Builder(plan, fill).cells(plan.root.children))
+    return _frozen(ResNet(_Builder(plan, fill).cells(plan.root.children)), plan)
+
+
+def _frozen(network: ResNet, plan: Plan) -> ResNet:
+    """Ask for no gradient of the parameters that the plan freezes; return `network`."""
+    parameters = parameters_of(network, plan)
+    for tensor in plan.tensors:
+        if tensor.frozen:
+            parameters[tensor.name].requires_grad = False
+    return network
 
 
 @contextmanager
@@ -318,6 +327,9 @@ def _norm(op: Norm) -> nn.BatchNorm2d:
         "eps": op.eps,
         **_momentum(op.decay),
     }
+    if op.frozen:
+        # False: the running statistics in every mode, and no change of them.
+        return nn.BatchNorm2d(use_batch_statistics=False, **arguments)
     if op.variance == _kernel_variance(ms.get_context("device_target")):
         return nn.BatchNorm2d(**arguments)
     return BatchNorm2d(decay=op.decay, variance=op.variance, **arguments)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, problem
-from resnet_spec.ops import Norm
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_mindspore.devices import describe_math, find_device, find_dtype
@@ -102,14 +101,16 @@ class Session:
             weights=[self._weights[tensor.name] for tensor in trainable],
             velocities=[slot for slot in slots if slot is not None],
             decays=[recipe.decays(tensor) for tensor in trainable],
+            factors=[tensor.rate for tensor in trainable],
             loss_scale=list(self._loss_scale.values()),
         )
 
     def _make_average(self, recipe: Recipe) -> Average | None:
         if recipe.ema.decay == 0:
             return None
-        averages = [self._slots[f"ema/{name}"] for name in self._weights]
-        return Average(recipe.ema.decay, list(self._weights.values()), averages)
+        names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
+        averages = [self._slots[f"ema/{name}"] for name in names]
+        return Average(recipe.ema.decay, [self._weights[name] for name in names], averages)
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
@@ -268,15 +269,15 @@ class Session:
         if len(batch) % parts != 0:
             rule = f"must be a multiple of accumulate = {parts}"
             raise BackendError(problem("batch", len(batch), rule))
-        for op in self._plan.ops:
-            if isinstance(op, Norm) and len(batch) // parts * prod(op.in_shape[1:]) == 1:
+        for op in self._plan.batch_norms:
+            if len(batch) // parts * prod(op.in_shape[1:]) == 1:
                 rule = f"leaves {op.name} one value per channel, which has no variance"
                 raise BackendError(problem("batch", len(batch), rule, "take more images"))
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
         """Undo, at the end, what a pass in training mode does to the statistics."""
-        names = [tensor.name for tensor in self._plan.tensors if not tensor.trainable]
+        names = [tensor.name for tensor in self._plan.tensors if tensor.is_statistic]
         statistics = {name: self._weights[name] for name in names}
         before = to_state(statistics)
         try:

@@ -54,7 +54,7 @@ def build(plan: Plan, state: State | None = None) -> ResNet:
     Raises CheckpointError when `state` does not fit, with every name that does not.
     """
     if state is None:
-        return ResNet(_modules(plan.root.children))
+        return _frozen(ResNet(_modules(plan.root.children)), plan)
     network = empty(plan, torch.device("cpu"), torch.float32)
     load_weights(network, plan, state)
     return network
@@ -71,6 +71,14 @@ def empty(plan: Plan, device: torch.device, dtype: torch.dtype) -> ResNet:
     with torch.no_grad():
         for tensor in (*network.parameters(), *network.buffers()):
             tensor.zero_()
+    return _frozen(network, plan)
+
+
+def _frozen(network: ResNet, plan: Plan) -> ResNet:
+    """Ask for no gradient of the parameters that the plan freezes; return `network`."""
+    for tensor in plan.tensors:
+        if tensor.frozen and not tensor.is_statistic:
+            network.get_parameter(tensor.name).requires_grad_(False)
     return network
 
 
@@ -131,6 +139,7 @@ def _module(node: Node) -> nn.Module:
             # torch's momentum is the weight of the new value; rounded, for 1 - 0.9 is not 0.1.
             momentum = round(1.0 - node.decay, 15)
             kind = nn.BatchNorm2d if node.variance == "unbiased" else BiasedBatchNorm2d
+            kind = FrozenBatchNorm2d if node.frozen else kind
             return kind(node.in_shape[0], node.eps, momentum)
         case Activation():
             return nn.ReLU() if node.kind == "relu" else nn.Sigmoid()
@@ -290,6 +299,18 @@ class BiasedBatchNorm2d(nn.BatchNorm2d):
         n = input.numel() // input.shape[1]
         var.copy_(torch.lerp(var * (1.0 - momentum), updated, (n - 1) / n))
         return y
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation that stays in evaluation mode, in a network in training, too."""
+
+    def __init__(self, features: int, eps: float, momentum: float) -> None:
+        super().__init__(features, eps, momentum)
+        self.eval()
+
+    def train(self, mode: bool = True) -> FrozenBatchNorm2d:
+        """Stay in evaluation mode, whatever `mode` is."""
+        return super().train(False)
 
 
 class PadChannels(nn.Module):

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.ops import Conv, Norm, Op
+from resnet_spec.ops import Conv, Op
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_torch.modules import empty, mode, unchanged
@@ -227,12 +227,13 @@ class Session:
             total += loss.detach()
             correct += (logits.argmax(1) == labels).sum()
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         self._scaler.step(optimizer)
         self._scaler.update()
         if self._average:
-            average = get_ema_multi_avg_fn(recipe.ema.decay)
-            average(list(self._average.values()), list(self._weights().values()), 0)
+            names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
+            weights, average = self._weights(), get_ema_multi_avg_fn(recipe.ema.decay)
+            average([self._average[name] for name in names], [weights[name] for name in names], 0)
         return total, correct
 
     def _parts(self, batch: Batch, parts: int) -> Iterator[tuple[Tensor, Tensor, Tensors]]:
@@ -253,8 +254,8 @@ class Session:
         missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
         if missing:
             raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        for op in self._plan.ops:
-            if isinstance(op, Norm) and len(batch) // parts * prod(op.in_shape[1:]) == 1:
+        for op in self._plan.batch_norms:
+            if len(batch) // parts * prod(op.in_shape[1:]) == 1:
                 rule = f"leaves {op.name} one value per channel, which has no variance"
                 raise BackendError(problem("batch", len(batch), rule, "take more images"))
 

@@ -82,17 +82,21 @@ def to_state(tensors: Mapping[str, Tensor]) -> State:
 
 
 def make_optimizer(weights: Tensors, plan: Plan, recipe: Recipe) -> torch.optim.SGD:
-    """Return SGD over the decayed and the other tensors, with velocities of zero.
+    """Return SGD with velocities of zero: a group for the tensors of each decay and rate factor.
+
+    A group's `lr` is to be the step's rate times its `rate_factor`.
 
     Fused where the device can: one kernel for all tensors and, under a GradScaler, no wait for
     "found inf". On a CPU a step of ResNet-20 takes 0.44 ms fused and 0.75 ms otherwise.
     """
     trainable = [tensor for tensor in plan.tensors if tensor.trainable]
+    alike: dict[tuple[bool, float], list[Tensor]] = {}
+    for tensor in trainable:
+        alike.setdefault((recipe.decays(tensor), tensor.rate), []).append(weights[tensor.name])
     groups = []
-    for decays in (True, False):
-        tensors = [weights[t.name] for t in trainable if recipe.decays(t) == decays]
+    for (decays, factor), tensors in alike.items():
         decay = recipe.optimizer.weight_decay if decays else 0.0
-        groups += [{"params": tensors, "weight_decay": decay}] if tensors else []
+        groups.append({"params": tensors, "weight_decay": decay, "rate_factor": factor})
     momentum, nesterov = recipe.optimizer.momentum, recipe.optimizer.nesterov
     try:
         optimizer = torch.optim.SGD(groups, 1.0, momentum, nesterov=nesterov, fused=True)

@@ -310,3 +310,13 @@ def test_published_checkpoints_are_read(name: str, tensors: int, parameters: int
     assert_equal(
         file.tensors, {n.removeprefix("module."): value.numpy() for n, value in loaded.items()}
     )
+
+
+def test_safetensors_of_mindspore_leave_the_optimiser_out(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    values = {**network(), "moments.fc.kernel": network()["fc.kernel"]}
+    save_file(values, tmp_path / "w.safetensors", metadata={"format": "ms"})
+    found = read_weights(tmp_path / "w.safetensors")
+    assert_equal(found.tensors, network())
+    assert found.notes == ("left out: moments.fc.kernel",)

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
     """Add SPEC and the options that change it: --set, --input-size, --classes.
 
-    checkpoint: whether the command takes a checkpoint in its place, too.
+    checkpoint: whether the command takes weights in its place, too, or neither.
     """
-    also = ", or a .safetensors checkpoint" if checkpoint else ""
+    also = ", or weights: a checkpoint, a file of any kind, a published name" if checkpoint else ""
     metavar = "SPEC|CHECKPOINT" if checkpoint else "SPEC"
-    parser.add_argument("spec", metavar=metavar, help=f"a preset, a .toml or .json file{also}")
+    what = f"a preset, a .toml or .json file{also}"
+    parser.add_argument("spec", nargs="?" if checkpoint else None, metavar=metavar, help=what)
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--classes", type=int, metavar="N", help="number of classes")
     parser.add_argument(

@@ -6,17 +6,18 @@ import argparse
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_spec.cli.arguments import add_spec, spec_of
+from resnet_spec.cli.pretrained import add_pretrained, with_known_statistics
 from resnet_spec.errors import BackendError, SpecError, problem
 
 if TYPE_CHECKING:
-    from resnet_spec.contract import Precision
+    from resnet_spec.contract import Precision, State
     from resnet_spec.parity.compare import Tick
     from resnet_spec.parity.setup import Setup
     from resnet_spec.parity.side import Side
+    from resnet_spec.spec import Spec
 
 _RATE = 3e-4
 """Below the suite's: a deep network turns rounding into chaos sooner (see docs/parity.md)."""
@@ -32,6 +33,7 @@ class Compared(NamedTuple):
 def add_compared(parser: argparse.ArgumentParser) -> None:
     """Declare SPEC or CHECKPOINT, who is compared, and on what."""
     add_spec(parser, checkpoint=True)
+    add_pretrained(parser)
     parser.add_argument(
         "--backends",
         type=names,
@@ -92,27 +94,68 @@ def _backends(asked: Sequence[str] | None, precision: Precision) -> Sequence[str
 
 
 def _expected(args: argparse.Namespace) -> Side:
-    from resnet_spec.checkpoint import load_checkpoint
     from resnet_spec.data import load_data
     from resnet_spec.lowering import lower
     from resnet_spec.parity.calibrate import within_range
     from resnet_spec.parity.settle import reference_of
     from resnet_spec.parity.setup import make_recipe, make_setup, with_data
 
-    state = None
-    if args.spec.endswith(".safetensors"):
-        if args.settings or args.input_size or args.classes:
-            raise SpecError(f"{args.spec}: a checkpoint holds its spec; leave --set and sizes out")
-        checkpoint = load_checkpoint(Path(args.spec)).evaluated()
-        spec, state = checkpoint.spec, checkpoint.state
-    else:
-        spec = spec_of(args)
+    spec, state = _network(args)
     plan = lower(spec)
     setup = make_setup(plan, make_recipe(args.steps, args.batch, _RATE), state=state)
     if args.data is not None:
         setup = with_data(setup, load_data(args.data, size=spec.input.size), args.images)
     expected = reference_of(setup)
     return within_range(expected) if state is None else expected
+
+
+def _network(args: argparse.Namespace) -> tuple[Spec, State | None]:
+    """Return the spec and its weights, None for those of a seed."""
+    if args.spec is None:
+        if args.pretrained is None:
+            raise SpecError("SPEC, --pretrained: one must be given; see: resnet-spec list")
+        return _weights(args, args.pretrained)
+    if _is_weights(args.spec):
+        if args.pretrained is not None:
+            raise SpecError(f"{args.spec}, --pretrained: both are weights; leave one out")
+        return _weights(args, args.spec)
+    spec = spec_of(args)
+    if args.pretrained is None:
+        return spec, None
+    from resnet_spec.pretrained.adopting import adopt
+    from resnet_spec.pretrained.loading import load_pretrained
+
+    weights = load_pretrained(args.pretrained)
+    adopted = adopt(weights, spec, settings=args.settings)
+    _tell(*weights.notes, *adopted.notes)
+    return adopted.spec, adopted.state
+
+
+def _is_weights(text: str) -> bool:
+    from resnet_spec.presets import PRESETS
+    from resnet_spec.pretrained.finding import is_weights
+
+    return text not in PRESETS and not text.endswith((".toml", ".json")) and is_weights(text)
+
+
+def _weights(args: argparse.Namespace, source: str) -> tuple[Spec, State]:
+    """Return the network that weights themselves say or show."""
+    from resnet_spec.pretrained.loading import load_pretrained
+
+    size = [] if args.input_size is None else [f"input.size={args.input_size}"]
+    weights = load_pretrained(source, settings=[*args.settings, *size])
+    if weights.checkpoint is not None and (args.settings or size):
+        raise SpecError(f"{weights.source}: a checkpoint holds its spec; leave --set and sizes out")
+    if args.classes is not None:
+        raise SpecError(f"--classes: {weights.source} has its own {weights.spec.classes}")
+    spec, note = with_known_statistics(weights)
+    _tell(*weights.notes, *note)
+    return spec, weights.state
+
+
+def _tell(*notes: str) -> None:
+    for line in notes:
+        print(f"note: {line}", file=sys.stderr)
 
 
 def _own(args: argparse.Namespace, setup: Setup) -> Side:

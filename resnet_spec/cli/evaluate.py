@@ -1,17 +1,27 @@
-"""`resnet-spec evaluate`: accuracy and loss of a checkpoint on a dataset, with any backend."""
+"""`resnet-spec evaluate`: accuracy and loss of weights on a dataset, with any backend."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of, with_known_statistics
 from resnet_spec.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from resnet_spec.data.dataset import Dataset
+    from resnet_spec.evaluate import Evaluation
+    from resnet_spec.spec import Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file")
+    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help=WEIGHTS)
     parser.add_argument("--backend", required=True, metavar="NAME")
     parser.add_argument("--data", metavar="D", help="dataset (default: the one it was trained on)")
     parser.add_argument("--split", choices=("test", "train"), default="test")
@@ -19,36 +29,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--format", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.npz",
+        help="write each image's prediction, label, and margin to the next class, too",
+    )
+    add_weights(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print accuracy, loss and count; in JSON also ties (images with two equal highest logits)."""
-    from resnet_spec.checkpoint import load_checkpoint
+    """Print accuracy, loss, count and ties (images with two equal highest logits)."""
     from resnet_spec.cli.progress import ImageBar
     from resnet_spec.data import load_data
+    from resnet_spec.data.encoded import viewed
     from resnet_spec.evaluate import evaluate
     from resnet_spec.loader import load_backend
+    from resnet_spec.lowering import lower
 
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
-    checkpoint = load_checkpoint(args.checkpoint).evaluated()
     backend = load_backend(args.backend)
-    data = load_data(args.data or checkpoint.data, size=checkpoint.spec.input.size)
-    spec = checkpoint.spec
-    for what, ours, theirs in (
-        ("classes", spec.classes, len(data.classes)),
-        ("channels", spec.input.channels, data.channels),
-    ):
-        if ours != theirs:
-            raise DataError(
-                f"--data = {args.data or checkpoint.data}: has {theirs} {what}, "
-                f"and the network was made for {ours}"
-            )
+    weights = weights_of(args, args.checkpoint)
+    place = args.data or (weights.checkpoint.data if weights.checkpoint else "")
+    if not place:
+        raise DataError("--data: is required; the weights do not say what they were trained on")
+    data = viewed(load_data(place, size=weights.spec.input.size), weights.view)
+    spec, note = with_known_statistics(weights, data)
+    _check_fit(spec, data, place)
     split = data.train if args.split == "train" else data.test
-    session = backend.Session(checkpoint.plan(), device=args.device, precision=args.precision)
-    session.load(checkpoint.state)
+    session = backend.Session(lower(spec), device=args.device, precision=args.precision)
+    session.load(weights.state)
     with ImageBar(f"evaluating on {args.backend}", len(split)) as bar:
         result = evaluate(session, split, args.batch, bar.tick)
+    if args.out is not None:
+        _write(args.out, result, split.labels)
+    notes = [*weights.notes, *note]
     values = {
         "accuracy": result.accuracy,
         "loss": result.loss,
@@ -57,13 +73,41 @@ def run(args: argparse.Namespace) -> int:
         "backend": args.backend,
         "data": data.name,
         "split": args.split,
+        "network": spec.name,
+        "weights": {**weights.record(), "notes": notes},
         "environment": dict(session.info),
     }
     if args.format == "json":
         print(json.dumps(values, indent=2))
-    else:
-        print(
-            f"{spec.name} on {data.name} {args.split}, {args.backend}: accuracy "
-            f"{result.accuracy:.4f}, loss {result.loss:.4f}, {result.count} images"
-        )
+        return 0
+    for line in notes:
+        print(f"note: {line}")
+    print(
+        f"{spec.name} on {data.name} {args.split}, {args.backend}: accuracy "
+        f"{result.accuracy:.4f}, loss {result.loss:.4f}, {result.count} images, {result.ties} ties"
+    )
+    if weights.entry is not None and weights.entry.top1 is not None:
+        entry = weights.entry
+        print(f"published: top-1 {entry.top1} % on ImageNet-1K ({entry.source})")
     return 0
+
+
+def _check_fit(spec: Spec, data: Dataset, place: str) -> None:
+    for what, ours, theirs in (
+        ("classes", spec.classes, len(data.classes)),
+        ("channels", spec.input.channels, data.channels),
+    ):
+        if ours != theirs:
+            raise DataError(
+                f"--data = {place}: has {theirs} {what}, and the network was made for {ours}"
+            )
+
+
+def _write(path: Path, result: Evaluation, labels: NDArray[np.int64]) -> None:
+    """Write the predictions whole or not at all."""
+    import numpy as np
+
+    from resnet_spec.files import replacing
+
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, predictions=result.predictions, labels=labels, margins=result.margins)

@@ -36,6 +36,7 @@ COMMANDS = {
     "predict": Command("resnet_spec.cli.predict", "classes of images"),
     "inspect": Command("resnet_spec.cli.inspect", "what a weight file holds"),
     "convert": Command("resnet_spec.cli.convert", "weights to another project's names and files"),
+    "export": Command("resnet_spec.cli.export", "weights as a file that other programs run"),
     "parity": Command("resnet_spec.cli.parity", "prove that backends compute the same"),
     "bisect": Command("resnet_spec.cli.bisect", "find the first node that does not"),
 }

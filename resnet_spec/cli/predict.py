@@ -7,48 +7,63 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of, with_known_statistics
+from resnet_spec.errors import DataError
+
 if TYPE_CHECKING:
-    from resnet_spec.checkpoint import Checkpoint
+    from collections.abc import Sequence
+
     from resnet_spec.contract import Array
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .safetensors file")
-    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help=f"{WEIGHTS}; left out with --pretrained"
+    )
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="JPEG, PNG, WebP")
     parser.add_argument("--backend", required=True, metavar="NAME")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--format", choices=("table", "json"), default="table")
+    add_weights(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the top classes of each image with their probabilities."""
     import numpy as np
 
-    from resnet_spec.checkpoint import load_checkpoint
     from resnet_spec.contract import Batch
     from resnet_spec.data.images import read_image
     from resnet_spec.loader import load_backend
+    from resnet_spec.lowering import lower
 
-    checkpoint = load_checkpoint(args.checkpoint).evaluated()
-    size, channels = checkpoint.spec.input.size, checkpoint.spec.input.channels
-    images = np.stack([read_image(path, size, channels) for path in args.images])
+    is_option = args.pretrained is not None
+    paths = [Path(name) for name in ([args.checkpoint] if is_option else []) + args.images]
+    if not paths:
+        raise DataError("IMAGE: is required; name one or more image files")
+    weights = weights_of(args, None if is_option else args.checkpoint)
+    spec, note = with_known_statistics(weights)
+    size, channels = spec.input.size, spec.input.channels
+    images = np.stack([read_image(path, size, channels, weights.view) for path in paths])
     session = load_backend(args.backend).Session(
-        checkpoint.plan(), device=args.device, precision=args.precision
+        lower(spec), device=args.device, precision=args.precision
     )
-    session.load(checkpoint.state)
+    session.load(weights.state)
     places = np.arange(len(images))
     batch = Batch(images, labels=np.full(len(images), -1), indices=places)
     (logits,) = session.predict([batch])
+    names = weights.checkpoint.class_names if weights.checkpoint else ()
     rows: list[dict[str, Any]] = [
-        {"image": str(path), "classes": _top(checkpoint, row, args.top)}
-        for path, row in zip(args.images, _softmax(logits), strict=True)
+        {"image": str(path), "classes": _top(names, row, args.top)}
+        for path, row in zip(paths, _softmax(logits), strict=True)
     ]
     if args.format == "json":
         print(json.dumps(rows, indent=2))
         return 0
+    for line in (*weights.notes, *note):
+        print(f"note: {line}")
     for row in rows:
         found = ", ".join(f"{c['class']} {c['probability']:.4f}" for c in row["classes"])
         print(f"{row['image']}: {found}")
@@ -62,7 +77,7 @@ def _softmax(logits: Array) -> Array:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def _top(checkpoint: Checkpoint, probabilities: Array, count: int) -> list[dict[str, Any]]:
-    names = checkpoint.class_names or tuple(str(i) for i in range(len(probabilities)))
+def _top(known: Sequence[str], probabilities: Array, count: int) -> list[dict[str, Any]]:
+    names = known or tuple(str(i) for i in range(len(probabilities)))
     best = probabilities.argsort(kind="stable")[::-1][: max(count, 1)]
     return [{"class": names[i], "probability": float(probabilities[i])} for i in best]

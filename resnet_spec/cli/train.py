@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_spec.cli.pretrained import add_pretrained
 from resnet_spec.errors import BackendError, CheckpointError, DataError, RecipeError
 
 if TYPE_CHECKING:
     from resnet_spec.checkpoint import Checkpoint
+    from resnet_spec.pretrained.loading import Pretrained
     from resnet_spec.recipe import Recipe
     from resnet_spec.runs import Run, Summary
     from resnet_spec.spec import Spec
@@ -48,12 +50,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, ... (default: the best)")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    _add_fine_tuning(parser)
+
+
+def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
+    add_pretrained(parser)
+    parser.add_argument(
+        "--head",
+        choices=("keep", "replace"),
+        help="the classifier of --pretrained (default: replace where the classes' number differs)",
+    )
+    parser.add_argument(
+        "--freeze", metavar="PART", help="backbone, stem or stages=N keep their weights"
+    )
+    parser.add_argument(
+        "--head-rate", type=float, metavar="F", help="the classifier learns at F times the rate"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
     start = _resumed(args)
-    plan_of_work = _continued(args, start) if start else _fresh(args)
+    if start is not None:
+        plan_of_work = _continued(args, start)
+    else:
+        plan_of_work, start = _fresh(args)
     summary = _train(args, plan_of_work, start)
     print(_closing_line(summary, plan_of_work.out))
     return 0 if summary.complete else _INTERRUPTED
@@ -71,18 +92,53 @@ def _resumed(args: argparse.Namespace) -> Checkpoint | None:
     return load_checkpoint(folder / "last.safetensors" if folder.is_dir() else folder)
 
 
-def _fresh(args: argparse.Namespace) -> Run:
+def _fresh(args: argparse.Namespace) -> tuple[Run, Checkpoint | None]:
+    """Return the run, and the pretrained weights that it starts from."""
     from resnet_spec.recipe import Recipe
     from resnet_spec.recipes import load_recipe
     from resnet_spec.spec import Spec
     from resnet_spec.spec_files import load_spec
 
-    if args.spec is None:
-        raise RecipeError("SPEC: is required; see: resnet-spec list")
+    if args.head is not None and args.pretrained is None:
+        raise RecipeError("--head: is of pretrained weights; give --pretrained, too")
     for_recipe, for_spec = _sorted_settings(args.settings, Recipe, Spec)
+    for key, value in (("freeze", args.freeze), ("head_rate", args.head_rate)):
+        for_recipe += [] if value is None else [f"{key}={value}"]
     recipe = load_recipe(args.recipe or "demo", for_recipe)
-    spec = load_spec(args.spec, for_spec)
-    return _run(args, spec, recipe, args.data or "digits")
+    if args.pretrained is not None:
+        return _pretrained(args, recipe, for_spec)
+    if args.spec is None:
+        raise RecipeError("SPEC: is required without --pretrained; see: resnet-spec list")
+    work = _run(args, load_spec(args.spec, for_spec), recipe, args.data or "digits")
+    _clear(work.out, args.overwrite)
+    return work, None
+
+
+def _pretrained(
+    args: argparse.Namespace, recipe: Recipe, settings: Sequence[str]
+) -> tuple[Run, Checkpoint]:
+    """Return the run of a network with pretrained weights, and its state before the first step."""
+    from resnet_spec.checkpoint import Checkpoint
+    from resnet_spec.files import write_json
+    from resnet_spec.pretrained.adopting import adopt, with_statistics
+    from resnet_spec.pretrained.loading import load_pretrained
+    from resnet_spec.runs import Position
+    from resnet_spec.spec_files import load_spec
+
+    weights = load_pretrained(args.pretrained)
+    asked = load_spec(weights.spec if args.spec is None else args.spec, settings)
+    work = _run(args, with_statistics(weights, asked)[0], recipe, args.data or "digits", weights)
+    adopted = adopt(
+        weights, work.spec, settings=settings, head=args.head or "auto", seed=recipe.seed
+    )
+    notes = [*weights.notes, *adopted.notes]
+    if not weights.spec.input.mean and not asked.input.mean:
+        notes.append(f"input.mean, input.std: the weights do not say; {work.data.name}'s are taken")
+    for note in notes:
+        print(f"note: {note}")
+    _clear(work.out, args.overwrite)
+    write_json(work.out / "pretrained.json", {**weights.record(), "notes": notes})
+    return work, Checkpoint(work.spec, adopted.state, recipe, progress=Position().to_dict())
 
 
 def _sorted_settings(
@@ -111,6 +167,8 @@ def _sorted_settings(
 def _continued(args: argparse.Namespace, start: Checkpoint) -> Run:
     """Return the run that `start` belongs to; only its backend, device and folder may change."""
     given = [("SPEC", args.spec), ("--recipe", args.recipe), ("--set", args.settings)]
+    given += [("--pretrained", args.pretrained), ("--head", args.head), ("--freeze", args.freeze)]
+    given += [("--head-rate", args.head_rate)]
     for name, value in given:
         if value:
             raise RecipeError(f"{name}: cannot be changed in the middle of a run; leave it out")
@@ -122,8 +180,15 @@ def _continued(args: argparse.Namespace, start: Checkpoint) -> Run:
     return _run(args, start.spec, start.recipe, args.data or start.data)
 
 
-def _run(args: argparse.Namespace, spec: Spec, recipe: Recipe, data_name: str) -> Run:
+def _run(
+    args: argparse.Namespace,
+    spec: Spec,
+    recipe: Recipe,
+    data_name: str,
+    weights: Pretrained | None = None,
+) -> Run:
     from resnet_spec.data import load_data
+    from resnet_spec.data.encoded import viewed
     from resnet_spec.fine_tuning import fine_tuned
     from resnet_spec.fitting_data import fitted
     from resnet_spec.lowering import lower
@@ -132,12 +197,11 @@ def _run(args: argparse.Namespace, spec: Spec, recipe: Recipe, data_name: str) -
     if args.backend is None:
         raise BackendError("--backend: is required; see: resnet-spec backends")
     data = load_data(data_name, size=args.input_size)
+    data = data if weights is None else viewed(data, weights.view)
     spec, notes = fitted(spec, data)
     for note in notes:
         print(note)
     out = args.out or Path("runs") / f"{spec.name}-{data.name}-{args.backend}"
-    if not args.resume:
-        _clear(out, args.overwrite)
     return Run(spec, fine_tuned(lower(spec), recipe), recipe, args.backend, data, data_name, out)
 
 
@@ -150,8 +214,14 @@ def _clear(out: Path, overwrite: bool) -> None:
             f"--out = {out}: holds a run; go on with --resume, replace it with --overwrite, "
             "or name another folder"
         )
-    for name in ("last.safetensors", "best.safetensors", "metrics.jsonl", "summary.json"):
+    for name in _FILES:
         (out / name).unlink(missing_ok=True)
+
+
+_FILES = (
+    *("last.safetensors", "best.safetensors", "metrics.jsonl", "summary.json"),
+    "pretrained.json",
+)
 
 
 def _train(args: argparse.Namespace, work: Run, start: Checkpoint | None) -> Summary:

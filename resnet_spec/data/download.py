@@ -1,4 +1,4 @@
-"""Fetch a dataset's files from their official address: resumed, bounded, checked by digest."""
+"""Fetch files of datasets and weights from their official address: resumed, bounded, checked."""
 
 from __future__ import annotations
 
@@ -8,22 +8,31 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from resnet_spec.errors import DataError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 _CHUNK = 1 << 18
 _TIMEOUT_S = 30.0
 _PARTIAL_CONTENT = 206
+_NOTHING_LEFT = 416
+_MOST_BYTES = 1 << 33
+"""The bound where no size is published."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file at `base + file`, of `size` bytes with the digest `sha256`."""
+    """A file at `base + file`, of `size` bytes with the digest `sha256`.
+
+    size: None where none is published. sha256: all digits or the first ones; "": none is published.
+    """
 
     file: str
     base: str
-    size: int
+    size: int | None
     sha256: str
 
     @property
@@ -64,13 +73,13 @@ def _fetch(name: str, remote: Remote, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{remote.file}.part"
     done = part.stat().st_size if part.exists() else 0
-    if done > remote.size:
+    if remote.size is not None and done > remote.size:
         part.unlink()
         done = 0
-    if done < remote.size:
+    if remote.size is None or done < remote.size:
         _transfer(remote, part, done)
-    digest = _sha256(part)
-    if digest != remote.sha256:
+    digest = sha256_of(part)
+    if not digest.startswith(remote.sha256):
         part.unlink()
         raise DataError(
             f"{name}: {remote.url} has the SHA-256 digest {digest[:16]}..., not "
@@ -81,21 +90,37 @@ def _fetch(name: str, remote: Remote, folder: Path) -> None:
 
 def _transfer(remote: Remote, part: Path, done: int) -> None:
     import urllib.request
+    from urllib.error import HTTPError
 
     headers = {"User-Agent": "resnet-spec", **({"Range": f"bytes={done}-"} if done else {})}
     request = urllib.request.Request(remote.url, headers=headers)
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-        if response.status != _PARTIAL_CONTENT:
-            done = 0  # The server does not resume: from the start.
-        with part.open("ab" if done else "wb") as file, _progress(remote, done) as advance:
-            while chunk := response.read(_CHUNK):
-                done += len(chunk)
-                if done > remote.size:
-                    raise OSError(f"the server sent more than {remote.size} bytes")
-                file.write(chunk)
-                advance(len(chunk))
-    if done < remote.size:
-        raise OSError(f"it ended after {done} of {remote.size} bytes; run again to resume")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            if response.status != _PARTIAL_CONTENT:
+                done = 0  # The server does not resume: from the start.
+            _receive(remote, response, part, done)
+    except HTTPError as error:
+        # Nothing is left where no size was known and all had come.
+        if error.code != _NOTHING_LEFT or error.headers.get("Content-Range") != f"bytes */{done}":
+            raise
+
+
+def _receive(remote: Remote, response: HTTPResponse, part: Path, done: int) -> None:
+    """Write what comes behind the first `done` bytes of `part`."""
+    length = response.headers.get("Content-Length")
+    size = remote.size
+    if size is None and length is not None:
+        size = done + int(length)
+    bound = _MOST_BYTES if size is None else size
+    with part.open("ab" if done else "wb") as file, _progress(remote.file, size, done) as advance:
+        while chunk := response.read(_CHUNK):
+            done += len(chunk)
+            if done > bound:
+                raise OSError(f"the server sent more than {bound} bytes")
+            file.write(chunk)
+            advance(len(chunk))
+    if size is not None and done < size:
+        raise OSError(f"it ended after {done} of {size} bytes; run again to resume")
 
 
 class _Advance(Protocol):
@@ -103,7 +128,7 @@ class _Advance(Protocol):
 
 
 @contextmanager
-def _progress(remote: Remote, done: int) -> Generator[_Advance]:
+def _progress(file: str, size: int | None, done: int) -> Generator[_Advance]:
     """Show a bar on the error stream when it is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -113,11 +138,12 @@ def _progress(remote: Remote, done: int) -> Generator[_Advance]:
     with Progress(
         *columns, TransferSpeedColumn(), console=console, disable=not console.is_terminal
     ) as bar:
-        task = bar.add_task(remote.file, total=remote.size, completed=done)
+        task = bar.add_task(file, total=size, completed=done)
         yield lambda count: bar.advance(task, count)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 digest, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from resnet_spec.data.archives import read_file
 from resnet_spec.data.boxes import random_box
-from resnet_spec.data.dataset import Images, Places
+from resnet_spec.data.dataset import Dataset, Images, Places, Split
 from resnet_spec.data.images import MOST_BYTES, decode
-from resnet_spec.data.views import Pixels, boxed, central
+from resnet_spec.data.views import Pixels, View, boxed, central
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,7 +52,7 @@ def in_threads(function: Callable[[_In], _Out], items: Sequence[_In], workers: i
 class EncodedSplit:
     """Encoded images: bytes in memory, or paths of files.
 
-    name: says where sample i is, for errors.
+    name: says where sample i is, for errors. view: how the samples are evaluated.
     """
 
     sources: Sequence[bytes | str] = field(repr=False)
@@ -61,6 +61,7 @@ class EncodedSplit:
     channels: int
     name: Callable[[int], str] = field(repr=False)
     workers: int = field(default_factory=cores)
+    view: View = field(default_factory=View)
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -70,7 +71,7 @@ class EncodedSplit:
         """See `Split.images`; the view is `views.central`."""
 
         def view(place: int) -> Pixels:
-            return central(self._decoded(place), self.size)
+            return central(self._decoded(place), self.size, self.view)
 
         return np.stack(in_threads(view, indices.tolist(), self.workers))
 
@@ -88,3 +89,12 @@ class EncodedSplit:
         source = self.sources[place]
         data = source if isinstance(source, bytes) else read_file(Path(source), MOST_BYTES)
         return decode(data, self.channels, self.name(place))
+
+
+def viewed(data: Dataset, view: View | None) -> Dataset:
+    """Return `data` with its images evaluated in `view`; small ones, in memory, have no margin."""
+
+    def changed(split: Split) -> Split:
+        return replace(split, view=view) if isinstance(split, EncodedSplit) and view else split
+
+    return replace(data, train=changed(data.train), test=changed(data.test))

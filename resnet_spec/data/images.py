@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.data.archives import read_file
-from resnet_spec.data.views import Pixels, central
+from resnet_spec.data.views import Pixels, View, central
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ _MODES = {1: "L", 3: "RGB"}
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
-def read_image(path: Path, size: int, channels: int) -> Pixels:
+def read_image(path: Path, size: int, channels: int, view: View | None = None) -> Pixels:
     """Return the image file `path` as it is evaluated, uint8 [size, size, channels].
 
     See `views.central`. Raises DataError.
     """
-    return central(decode(read_file(path, MOST_BYTES), channels, str(path)), size)
+    return central(decode(read_file(path, MOST_BYTES), channels, str(path)), size, view)
 
 
 def decode(data: bytes, channels: int, where: str) -> Image.Image:

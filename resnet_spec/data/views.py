@@ -1,13 +1,14 @@
-"""How an image of any shape becomes size x size: Pillow's bilinear filter, with antialiasing.
+"""How an image of any shape becomes size x size: Pillow's filters, with antialiasing.
 
 Evaluation takes the centre as torchvision does: the shorter side to size * 256 / 224, then a
-central square. Small images (up to `SMALL` pixels) have no margin to lose and keep the whole
-shorter side.
+central square, unless a `View` says otherwise. Small images (up to `SMALL` pixels) have no margin
+to lose and keep the whole shorter side.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +25,24 @@ Pixels = NDArray[np.uint8]
 """[H, W, C], C = 1 or 3."""
 
 
-def central(image: Image.Image, size: int) -> Pixels:
-    """Return the evaluation view, uint8 [size, size, C]."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """How images are evaluated: the shorter side to `side` pixels, of which the central `crop`.
+
+    At another size than `crop` the side grows in proportion. interpolation: Pillow's filter.
+    """
+
+    side: int = 256
+    crop: int = 224
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+
+def central(image: Image.Image, size: int, view: View | None = None) -> Pixels:
+    """Return the evaluation view, uint8 [size, size, C]; None is `View()`."""
     from PIL import Image
 
-    shorter = size if size <= SMALL else size * 256 // 224
+    view = view or View()
+    shorter = size if size <= SMALL else size * view.side // view.crop
     width, height = image.size
     scaled = (
         (shorter, int(shorter * height / width))
@@ -36,7 +50,7 @@ def central(image: Image.Image, size: int) -> Pixels:
         else (int(shorter * width / height), shorter)
     )
     if scaled != image.size:
-        image = image.resize(scaled, Image.Resampling.BILINEAR)
+        image = image.resize(scaled, Image.Resampling[view.interpolation.upper()])
     # Python rounds halves to even, as torchvision's CenterCrop does.
     left, top = round((scaled[0] - size) / 2), round((scaled[1] - size) / 2)
     return pixels_of(image.crop((left, top, left + size, top + size)))

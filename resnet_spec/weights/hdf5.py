@@ -70,7 +70,7 @@ def run_child(path: Path, begin: int, size: int, most: int) -> tuple[int, bytes,
     seconds = _SECONDS + size / _SLOWEST
     try:
         done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, OSError):
         return 1, b"", ""
     return done.returncode, done.stdout, done.stderr.decode(errors="replace")
 

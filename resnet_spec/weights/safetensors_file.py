@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from resnet_spec.contract import Array
 from resnet_spec.weights.arrays import STORED, array, element_of
+from resnet_spec.weights.mindspore_ckpt import is_no_weight
 from resnet_spec.weights.source import Source, shown
-from resnet_spec.weights.tree import Tensor, as_dict, as_integers
+from resnet_spec.weights.tree import Opaque, Tensor, as_dict, as_integers
 
 _ELEMENTS = {
     "F64": "float64",
@@ -42,11 +43,11 @@ def read_safetensors(source: Source) -> object:
     size = int.from_bytes(source.data[:8], "little")
     body = source.data[8 + size :]
     header = _header(source, size)
-    return {
-        name: _tensor(name, entry, body, source)
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
+    metadata = as_dict(header.pop("__metadata__", None)) or {}
+    tensors: dict[str, object] = {n: _tensor(n, entry, body, source) for n, entry in header.items()}
+    if metadata.get("format") == "ms":  # MindSpore keeps its optimiser among the weights.
+        return {n: Opaque("slot") if is_no_weight(n) else leaf for n, leaf in tensors.items()}
+    return tensors
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:

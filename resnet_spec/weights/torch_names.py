@@ -8,17 +8,15 @@ module whose functions run code or touch files, for an honest checkpoint mention
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-import numpy as np
-
 from resnet_spec.contract import Array
 from resnet_spec.errors import CheckpointError
-from resnet_spec.weights.arrays import STORED, array, count, elements, settled
+from resnet_spec.weights.arrays import STORED, array, settled
 from resnet_spec.weights.pickle_machine import Global, PickleRefused
 from resnet_spec.weights.source import Source, shown
+from resnet_spec.weights.torch_tensors import Storage, View, strided
 from resnet_spec.weights.tree import Built, Opaque, Tensor, as_integers, as_list, as_tuple
 
 _STORAGES = {
@@ -66,15 +64,6 @@ _SAFE = frozenset(_HARMLESS_BUILTINS.split())
 _INERT = frozenset(_HARMLESS_CALLS.split())
 _DANGERS = frozenset(_DANGEROUS.split())
 _NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """A run of elements in the file, called `key`; the first `base` of them are skipped."""
-
-    key: str
-    element: str
-    base: int = 0
 
 
 class TorchNames:
@@ -164,36 +153,8 @@ class TorchNames:
         ):
             raise PickleRefused("has a tensor that is not described as torch does it")
         kind = storage.element if element is None else element
-        return Tensor(kind, partial(self._load, storage, kind, offset, sizes, steps))
-
-    def _load(
-        self,
-        storage: Storage,
-        element: str,
-        offset: int,
-        shape: tuple[int, ...],
-        stride: tuple[int, ...],
-    ) -> Array:
-        source, name = self._source, f"storage {storage.key}"
-        raw = self._storages.get(storage.key)
-        if raw is None:
-            raise source.refused(f"lacks the {shown(name)} that a tensor names", "get it again")
-        size = count(shape, source, name)
-        if not size:
-            return settled(np.empty(shape, STORED[element]), element, source)
-        first = storage.base + offset
-        last = first + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-        item = STORED[element].itemsize
-        if min(first, *stride, 0) < 0 or (last + 1) * item > len(raw):
-            raise source.refused(
-                f"has a tensor that reaches outside its {shown(name)}", "get it again"
-            )
-        flat = elements(raw[first * item : (last + 1) * item], element)
-        contiguous = last - first + 1 == size and _row_major(shape, stride)
-        if contiguous:
-            return settled(flat.reshape(shape), element, source)
-        strides = tuple(step * item for step in stride)
-        return settled(np.lib.stride_tricks.as_strided(flat, shape, strides), element, source)
+        view = View(storage, kind, offset, sizes, steps)
+        return Tensor(kind, partial(strided, view, self._storages, self._source))
 
     def _numpy(self, raw: bytes, dtype: Built, shape: tuple[int, ...], by_column: bool) -> object:
         order, code = cast("tuple[str, str]", dtype.value)
@@ -234,15 +195,6 @@ def _exactly(given: tuple[Any, ...], number: int) -> tuple[Any, ...]:
     if len(given) < number:
         raise PickleRefused("has an object that is not described as torch does it")
     return given[:number]
-
-
-def _row_major(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    expected = 1
-    for size, step in zip(reversed(shape), reversed(stride), strict=True):
-        if size != 1 and step != expected:
-            return False
-        expected *= size
-    return True
 
 
 def _mapping(_: TorchNames, given: tuple[Any, ...]) -> object:

@@ -16,6 +16,7 @@ from resnet_spec.ops import Tensor
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.localise.rules import Rule, rules, solved
 from resnet_spec.parity.side import Side
+from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.report import Finding
 
@@ -41,7 +42,7 @@ def search_update(got: Side, floors: Floors) -> Finding | None:
     recipe, rates = floors.expected.setup.recipe, floors.expected.setup.rates
     right = Rule.of(recipe)
     seen: list[list[Move]] = []
-    for moves in _moves(got):
+    for moves in _moves(got, floors.expected.setup.plan):
         seen.append(moves)
         wrong = [m for m in moves if _error(m, right, recipe, rates, got) > _LIMIT]
         if wrong:
@@ -71,8 +72,11 @@ def _finding(
     return Finding(got.backend, "update", first.tensor.name, error, "", detail, others)
 
 
-def _moves(got: Side) -> Iterator[list[Move]]:
-    """Yield the moves of each of the first steps, from where the side is before it."""
+def _moves(got: Side, plan: Plan) -> Iterator[list[Move]]:
+    """Yield the moves of each of the first steps, from where the side is before it.
+
+    plan: the reference's, which says at what rate a tensor should move.
+    """
     session, setup = got.session, got.setup
     before = session.state()
     for i in range(min(_STEPS, len(setup.batches))):
@@ -82,7 +86,7 @@ def _moves(got: Side) -> Iterator[list[Move]]:
         after = session.state()
         yield [
             _move(tensor, before, gradients, after, i)
-            for tensor in setup.plan.tensors
+            for tensor in plan.tensors
             if tensor.trainable and tensor.name in gradients
         ]
         before = after

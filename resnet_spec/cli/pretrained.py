@@ -1,0 +1,75 @@
+"""Arguments and lines about weights that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resnet_spec.data.dataset import Dataset
+    from resnet_spec.pretrained.loading import Pretrained
+    from resnet_spec.spec import Spec
+
+WEIGHTS = "a checkpoint, a weight file of any kind, published weights or hf:OWNER/NAME"
+_FORMS = (
+    "published weights (see: resnet-spec list --pretrained), a weight file of any kind, or "
+    "hf:OWNER/NAME[/FILE][@REVISION]"
+)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add --pretrained, --from, --spec and --set: which weights, and what they cannot say."""
+    from resnet_spec.cli.arguments import add_network
+
+    add_pretrained(parser)
+    parser.add_argument(
+        "--from",
+        dest="names",
+        default="auto",
+        metavar="SCHEME",
+        help="whose names the weights have (default: auto, found from all of them)",
+    )
+    add_network(parser)
+
+
+def add_pretrained(parser: argparse.ArgumentParser) -> None:
+    """Add --pretrained."""
+    parser.add_argument("--pretrained", metavar="NAME|FILE|hf:...", help=_FORMS)
+
+
+def weights_of(args: argparse.Namespace, place: str | None) -> Pretrained:
+    """Return the weights at `place`, or at --pretrained, by the arguments of `add_weights`.
+
+    Raises CheckpointError for none or both.
+    """
+    from resnet_spec.errors import CheckpointError
+    from resnet_spec.pretrained.loading import load_pretrained
+
+    if (place is None) == (args.pretrained is None):
+        given = "neither is" if place is None else "both are"
+        raise CheckpointError(f"CHECKPOINT, --pretrained: one must be given, and {given}")
+    source = args.pretrained if place is None else place
+    return load_pretrained(source, spec=args.spec, names=args.names, settings=args.settings)
+
+
+def with_known_statistics(
+    weights: Pretrained, data: Dataset | None = None
+) -> tuple[Spec, tuple[str, ...]]:
+    """Return the weights' spec with a mean and a deviation, and a note on where they are from.
+
+    They are the weights' own where these have some, else the data's, else ImageNet's.
+    """
+    from resnet_spec.data.statistics import KNOWN
+
+    spec = weights.spec
+    if spec.input.mean:
+        return spec, ()
+    (mean, std), source = KNOWN["imagenet"], "ImageNet"
+    if data is not None and data.channels == spec.input.channels:
+        mean, std, source = data.mean, data.std, data.name
+    elif spec.input.channels != len(mean):
+        return spec, ("input.mean, input.std: nothing says them; images are scaled to 0..1",)
+    values = {"mean": mean, "std": std}
+    shape = spec.input.model_copy(update=values)
+    note = f"input.mean, input.std: the weights do not say; those of {source} are taken"
+    return spec.model_copy(update={"input": shape}), (note,)

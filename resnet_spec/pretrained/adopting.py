@@ -1,0 +1,162 @@
+"""Weights taken over by a network that a person describes: checked, with a new head where it must.
+
+Everything but the head has to fit, tensor by tensor, and to compute what the weights' own code
+does; nothing is converted in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from resnet_spec.checkpoint import mismatches
+from resnet_spec.contract import State
+from resnet_spec.errors import CheckpointError, problem
+from resnet_spec.fine_tuning import classifier
+from resnet_spec.initial import initial_state
+from resnet_spec.lowering import lower
+from resnet_spec.naming import Scheme
+from resnet_spec.naming.conventions import Conflict, conflicts
+from resnet_spec.naming.usual import suited
+from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.pretrained.loading import Pretrained
+from resnet_spec.reading import Fields
+from resnet_spec.spec import Spec
+
+Head = Literal["auto", "keep", "replace"]
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A network with weights. notes: what was done and what differs, one line each."""
+
+    spec: Spec
+    state: State = field(repr=False)
+    notes: tuple[str, ...]
+
+
+def with_statistics(weights: Pretrained, spec: Spec) -> tuple[Spec, tuple[str, ...]]:
+    """Return `spec` with the mean and deviation that the weights were trained with.
+
+    Those that `spec` gives itself are kept, and a note says so where they differ.
+    """
+    theirs = weights.spec.input
+    if not theirs.mean or theirs.channels != spec.input.channels:
+        return spec, ()
+    if not spec.input.mean:
+        values = {"mean": theirs.mean, "std": theirs.std}
+        return spec.model_copy(update={"input": spec.input.model_copy(update=values)}), ()
+    return spec, tuple(
+        f"input.{key} = {list(ours)}: was set, and the weights were trained with {list(other)}"
+        for key, ours, other in (
+            ("mean", spec.input.mean, theirs.mean),
+            ("std", spec.input.std, theirs.std),
+        )
+        if ours != other
+    )
+
+
+def adopt(
+    weights: Pretrained,
+    spec: Spec,
+    *,
+    settings: Sequence[str] = (),
+    head: Head = "auto",
+    seed: int = 0,
+) -> Adopted:
+    """Return `spec` with `weights`, and its statistics of images where it has none.
+
+    settings: what was set by hand in `spec`, `key=value`; where it makes the network compute
+        otherwise than the weights' own, a note says so.
+    head: "auto" draws the classifier anew, from `seed`, where the number of classes differs;
+        "replace" always; "keep" never.
+
+    Raises CheckpointError that lists every tensor that does not fit, or says in one line in what
+    the spec and the weights' own code compute otherwise.
+    """
+    spec, notes = with_statistics(weights, spec)
+    plan = lower(spec)
+    is_new = head == "replace" or (head == "auto" and spec.classes != weights.spec.classes)
+    if head == "keep" and spec.classes != weights.spec.classes:
+        rule = f"the weights have {weights.spec.classes} classes, and {spec.classes} are needed"
+        raise CheckpointError(problem("--head", "keep", rule, "use --head replace"))
+    _check_shapes(weights, plan, is_new)
+    notes += _differences(weights, spec, settings)
+    if not is_new:
+        return Adopted(spec, dict(weights.state), notes)
+    last = classifier(plan)
+    # The draw is keyed by the tensor's name, so that the rest of the network need not be drawn.
+    alone = replace(plan, root=replace(plan.root, children=(last,)))
+    state = {**weights.state, **initial_state(alone, seed)}
+    count = f"{weights.spec.classes} -> {spec.classes} classes"
+    return Adopted(spec, state, (*notes, f"{last.name}: {count}, drawn anew from seed {seed}"))
+
+
+def _check_shapes(weights: Pretrained, plan: Plan, is_new: bool) -> None:
+    """Raise with all tensors that do not fit, without those of a head that is replaced."""
+    ours = {tensor.name for tensor in tensors_of(classifier(plan))} if is_new else set[str]()
+    theirs = {it.name for it in tensors_of(classifier(lower(weights.spec)))} if is_new else ours
+    expected = {it.name: it.shape for it in plan.tensors if it.name not in ours}
+    state = {name: array for name, array in weights.state.items() if name not in theirs}
+    lines = mismatches(expected, state)
+    if lines:
+        first = f"{weights.source}: is {weights.spec.name}, and its tensors do not fit {plan.name}"
+        raise CheckpointError(first, *lines)
+
+
+def _differences(weights: Pretrained, spec: Spec, settings: Sequence[str]) -> tuple[str, ...]:
+    """Return notes on what the network does otherwise than the weights' own.
+
+    Raises CheckpointError where it gives other logits and nobody asked for that.
+    """
+    found = [it for it in conflicts(_own(weights, spec), spec) if it.changes != "images"]
+    said = [setting.partition("=")[0].strip().removeprefix("spec.") for setting in settings]
+    unasked = [
+        it
+        for it in found
+        if it.changes == "logits" and not any(path.startswith(it.field) for path in said)
+    ]
+    if unasked:
+        ours = ", ".join(f"{it.field} = {_text(it.value)}" for it in unasked)
+        padding = weights.spec.padding  # A stem's None: as the network's.
+        values = {it.field: _text(padding if it.theirs is None else it.theirs) for it in unasked}
+        theirs = ", ".join(f"{name} = {value}" for name, value in values.items())
+        remedy = " ".join(f"--set {name}={value}" for name, value in values.items())
+        raise CheckpointError(
+            f"{spec.name}: has {ours}, and the network of {weights.source} has {theirs}; leave the "
+            f"spec out, or say {remedy}"
+        )
+    return tuple(_note(it, weights) for it in found)
+
+
+def _note(it: Conflict, weights: Pretrained) -> str:
+    effect = "was set; the logits are not theirs" if it.changes == "logits" else "training differs"
+    theirs = f"the network of {weights.source} has {_text(it.theirs)}"
+    return f"{it.field} = {_text(it.value)}: {theirs} ({effect})"
+
+
+def _own(weights: Pretrained, spec: Spec) -> Scheme:
+    """Return the weights' scheme with all that is known of their network as its conventions.
+
+    Of a file that says nothing but names and shapes that is what the code of its project fixes.
+    """
+    is_known = weights.entry is not None or weights.checkpoint is not None
+    fields = _of_function(weights.spec) if is_known else weights.scheme.conventions
+    return suited(replace(weights.scheme, conventions=fields), spec)
+
+
+_OF_TRAINING = ("name", "classes", "init", "zero_init_last_norm", "stochastic_depth", "dropout")
+
+
+def _of_function(spec: Spec) -> Mapping[str, Any]:
+    """Return the fields that say what the network computes, whatever its size and classes."""
+    fields: Fields = {key: it for key, it in spec.to_dict().items() if key not in _OF_TRAINING}
+    norm = {key: it for key, it in fields["norm"].items() if key != "sync"}
+    return {**{key: it for key, it in fields.items() if key != "input"}, "norm": norm}
+
+
+def _text(value: object) -> str:
+    """Return a value as a setting has it."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

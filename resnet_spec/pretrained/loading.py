@@ -1,0 +1,92 @@
+"""Weights of any kind, ready to be used, with all that is known of their images.
+
+What `--pretrained` and the checkpoint arguments of the command line stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.checkpoint import Checkpoint
+from resnet_spec.contract import State
+from resnet_spec.converting import load_weights
+from resnet_spec.data.views import View
+from resnet_spec.naming import Scheme, scheme
+from resnet_spec.pretrained.entry import Published
+from resnet_spec.pretrained.finding import find
+from resnet_spec.recognising import AUTO
+from resnet_spec.spec import Spec
+from resnet_spec.spec_files import Source
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights of a network. source: what they were asked for as. scheme: whose names they have.
+
+    spec: the network; its `input.mean` is () where nothing says what it was trained with. state:
+    canonical, float32. entry: what was published of it. checkpoint: an own one. notes: what a
+    person should know, one line each.
+    """
+
+    source: str
+    path: Path
+    sha256: str
+    spec: Spec
+    state: State = field(repr=False)
+    scheme: Scheme
+    entry: Published | None
+    checkpoint: Checkpoint | None = field(repr=False)
+    notes: tuple[str, ...]
+
+    @property
+    def view(self) -> View | None:
+        """How its images are evaluated; None where nobody says."""
+        return None if self.entry is None else self.entry.view
+
+    def record(self) -> dict[str, Any]:
+        """Return where the weights are from, as plain JSON types."""
+        return {
+            "source": self.source,
+            "file": self.path.name,
+            "sha256": self.sha256,
+            "published": None if self.entry is None else self.entry.name,
+            "scheme": self.scheme.name,
+            "network": self.spec.to_dict(),
+        }
+
+
+def load_pretrained(
+    source: str | Path,
+    *,
+    spec: Source | None = None,
+    names: str = AUTO,
+    settings: Sequence[str] = (),
+    download: bool = True,
+) -> Pretrained:
+    """Return the weights that `source` means: a published name, a file or `hf:OWNER/NAME`.
+
+    spec: the network they must be of; None: the published one, an own checkpoint's own, else
+        inferred. names: their naming scheme, or "auto". settings: `key=value` texts, applied last.
+
+    Raises CheckpointError and SpecError as `finding.find` and `converting.load_weights` do.
+    """
+    found = find(str(source), download=download)
+    entry = found.entry
+    if entry is not None and spec is None and names in (AUTO, entry.names):
+        loaded = load_weights(found.path, entry.spec(), entry.names, settings)
+    else:
+        loaded = load_weights(found.path, spec, names, settings)
+    return Pretrained(
+        source=str(source),
+        path=found.path,
+        sha256=found.sha256,
+        spec=loaded.spec,
+        state=loaded.state,
+        scheme=scheme(loaded.scheme),
+        entry=entry,
+        checkpoint=loaded.checkpoint,
+        notes=(*found.notes, *loaded.notes),
+    )
