@@ -14,6 +14,9 @@ and `contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.
 
 Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
 linear [out, in]) under canonical names, activations NCHW.
+
+A session may offer `gradients_with_input(batch) -> (loss, gradients, by_images)`, one pass for what
+`gradients` and the first of `node_gradients` give; comparisons are quicker with it.
 """
 
 from __future__ import annotations

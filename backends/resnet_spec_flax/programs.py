@@ -77,6 +77,7 @@ class Program:
         self._others = others
         self.predict = jax.jit(self._predict)
         self.backward = jax.jit(self._backward)
+        self.backward_to_images = jax.jit(self._backward_to_images)
         self.activations = jax.jit(self._activations, static_argnames="train")
         self.node_gradients = jax.jit(self._node_gradients)
         # Donated arrays are updated in place.
@@ -168,20 +169,39 @@ class Program:
         self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
     ) -> tuple[Weights, Sums]:
         """Return the new running statistics; loss, correct images and gradients."""
+        loss_of, trained, images = self._loss_of(weights, loss_scale, inputs)
+        gradients, (loss, correct, new) = jax.grad(loss_of, has_aux=True)(trained, images)
+        return new, Sums(loss, correct, _unscaled(gradients, loss_scale))
+
+    def _backward_to_images(
+        self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
+    ) -> tuple[jax.Array, Weights]:
+        """Return the loss, and its gradients by the weights and, as "input", by the images."""
+        loss_of, trained, images = self._loss_of(weights, loss_scale, inputs)
+        slopes = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
+        (gradients, by_images), (loss, _, _) = slopes(trained, images)
+        found = {**gradients, "input": self._canonical(by_images)}
+        return loss, _unscaled(found, loss_scale)
+
+    def _loss_of(
+        self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
+    ) -> tuple[Callable[..., Any], Weights, jax.Array]:
+        """Return the scaled loss as a function of weights and normalised images, and these.
+
+        Beside it the function returns the loss, the correct images and the new statistics.
+        """
         statistics = [t for t in self._plan.tensors if t.is_statistic and not t.frozen]
         scale = loss_scale.get("scale", 1.0)
 
-        def loss_of(trained: Weights) -> Any:
+        def loss_of(trained: Weights, images: jax.Array) -> Any:
             model = self._model({**weights, **trained}, inputs.noise, train=True)
-            logits = self._logits(model, self._normalised(inputs.images))
+            logits = self._logits(model, images)
             loss = self._loss(logits, inputs.labels)
             correct = (logits.argmax(1) == inputs.labels).sum()
             return loss * scale, (loss, correct, read(model, statistics))
 
         trained = {t.name: weights[t.name] for t in trainable(self._plan)}
-        gradients, (loss, correct, new) = jax.grad(loss_of, has_aux=True)(trained)
-        gradients = jax.tree.map(lambda g: g / scale, gradients)
-        return new, Sums(loss, correct, gradients)
+        return loss_of, trained, self._normalised(inputs.images)
 
     def _updated(
         self, weights: Weights, slots: Slots, sums: Sums, rate: jax.Array
@@ -233,6 +253,11 @@ class Program:
 
     def _logits(self, model: Any, images: jax.Array) -> jax.Array:
         return model(images).astype(self._dtype)
+
+
+def _unscaled(gradients: Weights, loss_scale: Mapping[str, jax.Array]) -> Weights:
+    scale = loss_scale.get("scale", 1.0)
+    return jax.tree.map(lambda g: g / scale, gradients)
 
 
 # Dynamic loss scaling (Micikevicius et al. 2018) with the numbers of torch's GradScaler.

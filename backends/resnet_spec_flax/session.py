@@ -141,6 +141,19 @@ class Session:
                 _, sums = program.backward(weights, loss_scale, inputs)
         return float(sums.loss), to_state(trainable(self._plan), sums.gradients)
 
+    def gradients_with_input(self, batch: Batch) -> tuple[float, State, Array]:
+        """Return what `gradients` does, and the gradient by the normalised images [N, C, H, W]."""
+        with self._settings():
+            program, weights = self._program()
+            (inputs,) = self._parts(batch, 1)
+            loss_scale = dict(self._slots.loss_scale)
+            loss, found = program.backward_to_images(weights, loss_scale, inputs)
+            while _can_halve(loss_scale) and not all_finite(found):
+                loss_scale["scale"] *= 0.5  # As in `gradients`.
+                loss, found = program.backward_to_images(weights, loss_scale, inputs)
+        by_images = np.array(found.pop("input"), order="C")
+        return float(loss), to_state(trainable(self._plan), found), by_images
+
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
         """Yield (name, output) for every name of `plan.observed`, in order; changes nothing."""
         with self._settings():

@@ -123,6 +123,13 @@ class Session:
         done = self._differentiate(part)
         return done.loss, to_state({name: done.gradients[name] for name in self._plan.trainable})
 
+    def gradients_with_input(self, batch: Batch) -> tuple[float, State, Array]:
+        """Return what `gradients` does, and the gradient by the normalised images [N, C, H, W]."""
+        (part,) = self._parts(batch, 1)
+        done = self._differentiate(part, to_input=True)
+        by_name = to_state({name: done.gradients[name] for name in self._plan.trainable})
+        return done.loss, by_name, np.array(done.input_gradient, order="C")
+
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
         """Yield the loss's gradients by "input" and every node's output; changes nothing."""
         outputs: State = {}
@@ -203,12 +210,17 @@ class Session:
                 average[...] = decay * average + (1.0 - decay) * weights[tensor.name]
 
     @_silence()
-    def _differentiate(self, part: Part, output_gradients: State | None = None) -> Pass:
-        """Run the network on `part` in training mode, forward and backward."""
+    def _differentiate(
+        self, part: Part, output_gradients: State | None = None, to_input: bool = False
+    ) -> Pass:
+        """Run the network on `part` in training mode, forward and backward.
+
+        to_input: come back to the images even where there is nothing to train on the way.
+        """
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
         run = self._run(True, part.noise)
         run.output_gradients = output_gradients
-        if output_gradients is None:
+        if output_gradients is None and not to_input:
             run.reached = self._reached
         logits = self.native.forward(part.images, run)
         loss, dlogits = cross_entropy(logits, part.labels, smoothing)

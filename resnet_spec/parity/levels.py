@@ -92,7 +92,7 @@ def _train_logits(got: Side, expected: Side) -> list[Difference]:
 
 def _gradients(got: Side, expected: Side) -> list[Difference]:
     (loss, gradients), (expected_loss, expected_gradients) = got.gradients, expected.gradients
-    inputs = (side.node_gradients["input"] for side in (got, expected))
+    inputs = (side.input_gradient for side in (got, expected))
     return [
         difference("loss", np.array(loss), np.array(expected_loss)),
         difference("input", *inputs),

@@ -85,7 +85,23 @@ class Side:
     @cached_property
     def gradients(self) -> tuple[float, State]:
         """Loss and gradients by parameter."""
-        return self.session.gradients(self.batch)
+        return self._backward[0]
+
+    @property
+    def input_gradient(self) -> Array:
+        """The gradient by the normalised images, [N, C, H, W]."""
+        return self._backward[1]
+
+    @cached_property
+    def _backward(self) -> tuple[tuple[float, State], Array]:
+        session: Any = self.session
+        # Asked of the class: what wraps a session answers for what it changes.
+        kind: type[Any] = type(session)
+        if hasattr(kind, "gradients_with_input"):
+            loss, gradients, by_images = session.gradients_with_input(self.batch)
+            return (loss, gradients), by_images
+        found = session.gradients(self.batch)
+        return found, next(iter(session.node_gradients(self.batch)))[1]
 
     @cached_property
     def node_gradients(self) -> State:
