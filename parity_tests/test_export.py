@@ -112,6 +112,15 @@ def test_folded_uint8_and_of_one_size(format: str, tmp_path: Path) -> None:
     assert check(path, format, other, state, batches=(4,), images="uint8") > LIMIT
 
 
+def test_max_pools_with_any_number_of_images(tmp_path: Path) -> None:
+    """MindSpore's own max-pool is exported, and then cannot be loaded."""
+    needs("mindir")
+    case = CASES["imagenet_stem"]
+    done = export(case.spec, worn_state(case.plan, 0), "mindir", tmp_path / "net.mindir")
+    assert done.batches == (1, 2, 3)
+    assert done.multiples <= LIMIT
+
+
 # Folding
 
 

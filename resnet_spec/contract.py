@@ -8,6 +8,8 @@ A backend is an importable package that offers
     PRECISIONS = ("float32", ...)   what `Session(precision=...)` accepts
     abstract_shapes(plan)           optional: {canonical name: shape}, without the memory
     output_shape(plan, batch)       optional: the logits' shape, where possible without computing
+    export.write, export.read       optional: a module `export`, as `exporting.Exporter` says, for
+                                    the formats that `exporting.FORMATS` gives to this backend
 
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
 and `contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.

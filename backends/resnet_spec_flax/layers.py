@@ -62,7 +62,7 @@ class BatchNorm(nnx.BatchNorm):
         features: int,
         *,
         unbiased: bool,
-        frozen: bool,
+        frozen: bool = False,
         param_dtype: DTypeLike,
         **arguments: Any,
     ) -> None:

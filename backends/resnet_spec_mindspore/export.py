@@ -17,6 +17,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from resnet_spec.contract import Array
+from resnet_spec.ops import MaxPool as MaxPoolOp
 from resnet_spec.plan import Input, Plan
 from resnet_spec_mindspore.modules import build
 from resnet_spec_mindspore.warmup import silenced
@@ -41,6 +42,7 @@ def write(
     """
     image = plan.input
     network = build(plan, dict(state))
+    _replace_pools(network, plan)
     cell: nn.Cell = RawNetwork(network, image) if raw else Network(network)
     cell.set_train(False)
     planes = (image.height, image.width)
@@ -60,6 +62,32 @@ def read(path: Path, kind: str) -> Callable[[Array], Array]:
     with silenced():
         cell: Any = nn.GraphCell(ms.load(str(path)))
     return lambda images: to_array(cell(to_tensor(images)))
+
+
+def _replace_pools(network: nn.Cell, plan: Plan) -> None:
+    cells = {"": network, **dict(network.cells_and_names())}
+    for op in plan.ops:
+        if isinstance(op, MaxPoolOp):
+            parent: Any = cells[op.name.rpartition(".")[0]]
+            parent[list(parent.name_cells()).index(op.key)] = MaxPool(op, cells[op.name])
+
+
+class MaxPool(nn.Cell):
+    """`nn.MaxPool2d` whose shapes are numbers wherever the plan has them.
+
+    Its own `squeeze` cannot be loaded from a MINDIR with any number of images (MindSpore 2.10).
+    """
+
+    def __init__(self, op: MaxPoolOp, pool: nn.Cell) -> None:
+        super().__init__()
+        self.pool: Any = pool.max_pool
+        channels, *planes = op.in_shape
+        self.deep = (-1, channels, 1, *planes)
+        self.flat = (-1, *op.out_shape)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C, H', W']."""
+        return self.pool(x.reshape(self.deep))[0].reshape(self.flat)
 
 
 class Network(nn.Cell):

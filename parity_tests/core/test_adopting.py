@@ -24,12 +24,13 @@ from resnet_spec.spec import Spec
 from resnet_spec.spec_files import dump_json, load_spec
 from resnet_spec.weights import write_weights
 
+STEM = {"widths": [4], "kernel": 3, "stride": 1, "pool": False}
 SPEC = {
     "name": "tiny",
     "block": "basic",
     "classes": 7,
     "input": {"size": 16},
-    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
+    "stem": STEM,
     "stages": [{"width": 4, "blocks": 1}, {"width": 8, "blocks": 1, "stride": 2}],
 }
 
@@ -110,6 +111,11 @@ def test_every_tensor_that_does_not_fit_is_listed(kuangliu: Pretrained) -> None:
 CONVENTIONS = [
     ({"padding": "same"}, "--set padding=explicit"),
     ({"norm": {"eps": 1e-3}}, "--set norm.eps=1e-05"),
+    ({"stem": {**STEM, "pool": True}}, "--set stem.pool=false"),
+    (
+        {"stem": {**STEM, "padding": "same", "stride": 2}},
+        "--set stem.padding=explicit --set stem.stride=1",
+    ),
 ]
 
 
@@ -141,7 +147,7 @@ def test_a_checkpoint_fixes_what_tensors_do_not_show(tmp_path: Path, state: Stat
     weights = load_pretrained(tmp_path / "own.safetensors")
     assert adopt(weights, spec()).notes == ()
     with pytest.raises(CheckpointError, match=r"has stem.stride = 2.* has stem.stride = 1"):
-        adopt(weights, spec(stem={**SPEC["stem"], "stride": 2}))  # pyright: ignore
+        adopt(weights, spec(stem={**STEM, "stride": 2}))
 
 
 def test_a_session_with_pretrained_weights(folder: Path, state: State) -> None:

@@ -14,17 +14,21 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_data_download import Server, server  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
-from resnet_spec import pretrained
+from resnet_spec.data import load_data
+from resnet_spec.data.encoded import viewed
+from resnet_spec.data.views import View, central
 from resnet_spec.describe import count_params
 from resnet_spec.errors import CheckpointError
 from resnet_spec.initial import initial_state
 from resnet_spec.lowering import lower
 from resnet_spec.naming import scheme
 from resnet_spec.naming.lifting import to_file
-from resnet_spec.pretrained import PUBLISHED, Published, finding, published, with_digest
+from resnet_spec.pretrained import PUBLISHED, Published, published, with_digest
 from resnet_spec.pretrained.entry import HUB
 from resnet_spec.pretrained.finding import find
 from resnet_spec.pretrained.hub import HubAddress
@@ -140,6 +144,13 @@ def test_what_is_no_weights_gives_one_line(name: str, line: str, tmp_path: Path)
     assert len(caught.value.problems) == 1 and line in str(caught.value)
 
 
+def test_a_name_of_no_repository_gives_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    with pytest.raises(CheckpointError, match=r"^pretrained = hf:a/-b: Repo id must use") as caught:
+        find("hf:a/-b", root=tmp_path)
+    assert len(caught.value.problems) == 1
+
+
 def test_an_address_on_the_hub() -> None:
     assert HubAddress.parse("hf:a/b.c") == HubAddress("a/b.c", "", "main")
     assert HubAddress.parse("hf:a/b/c/d.bin@v1") == HubAddress("a/b", "c/d.bin", "v1")
@@ -179,8 +190,8 @@ def test_a_download_is_resumed_checked_and_kept(
     with pytest.raises(CheckpointError, match=r"ended after 1000 of \d+ bytes; run again to res"):
         find("tiny.test", root=tmp_path)
     server.cut, server.resumes = None, resumes
-    for _ in range(2):
-        found = find("tiny.test", root=tmp_path)
+    found, again = (find("tiny.test", root=tmp_path) for _ in range(2))
+    assert found == again
     assert found.path == tmp_path / "weights" / entry.file
     assert found.path.read_bytes() == weights
     assert [path.name for path in found.path.parent.iterdir()] == [entry.file]
@@ -238,11 +249,8 @@ def test_offline_one_line_says_what_to_place_where(tmp_path: Path) -> None:
     )
 
 
-def test_offline_the_hub_s_file_may_be_placed_by_hand(
-    tmp_path: Path, weights: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_the_hub_s_file_may_be_placed_by_hand(tmp_path: Path, weights: bytes) -> None:
     pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
-    monkeypatch.setattr(finding, "PUBLISHED", pretrained.PUBLISHED)
     place = tmp_path / "weights" / "microsoft--none-18" / "model.safetensors"
     with pytest.raises(CheckpointError) as caught:
         find("hf:microsoft/none-18", root=tmp_path, download=False)
@@ -255,6 +263,23 @@ def test_offline_the_hub_s_file_may_be_placed_by_hand(
     found = find("hf:microsoft/none-18", root=tmp_path, download=False)
     assert found.path == place
     assert "placed by hand" in found.notes[0] and "SHA-256 found is" in found.notes[1]
+
+
+def test_a_view_is_what_torchvision_s_transforms_do(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    view = published("resnet50.tv2_in1k").view
+    # Resize(232 * 100 / 224), CenterCrop(100): floors and halves as there.
+    scaled = image.resize((137, 103), Image.Resampling.BILINEAR).crop((18, 2, 118, 102))
+    assert np.array_equal(central(image, 100, view), np.asarray(scaled))
+    bicubic = replace(view, interpolation="bicubic")
+    assert not np.array_equal(central(image, 100, bicubic), np.asarray(scaled))
+    for part in ("train", "val"):
+        (tmp_path / part / "a").mkdir(parents=True)
+        image.save(tmp_path / part / "a" / "x.png")
+    for asked, side in ((view, view), (None, View())):
+        test = viewed(load_data(tmp_path, size=100), asked).test
+        assert np.array_equal(test.images(np.array([0]))[0], central(image, 100, side))
 
 
 COMMIT = "c" * 40

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backend", metavar="NAME", help="numpy, torch, flax, mindspore, ...")
     parser.add_argument("--data", metavar="D", help="a dataset's name or path (default: digits)")
-    parser.add_argument("--recipe", metavar="R", help="a recipe's name or file (default: demo)")
+    recipes = "a recipe's name or file (default: demo, or fine-tune with --pretrained)"
+    parser.add_argument("--recipe", metavar="R", help=recipes)
     parser.add_argument(
         "--set",
         action="append",
@@ -102,9 +103,10 @@ def _fresh(args: argparse.Namespace) -> tuple[Run, Checkpoint | None]:
     if args.head is not None and args.pretrained is None:
         raise RecipeError("--head: is of pretrained weights; give --pretrained, too")
     for_recipe, for_spec = _sorted_settings(args.settings, Recipe, Spec)
+    usual = "demo" if args.pretrained is None else "fine-tune"
     for key, value in (("freeze", args.freeze), ("head_rate", args.head_rate)):
         for_recipe += [] if value is None else [f"{key}={value}"]
-    recipe = load_recipe(args.recipe or "demo", for_recipe)
+    recipe = load_recipe(args.recipe or usual, for_recipe)
     if args.pretrained is not None:
         return _pretrained(args, recipe, for_spec)
     if args.spec is None:

@@ -119,22 +119,21 @@ def _differences(weights: Pretrained, spec: Spec, settings: Sequence[str]) -> tu
         if it.changes == "logits" and not any(path.startswith(it.field) for path in said)
     ]
     if unasked:
-        ours = ", ".join(f"{it.field} = {_text(it.value)}" for it in unasked)
-        padding = weights.spec.padding  # A stem's None: as the network's.
-        values = {it.field: _text(padding if it.theirs is None else it.theirs) for it in unasked}
+        ours = ", ".join(f"{it.field} = {_text(it.value, spec)}" for it in unasked)
+        values = {it.field: _text(it.theirs, weights.spec) for it in unasked}
         theirs = ", ".join(f"{name} = {value}" for name, value in values.items())
         remedy = " ".join(f"--set {name}={value}" for name, value in values.items())
         raise CheckpointError(
             f"{spec.name}: has {ours}, and the network of {weights.source} has {theirs}; leave the "
             f"spec out, or say {remedy}"
         )
-    return tuple(_note(it, weights) for it in found)
+    return tuple(_note(it, weights, spec) for it in found)
 
 
-def _note(it: Conflict, weights: Pretrained) -> str:
+def _note(it: Conflict, weights: Pretrained, spec: Spec) -> str:
     effect = "was set; the logits are not theirs" if it.changes == "logits" else "training differs"
-    theirs = f"the network of {weights.source} has {_text(it.theirs)}"
-    return f"{it.field} = {_text(it.value)}: {theirs} ({effect})"
+    theirs = f"the network of {weights.source} has {_text(it.theirs, weights.spec)}"
+    return f"{it.field} = {_text(it.value, spec)}: {theirs} ({effect})"
 
 
 def _own(weights: Pretrained, spec: Spec) -> Scheme:
@@ -157,6 +156,7 @@ def _of_function(spec: Spec) -> Mapping[str, Any]:
     return {**{key: it for key, it in fields.items() if key != "input"}, "norm": norm}
 
 
-def _text(value: object) -> str:
-    """Return a value as a setting has it."""
+def _text(value: object, spec: Spec) -> str:
+    """Return a value as a setting has it; a stem's padding that is None is the network's."""
+    value = spec.padding if value is None else value
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

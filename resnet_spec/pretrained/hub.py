@@ -61,33 +61,57 @@ def from_hub(address: HubAddress, folder: Path, download: bool = True) -> tuple[
                 return placed / file, ""
     try:
         import huggingface_hub
-        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     except ImportError:
         rule = "needs huggingface_hub, not installed; run: pip install 'resnet-spec[weights]'"
         raise CheckpointError(f"pretrained = {address}: {rule}") from None
+    _check_repo(address)
+    fetch = cast("_Fetch", cast(Any, huggingface_hub).hf_hub_download)
+    found, reason = _first(fetch, address, files, local=True)
+    if not found:
+        reason = reason or (_obstacle() if download else "downloads are off")
+    if not found and not reason:
+        found, reason = _first(fetch, address, files, local=False)
+    if not found:
+        raise _missing(address, files[0], placed, reason)
+    return _with_revision(found)
 
-    def fetched(file: str, local: bool) -> str:
-        get = cast("Callable[..., str]", cast(Any, huggingface_hub).hf_hub_download)
-        return get(address.repo, file, revision=address.revision, local_files_only=local)
+
+def _check_repo(address: HubAddress) -> None:
+    """Raise CheckpointError for a name that the hub gives to no repository."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(address.repo)
+    except HFValidationError as error:
+        raise CheckpointError(f"pretrained = {address}: {_first_line(error)}") from None
+
+
+_Fetch = Callable[..., str]
+
+
+def _first(
+    fetch: _Fetch, address: HubAddress, files: tuple[str, ...], local: bool
+) -> tuple[str, str]:
+    """Return the path of the first of `files` that there is, or why there is none.
+
+    local: look into the cache alone, where not to find a file is no reason to give up.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for file in files:
         try:
-            return _with_revision(fetched(file, local=True))
-        except LocalEntryNotFoundError:
-            continue
-    reason = _obstacle() if download else "downloads are off"
-    for file in files if not reason else ():
-        try:
-            return _with_revision(fetched(file, local=False))
+            path = fetch(address.repo, file, revision=address.revision, local_files_only=local)
         except LocalEntryNotFoundError as error:
-            reason = _first_line(error.__cause__ or error)
-            break
+            if not local:
+                return "", _first_line(error.__cause__ or error)
         except EntryNotFoundError:
-            reason = f"the hub has no {' or '.join(files)} in {address.repo}"
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = _first_line(error)
-            break
-    raise _missing(address, files[0], placed, reason)
+            continue
+        except Exception as error:  # The library's own, and those of its HTTP client.
+            return "", _first_line(error)
+        else:
+            return path, ""
+    return "", "" if local else f"the hub has no {' or '.join(files)} in {address.repo}"
 
 
 def _with_revision(path: str) -> tuple[Path, str]:
