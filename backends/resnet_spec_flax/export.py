@@ -14,10 +14,9 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from resnet_spec import ops
 from resnet_spec.contract import Array
 from resnet_spec.plan import Input, Plan
-from resnet_spec_flax.modules import build, find
+from resnet_spec_flax.modules import build
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 """What one file runs on."""
@@ -59,14 +58,6 @@ def read(path: Path, kind: str) -> Callable[[Array], Array]:
     return run
 
 
-class Flatten(nnx.Module):
-    """Drops height and width; unlike `layers.Flatten` also where N is a symbol."""
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, 1, 1, C] to [N, C]."""
-        return x.reshape(x.shape[0], -1)
-
-
 def _function(
     plan: Plan, state: Mapping[str, Array], image: Input | None
 ) -> Callable[[jax.Array], jax.Array]:
@@ -76,10 +67,6 @@ def _function(
     """
     network = build(plan, dict(state))
     network.eval()
-    for op in plan.ops:
-        if isinstance(op, ops.Flatten):
-            parent, _, key = op.name.rpartition(".")
-            setattr(find(network, parent) if parent else network, key, Flatten())
     graph, variables = nnx.split(network)
 
     def logits(images: jax.Array) -> jax.Array:

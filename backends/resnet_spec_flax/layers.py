@@ -202,7 +202,7 @@ class Flatten(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, 1, 1, C] to [N, C]."""
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
 
 class Tap(nnx.Module):

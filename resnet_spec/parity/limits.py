@@ -1,7 +1,8 @@
 """The one table of limits: how many noise floors count as rounding, and what was measured.
 
 A figure is the largest error of a tensor in multiples of its noise floor (see `floors`), the worst
-of all backends, precisions and cases of parity_tests/cases.py. `scripts/measure_limits.py` prints it. A limit is at most ten times what was measured.
+of all backends, precisions and cases of parity_tests/cases.py, as `scripts/measure_limits.py` finds
+it. A limit is at most ten times what was measured.
 """
 
 from __future__ import annotations

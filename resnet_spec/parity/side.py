@@ -96,8 +96,7 @@ class Side:
     def _backward(self) -> tuple[tuple[float, State], Array]:
         session: Any = self.session
         # Asked of the class: what wraps a session answers for what it changes.
-        kind: type[Any] = type(session)
-        if hasattr(kind, "gradients_with_input"):
+        if hasattr(session.__class__, "gradients_with_input"):
             loss, gradients, by_images = session.gradients_with_input(self.batch)
             return (loss, gradients), by_images
         found = session.gradients(self.batch)
