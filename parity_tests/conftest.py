@@ -12,12 +12,13 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker per core: two threads each would wait for one another, up to a hundred times longer.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Two thirds of the time to compile; scripts/parity_matrix.py compares what is optimised.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "pair" not in metafunc.fixturenames:
         return
-    from pairs import pairs  # Imports the frameworks, which the other tests do without.
+    from pairs import cell, pairs  # Imports the frameworks, which the other tests do without.
 
-    cells = [pytest.param(pair, marks=pytest.mark.xdist_group(pair.case)) for pair in pairs()]
-    metafunc.parametrize("pair", cells, ids=str)
+    metafunc.parametrize("pair", [cell(pair) for pair in pairs()], ids=str)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+import pytest
 from cases import CASES
 from deviations import deviations
 
@@ -95,9 +97,22 @@ def pairs() -> list[Pair]:
     ]
 
 
-def pairs_by_node() -> list[Pair]:
-    """Return the pairs whose gradients by node are compared; those of Flax on few cases."""
-    return [pair for pair in pairs() if pair.backend != "flax" or pair.case in _FEW]
+_FEWER = ("bottleneck", "pre_activation_everything")
+
+
+def cell(pair: Pair, is_thorough: bool = False) -> Any:
+    """Return `pair` as a parameter of a test, in its case's group."""
+    marks = [pytest.mark.xdist_group(pair.case)]
+    in_float64 = (pair.backend, pair.precision) == ("flax", "float64")
+    if is_thorough or (in_float64 and pair.case not in _FEWER):
+        marks.append(pytest.mark.thorough)
+    return pytest.param(pair, marks=marks)
+
+
+def cells_by_node() -> list[Any]:
+    """Return the pairs whose gradients by node are compared; few of those that compile long."""
+    quick = ("numpy", "torch")
+    return [cell(p, p.backend not in quick and p.case not in _FEWER) for p in pairs()]
 
 
 def _line(row: Row) -> str:

@@ -123,7 +123,14 @@ def test_a_hand_over_that_loses_something_is_seen(fault: str) -> None:
     assert not wrong("numpy", taken("numpy", "numpy"))
 
 
-@pytest.mark.parametrize(("giver", "taker"), PAIRS)
+# Each gives once and takes once; single steps are compared for all of them.
+ROUND = (("torch", "flax"), ("flax", "mindspore"), ("mindspore", "torch"))
+
+
+@pytest.mark.parametrize(
+    ("giver", "taker"),
+    [pytest.param(*pair, marks=() if pair in ROUND else pytest.mark.thorough) for pair in PAIRS],
+)
 def test_a_run_goes_on_in_another_framework(giver: str, taker: str, tmp_path: Path) -> None:
     whole, parts = make_run(giver, tmp_path / "whole"), make_run(giver, tmp_path / "parts")
     go(whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -57,8 +57,21 @@ NATIVE_COUNTS: dict[str, Callable[[Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("backend", installed_backends())
-@pytest.mark.parametrize("preset", list_presets())
+# One of each family and kind of block; the others differ in depth or width alone.
+FEW = ("resnet18", "resnet50d", "resnet26t", "resnet50_v1", "resnext50d_32x4d", "seresnext50_32x4d")
+FEW += ("wide_resnet50_2", "resnetv2_50t", "resnet20_cifar", "plain20_cifar", "preact110_cifar")
+FEW += ("wrn_16_4_cifar", "resnext29_8x64d_cifar", "resnet18_cifar", "seresnet18", "resnet152")
+
+
+def presets() -> Iterator[Any]:
+    for preset in list_presets():
+        for backend in installed_backends():
+            is_quick = backend in ("numpy", "torch") or preset in FEW
+            marks = () if is_quick else (pytest.mark.thorough,)
+            yield pytest.param(preset, backend, marks=marks)
+
+
+@pytest.mark.parametrize(("preset", "backend"), presets())
 def test_presets(preset: str, backend: str) -> None:
     package: Any = load_backend(backend)
     if not hasattr(package, "abstract_shapes"):

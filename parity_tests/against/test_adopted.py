@@ -61,11 +61,10 @@ def both(case: str, backend: str) -> Both:
 
 @pytest.fixture(
     params=[
-        (case, backend)
-        for case in ("bottleneck", "pre_activation_bottleneck")
+        pytest.param((case, backend), marks=marks, id=f"{case}-{backend}")
+        for case, marks in (("bottleneck", ()), ("pre_activation_bottleneck", pytest.mark.thorough))
         for backend in BACKENDS
     ],
-    ids="-".join,
 )
 def two(request: pytest.FixtureRequest) -> Both:
     case, backend = request.param

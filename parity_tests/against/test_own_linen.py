@@ -74,7 +74,9 @@ def compared(size: int, **more: Any) -> Report:
     return compare(example(size), SPEC, "flax-imagenet", input_size=size, **more)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float64", marks=pytest.mark.thorough)]
+)
 def test_on_odd_sizes_same_pads_as_torch_does(precision: Any) -> None:
     report = compared(33, precision=precision)
     assert {row.level for row in report.rows} >= {"gradients", "statistics", "activations"}
