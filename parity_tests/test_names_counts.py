@@ -71,7 +71,7 @@ def presets() -> Iterator[Any]:
             yield pytest.param(preset, backend, marks=marks)
 
 
-@pytest.mark.parametrize(("preset", "backend"), presets())
+@pytest.mark.parametrize(("preset", "backend"), list(presets()))
 def test_presets(preset: str, backend: str) -> None:
     package: Any = load_backend(backend)
     if not hasattr(package, "abstract_shapes"):
