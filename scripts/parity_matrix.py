@@ -43,8 +43,8 @@ LEVELS_OF = {
     "preset": ("names", "shapes", "counts", "logits"),
     "case": tuple(level for level in LEVELS if level != "accuracy"),
 }
-CUT_PRESETS = ("resnet18", "resnet50d", "resnetv2_18", "resnet20_cifar", "seresnet18")
-CUT_CASES = ("same_padding", "zero_pad_end")
+CUT_PRESETS = ("resnet50d", "resnetv2_18", "seresnet18", "resnet20_cifar")
+CUT_CASES = ("same_padding",)
 
 
 class Job(NamedTuple):
