@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     expected, sides = compared_of(args)
     offered = [level for level in LEVELS if any(side.offers(level) for side in sides)]
     levels = args.level or offered
-    with progress(1 + len(sides) * len(levels)) as tick:
+    with progress(2 + len(sides) * len(levels)) as tick:
         report = compare_sides(expected, sides, levels, args.precision, tick)
     if args.out is not None:
         from resnet_spec.report_html import write_html

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnet_spec.contract import Batch, Precision, State
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import load_backend
+from resnet_spec.parity.ahead import Tick, compute
 from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.levels import LEVELS
@@ -19,8 +20,6 @@ from resnet_spec.parity.verdicts import judge
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.report import Finding, Report, Row
-
-Tick = Callable[[str], None]
 
 
 def compare_backends(
@@ -67,12 +66,12 @@ def compare_sides(
     levels = [level for level in levels if level != "accuracy" or setup.dataset]
     tick("reference")
     floors = Floors(expected, precision)
+    compute(sides, floors, levels, tick)
     rows: list[Row] = []
     findings: list[Finding] = []
     environment = {REFERENCE: dict(floors.expected.info)}
     for side in sides:
         for level in levels:
-            tick(f"{side.backend}: {level}")
             if side.offers(level):
                 rows.append(judge(level, side, floors))
             else:

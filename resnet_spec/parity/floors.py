@@ -8,6 +8,7 @@ is a few times larger can be told from a bug by its size; what is many times lar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +45,14 @@ class Floors:
         package: Any = load_backend(REFERENCE)
         setup = self.expected.setup
         return [Side(REFERENCE, setup, self.precision, order=order) for order in package.ORDERS]
+
+    def prepare(self, levels: Iterable[str]) -> None:
+        """Compute the floors of `levels` now, and the reference itself where they have none."""
+        for level in levels:
+            for value in LEVELS[level].values:
+                getattr(self.expected, value)
+            if not LEVELS[level].exact:
+                self.of(level)
 
     def of(self, level: str) -> dict[str, float]:
         """Return the floor of every item of `level`, as an error relative to the tensor."""

@@ -24,12 +24,14 @@ Compare = Callable[[Side, Side], list[Difference]]
 class Level(NamedTuple):
     """compare(got, expected) lists what was compared, with the error of each.
 
+    values: what of a side it compares, by the names of its properties.
     noise: the same between the reference and itself in another order of summation, where `compare`
         does not say how large rounding is.
     """
 
     about: str
     compare: Compare
+    values: tuple[str, ...]
     exact: bool = False
     derivative: bool = False
     noise: Compare | None = None
@@ -166,20 +168,38 @@ def _accuracy_noise(got: Side, expected: Side) -> list[Difference]:
 
 
 LEVELS: dict[str, Level] = {
-    "names": Level("names of weights, statistics and slots, and their order", _names, exact=True),
-    "shapes": Level("their shapes", _shapes, exact=True),
-    "counts": Level("how many values are trained, and how many kept", _counts, exact=True),
-    "init": Level("weights and statistics before the first step", _init, exact=True),
-    "logits": Level("logits in evaluation mode", _logits),
-    "activations": Level("every node's output, in evaluation and training mode", _activations),
-    "train_logits": Level("logits in training mode", _train_logits),
+    "names": Level(
+        "names of weights, statistics and slots, and their order", _names, ("state",), exact=True
+    ),
+    "shapes": Level("their shapes", _shapes, ("state",), exact=True),
+    "counts": Level(
+        "how many values are trained, and how many kept", _counts, ("state",), exact=True
+    ),
+    "init": Level("weights and statistics before the first step", _init, ("state",), exact=True),
+    "logits": Level("logits in evaluation mode", _logits, ("logits",)),
+    "activations": Level(
+        "every node's output, in evaluation and training mode",
+        _activations,
+        ("evaluated", "activations"),
+    ),
+    "train_logits": Level("logits in training mode", _train_logits, ("activations",)),
     "gradients": Level(
         "the loss and its gradient by every parameter and by the images",
         _gradients,
+        ("activations", "gradients", "input_gradient"),
         derivative=True,
     ),
-    "statistics": Level("running mean and variance after one step", _statistics),
-    "update": Level("weights and momentum after one step", _update, derivative=True),
-    "trajectory": Level("loss of every step of a short run, and where it ends", _trajectory),
-    "accuracy": Level("predictions on a dataset, image by image", _accuracy, noise=_accuracy_noise),
+    "statistics": Level("running mean and variance after one step", _statistics, ("stepped",)),
+    "update": Level(
+        "weights and momentum after one step", _update, ("activations", "stepped"), derivative=True
+    ),
+    "trajectory": Level(
+        "loss of every step of a short run, and where it ends", _trajectory, ("run",)
+    ),
+    "accuracy": Level(
+        "predictions on a dataset, image by image",
+        _accuracy,
+        ("dataset_logits",),
+        noise=_accuracy_noise,
+    ),
 }
