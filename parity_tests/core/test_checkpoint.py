@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from resnet_spec import checkpoint as checkpoint_module
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from resnet_spec.errors import CheckpointError
 from resnet_spec.files import replacing
@@ -153,7 +154,7 @@ def test_tensors_of_another_network_are_all_named(checkpoint: Checkpoint, tmp_pa
 def test_values_that_are_not_finite(checkpoint: Checkpoint, tmp_path: Path) -> None:
     state = {**checkpoint.evaluated().state, "fc.bias": np.array([0, np.nan, 0], np.float32)}
     save_checkpoint(tmp_path / "c", replace(checkpoint, state=state))
-    assert "fc.bias: holds values that are not finite" in refusal(tmp_path / "c")
+    assert "fc.bias: 1 of 3 values are NaN or infinite" in refusal(tmp_path / "c")
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -170,3 +171,18 @@ def test_a_folder_that_cannot_be_written(checkpoint: Checkpoint, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written"):
         save_checkpoint(tmp_path / "file" / "c", checkpoint)
+
+
+def test_digests_of_earlier_versions_are_read(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "resnet_spec.checkpoint"
+    monkeypatch.setattr(f"{module}._digest", checkpoint_module._plain_digest)
+    save_checkpoint(tmp_path / "c", checkpoint)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "c").state.keys() == checkpoint.state.keys()
+    # One bit of the last tensor in the file.
+    data = bytearray((tmp_path / "c").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "c").write_bytes(data)
+    assert "do not match their digest" in refusal(tmp_path / "c")

@@ -34,9 +34,12 @@ def foreign_shape(tensor: Tensor, layout: Layout) -> Shape:
 
 
 def to_canonical(tensor: Tensor, layout: Layout, array: Array) -> Array:
-    """Return a C-contiguous copy of `array`, which is in `layout`, in the canonical layout."""
+    """Return `array`, which is in `layout`, in the canonical layout, C-contiguous.
+
+    Where nothing moves it is a view: a large file is not copied.
+    """
     moved = array.transpose(np.argsort(_AXES[layout]))
-    return np.array(moved.reshape(tensor.shape), order="C")
+    return np.ascontiguousarray(moved.reshape(tensor.shape))
 
 
 def to_foreign(tensor: Tensor, layout: Layout, array: Array) -> Array:

@@ -50,6 +50,15 @@ def read_safetensors(source: Source) -> object:
     return tensors
 
 
+def mapped_safetensors(path: Path) -> dict[str, Array]:
+    """Return all arrays in the file, as private views of a map of it.
+
+    Raises CheckpointError for a damaged header.
+    """
+    tree = as_dict(read_safetensors(Source(path))) or {}
+    return {name: leaf.load() for name, leaf in tree.items()}
+
+
 def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
     """Write the tensors. Other libraries ask for the metadata's `format`; it says "pt"."""
     from safetensors import numpy as safetensors

@@ -27,11 +27,17 @@ class WeightFile:
     notes: tuple[str, ...] = ()
 
 
+def _sum(array: Array) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(array.sum())
+
+
 def finite_problems(tensors: Mapping[str, Array]) -> list[str]:
     """Return one line for each tensor that holds NaN or infinity; empty when all is well."""
     lines: list[str] = []
     for name, array in tensors.items():
-        if array.dtype.kind != "f":
+        # A sum is several times quicker, and finite where all values are, unless it overflows.
+        if array.dtype.kind != "f" or np.isfinite(_sum(array)):
             continue
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
