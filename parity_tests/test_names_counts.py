@@ -58,9 +58,8 @@ NATIVE_COUNTS: dict[str, Callable[[Any], int]] = {
 
 
 # One of each family and kind of block; the others differ in depth or width alone.
-FEW = ("resnet18", "resnet50d", "resnet26t", "resnet50_v1", "resnext50d_32x4d", "seresnext50_32x4d")
-FEW += ("wide_resnet50_2", "resnetv2_50t", "resnet20_cifar", "plain20_cifar", "preact110_cifar")
-FEW += ("wrn_16_4_cifar", "resnext29_8x64d_cifar", "resnet18_cifar", "seresnet18", "resnet152")
+FEW = ("resnet18", "resnet50d", "resnet50_v1", "seresnext50_32x4d", "wide_resnet50_2")
+FEW += ("resnetv2_50t", "resnet20_cifar", "plain20_cifar", "wrn_16_4_cifar", "resnet18_cifar")
 
 
 def presets() -> Iterator[Any]:
