@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from math import prod
@@ -35,6 +35,8 @@ from resnet_spec_flax.weights import (
     trainable,
     write,
 )
+
+LossScale = Mapping[str, Any]
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
 
@@ -133,24 +135,22 @@ class Session:
         with self._settings():
             program, weights = self._program()
             (inputs,) = self._parts(batch, 1)
-            loss_scale = dict(self._slots.loss_scale)
-            _, sums = program.backward(weights, loss_scale, inputs)
-            while _can_halve(loss_scale) and not all_finite(sums.gradients):
-                # Training would skip the step; here, float16 overflows at no fault of the weights.
-                loss_scale["scale"] *= 0.5
+
+            def backward(loss_scale: LossScale) -> tuple[jax.Array, Weights]:
                 _, sums = program.backward(weights, loss_scale, inputs)
-        return float(sums.loss), to_state(trainable(self._plan), sums.gradients)
+                return sums.loss, sums.gradients
+
+            loss, gradients = self._without_overflow(backward)
+        return float(loss), to_state(trainable(self._plan), gradients)
 
     def gradients_with_input(self, batch: Batch) -> tuple[float, State, Array]:
         """Return what `gradients` does, and the gradient by the normalised images [N, C, H, W]."""
         with self._settings():
             program, weights = self._program()
             (inputs,) = self._parts(batch, 1)
-            loss_scale = dict(self._slots.loss_scale)
-            loss, found = program.backward_to_images(weights, loss_scale, inputs)
-            while _can_halve(loss_scale) and not all_finite(found):
-                loss_scale["scale"] *= 0.5  # As in `gradients`.
-                loss, found = program.backward_to_images(weights, loss_scale, inputs)
+            loss, found = self._without_overflow(
+                lambda loss_scale: program.backward_to_images(weights, loss_scale, inputs)
+            )
         by_images = np.array(found.pop("input"), order="C")
         return float(loss), to_state(trainable(self._plan), found), by_images
 
@@ -170,11 +170,9 @@ class Session:
         with self._settings():
             program, weights = self._program()
             (inputs,) = self._parts(batch, 1)
-            loss_scale = dict(self._slots.loss_scale)
-            found = program.node_gradients(weights, loss_scale, inputs)
-            while _can_halve(loss_scale) and not all_finite(found):
-                loss_scale["scale"] *= 0.5  # As in `gradients`.
-                found = program.node_gradients(weights, loss_scale, inputs)
+            _, found = self._without_overflow(
+                lambda loss_scale: (None, program.node_gradients(weights, loss_scale, inputs))
+            )
         names = ("input", *self._plan.observed)
         return ((name, np.array(found[name], order="C")) for name in names)
 
@@ -245,6 +243,21 @@ class Session:
         is_raw = batch.images.dtype == np.uint8
         return batch.images if is_raw else batch.images.astype(self._dtype)
 
+    def _without_overflow(
+        self, run: Callable[[LossScale], tuple[Any, Weights]]
+    ) -> tuple[Any, Weights]:
+        """Return what `run` makes of the loss scale, the second of it gradients that are finite.
+
+        Training would skip the step; here, float16 overflows at no fault of the weights, and the
+        scale is halved for it.
+        """
+        loss_scale = dict(self._slots.loss_scale)
+        found = run(loss_scale)
+        while _can_halve(loss_scale) and not all_finite(found[1]):
+            loss_scale["scale"] *= 0.5
+            found = run(loss_scale)
+        return found
+
     def _program(self) -> tuple[Program, Weights]:
         """Return the functions for the native module as it is now, and its weights.
 
@@ -304,7 +317,7 @@ def _pixels(op: Norm) -> int:
     return prod(op.in_shape[1:])
 
 
-def _can_halve(loss_scale: Mapping[str, Any]) -> bool:
+def _can_halve(loss_scale: LossScale) -> bool:
     return bool(loss_scale) and bool(loss_scale["scale"] > 1.0)
 
 
