@@ -12,7 +12,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker per core: two threads each would wait for one another, up to a hundred times longer.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Two thirds of the time to compile; scripts/parity_matrix.py compares what is optimised.
+    # Compiled quicker so; scripts/parity_matrix.py compares what is optimised.
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
