@@ -26,6 +26,10 @@ class RecipeError(ResnetSpecError):
     """A training description that breaks a rule."""
 
 
+class GridError(ResnetSpecError):
+    """A comparison that breaks a rule, or does not fit the runs that are there."""
+
+
 class BackendError(ResnetSpecError):
     """A backend that is unknown, not installed, or cannot do what was asked."""
 

@@ -22,6 +22,7 @@ from resnet_spec.evaluate import Evaluation, evaluate
 from resnet_spec.files import write_json
 from resnet_spec.initial import initial_state
 from resnet_spec.interrupt import Interrupt
+from resnet_spec.memory import peak_memory_mb
 from resnet_spec.metrics import Epoch, append_metrics, keep_metrics, read_metrics
 from resnet_spec.recipe import Recipe
 from resnet_spec.runs import Position, Run, Summary
@@ -199,6 +200,8 @@ def _summarise(run: Run, session: Session, position: Position, speed: Speed) -> 
         complete=position.step == run.total_steps,
         environment=dict(session.info),
         legs=[leg._asdict() for leg in position.legs],
+        compile_s=speed.compile_s,
+        peak_memory_mb=peak_memory_mb(),
     )
     write_json(run.out / "summary.json", asdict(summary))
     return summary

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_spec.batches import steps_per_epoch
 from resnet_spec.contract import StepLog
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.errors import DataError
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.schedules import total_steps
@@ -104,8 +105,11 @@ class Summary:
     """What a finished or stopped run came to; `summary.json` holds it. None: not evaluated yet.
 
     final_loss: mean training loss of the last epoch. images_per_second: training only, without the
-    first step, which compiles. first_step_s: that step's seconds. wall_s: all of it, resumes
-    included. legs: the backends that trained it, and from which step on.
+    first step, which compiles. first_step_s: that step's seconds. compile_s: that, less the seconds
+    of a mean later step; None where there was none. wall_s: all of it, resumes included. legs: the
+    backends that trained it, and from which step on. peak_memory_mb: the most main memory (10^6
+    bytes) that the process held at once, data and framework included; None where the system does
+    not say. Speed, compilation and memory are those of the last process that trained the run.
     """
 
     backend: str
@@ -125,3 +129,17 @@ class Summary:
     complete: bool
     environment: dict[str, str]
     legs: list[dict[str, Any]]
+    compile_s: float | None = None
+    peak_memory_mb: float | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Summary:
+        """Return the summary in a `summary.json`; one of an older version lacks some fields.
+
+        Raises DataError for what is no summary.
+        """
+        known = {field.name for field in fields(cls)}
+        try:
+            return cls(**{"legs": [], **{key: data[key] for key in known & data.keys()}})
+        except TypeError as error:
+            raise DataError(f"summary: {str(error).removeprefix('Summary.__init__() ')}") from None

@@ -13,6 +13,7 @@ class Speed:
     def __init__(self) -> None:
         self.first_step_s = 0.0
         self._images = 0
+        self._steps = 0
         self._seconds = 0.0
 
     def add(self, images: int, steps: int, seconds: float) -> None:
@@ -21,6 +22,7 @@ class Speed:
             self.first_step_s = seconds
         else:
             self._images += images
+            self._steps += steps
             self._seconds += seconds
         self._step_seconds = seconds / steps
 
@@ -28,6 +30,13 @@ class Speed:
     def images_per_second(self) -> float:
         """The mean over all chunks but the first; 0 before there is one."""
         return self._images / self._seconds if self._seconds else 0.0
+
+    @property
+    def compile_s(self) -> float | None:
+        """The first step's seconds less those of a mean later step; None before there is one."""
+        if not self._steps:
+            return None
+        return max(0.0, self.first_step_s - self._seconds / self._steps)
 
     def chunk_steps(self, left: int) -> int:
         """Return how many of the `left` steps to take next; 1 at first, to time the compilation."""

@@ -95,14 +95,13 @@ def _resumed(args: argparse.Namespace) -> Checkpoint | None:
 
 def _fresh(args: argparse.Namespace) -> tuple[Run, Checkpoint | None]:
     """Return the run, and the pretrained weights that it starts from."""
-    from resnet_spec.recipe import Recipe
     from resnet_spec.recipes import load_recipe
-    from resnet_spec.spec import Spec
+    from resnet_spec.settings import sorted_settings
     from resnet_spec.spec_files import load_spec
 
     if args.head is not None and args.pretrained is None:
         raise RecipeError("--head: is of pretrained weights; give --pretrained, too")
-    for_recipe, for_spec = _sorted_settings(args.settings, Recipe, Spec)
+    for_recipe, for_spec = sorted_settings(args.settings)
     usual = "demo" if args.pretrained is None else "fine-tune"
     for key, value in (("freeze", args.freeze), ("head_rate", args.head_rate)):
         for_recipe += [] if value is None else [f"{key}={value}"]
@@ -141,29 +140,6 @@ def _pretrained(
     _clear(work.out, args.overwrite)
     write_json(work.out / "pretrained.json", {**weights.record(), "notes": notes})
     return work, Checkpoint(work.spec, adopted.state, recipe, progress=Position().to_dict())
-
-
-def _sorted_settings(
-    settings: Sequence[str], recipe: type[Recipe], spec: type[Spec]
-) -> tuple[list[str], list[str]]:
-    """Part the settings by the table that knows their first key; `spec.` and `recipe.` force it."""
-    from resnet_spec.errors import did_you_mean
-
-    for_recipe: list[str] = []
-    for_spec: list[str] = []
-    for setting in settings:
-        owner, _, rest = setting.partition(".")
-        key = setting.partition("=")[0].split(".")[0].split("[")[0].strip()
-        if owner in ("recipe", "spec"):
-            (for_recipe if owner == "recipe" else for_spec).append(rest)
-        elif key in recipe.model_fields:
-            for_recipe.append(setting)
-        elif key in spec.model_fields:
-            for_spec.append(setting)
-        else:
-            known = [*recipe.model_fields, *spec.model_fields]
-            raise RecipeError(f"--set {setting}: unknown key '{key}'; {did_you_mean(key, known)}")
-    return for_recipe, for_spec
 
 
 def _continued(args: argparse.Namespace, start: Checkpoint) -> Run:
