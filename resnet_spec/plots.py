@@ -1,28 +1,47 @@
-"""Plots of runs as PNG and SVG files. Needs matplotlib: pip install 'resnet-spec[plots]'."""
+"""Plots as PNG and SVG files: the palette, the curves of runs, and how a figure is written.
+
+Needs matplotlib: pip install 'resnet-spec[plots]'.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_spec.errors import DataError
+from resnet_spec.files import replacing
 from resnet_spec.metrics import Epoch
 
 # Okabe & Ito's palette: told apart by colour-blind readers, and with markers in black and white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vPX"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+INSTALL = "pip install 'resnet-spec[plots]'"
+
+
+def can_draw() -> bool:
+    """Return whether matplotlib is installed; does not import it."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def draw_curves(runs: Mapping[str, Sequence[Epoch]], path: Path, title: str = "") -> list[Path]:
-    """Draw loss and accuracy over epochs, one colour per run; return the PNG and SVG written.
+    """Draw `curves_figure` and return the PNG and SVG written; `path` is given without an ending.
 
-    Dashed lines are training, solid ones test figures. `path` is given without an ending. Raises
-    DataError when matplotlib is not installed.
+    Raises DataError when matplotlib is not installed.
     """
-    figure, (losses, accuracies) = _figure(title)
+    return write_figure(curves_figure(runs, title), both_files(path))
+
+
+def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
+    """Return loss and accuracy over epochs, one colour per run.
+
+    Dashed lines are training, solid ones test figures. Raises DataError without matplotlib.
+    """
+    figure = new_figure(11, 4.2, title)
+    losses, accuracies = figure.subplots(1, 2)
     for i, (label, epochs) in enumerate(runs.items()):
-        look = {"color": _COLOURS[i % 7], "marker": _MARKERS[i % 7], "markersize": 4}
+        look = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "markersize": 4}
         at = [epoch.epoch for epoch in epochs]
         tested = [epoch for epoch in epochs if epoch.test_accuracy is not None]
         tested_at = [epoch.epoch for epoch in tested]
@@ -36,25 +55,38 @@ def draw_curves(runs: Mapping[str, Sequence[Epoch]], path: Path, title: str = ""
         axes.grid(alpha=0.3)
         axes.legend()
     losses.set_yscale("log")
-    return _write(figure, path)
+    return figure
 
 
-def _figure(title: str) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, title: str = "") -> Any:
+    """Return an empty figure of `width` x `height` inches. Raises DataError without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise DataError(
-            "plots: need matplotlib, not installed; run: pip install 'resnet-spec[plots]'"
-        ) from None
-    figure: Any = Figure(figsize=(11, 4.2), layout="constrained")
+        raise DataError(f"plots: need matplotlib, not installed; run: {INSTALL}") from None
+    figure: Any = Figure(figsize=(width, height), layout="constrained")
     if title:
-        figure.suptitle(title)
-    return figure, figure.subplots(1, 2)
+        figure.suptitle(title, parse_math=False)
+    return figure
 
 
-def _write(figure: Any, path: Path) -> list[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = [path.with_suffix(".png"), path.with_suffix(".svg")]
-    for file in written:
-        figure.savefig(file, dpi=120)
-    return written
+def both_files(path: Path) -> list[Path]:
+    """Return the PNG and the SVG file of `path`, which has no ending."""
+    return [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
+
+
+def write_figure(figure: Any, files: Sequence[Path], dpi: int = 120) -> list[Path]:
+    """Write `figure` to each of `files`, PNG or SVG by its ending, whole or not at all.
+
+    The same figure gives the same bytes.
+    """
+    import matplotlib as untyped
+
+    matplotlib: Any = untyped
+    with matplotlib.rc_context({"svg.hashsalt": "resnet-spec"}):
+        for file in files:
+            kind = file.suffix[1:].lower()
+            dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
+            with replacing(file) as temporary:
+                figure.savefig(temporary, format=kind, dpi=dpi, **dated)
+    return list(files)

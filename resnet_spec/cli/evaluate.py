@@ -7,16 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of, with_known_statistics
+from resnet_spec.cli.loaded import loaded_of
+from resnet_spec.cli.pretrained import WEIGHTS, add_weights
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet_spec.data.dataset import Dataset
     from resnet_spec.evaluate import Evaluation
-    from resnet_spec.spec import Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,30 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print accuracy, loss, count and ties (images with two equal highest logits)."""
     from resnet_spec.cli.progress import ImageBar
-    from resnet_spec.data import load_data
-    from resnet_spec.data.encoded import viewed
     from resnet_spec.evaluate import evaluate
     from resnet_spec.loader import load_backend
-    from resnet_spec.lowering import lower
 
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
-    backend = load_backend(args.backend)
-    weights = weights_of(args, args.checkpoint)
-    place = args.data or (weights.checkpoint.data if weights.checkpoint else "")
-    if not place:
-        raise DataError("--data: is required; the weights do not say what they were trained on")
-    data = viewed(load_data(place, size=weights.spec.input.size), weights.view)
-    spec, note = with_known_statistics(weights, data)
-    _check_fit(spec, data, place)
-    split = data.train if args.split == "train" else data.test
-    session = backend.Session(lower(spec), device=args.device, precision=args.precision)
-    session.load(weights.state)
+    load_backend(args.backend)  # Before anything is read or downloaded.
+    loaded = loaded_of(args)
+    weights, spec, data = loaded.weights, loaded.spec, loaded.data
+    split = loaded.split(args.split)
+    session = loaded.session(args.backend, args.device, args.precision)
     with ImageBar(f"evaluating on {args.backend}", len(split)) as bar:
         result = evaluate(session, split, args.batch, bar.tick)
     if args.out is not None:
         _write(args.out, result, split.labels)
-    notes = [*weights.notes, *note]
+    notes = list(loaded.notes)
     values = {
         "accuracy": result.accuracy,
         "loss": result.loss,
@@ -90,17 +80,6 @@ def run(args: argparse.Namespace) -> int:
         entry = weights.entry
         print(f"published: top-1 {entry.top1} % on ImageNet-1K ({entry.source})")
     return 0
-
-
-def _check_fit(spec: Spec, data: Dataset, place: str) -> None:
-    for what, ours, theirs in (
-        ("classes", spec.classes, len(data.classes)),
-        ("channels", spec.input.channels, data.channels),
-    ):
-        if ours != theirs:
-            raise DataError(
-                f"--data = {place}: has {theirs} {what}, and the network was made for {ours}"
-            )
 
 
 def _write(path: Path, result: Evaluation, labels: NDArray[np.int64]) -> None:
