@@ -42,6 +42,10 @@ class DataError(ResnetSpecError):
     """A dataset or image that is missing or malformed."""
 
 
+class TrackingError(ResnetSpecError):
+    """A tracker that is unknown, not installed, or cannot be reached when a run starts."""
+
+
 def problem(where: str, value: object, rule: str, remedy: str = "") -> str:
     """Format one problem as `where = value: rule; remedy`."""
     line = f"{where} = {value}: {rule}"

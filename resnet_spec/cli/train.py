@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, ... (default: the best)")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    parser.add_argument(
+        "--track",
+        metavar="NAMES",
+        help="report to tensorboard, mlflow, wandb: one or several, with commas; or none "
+        "(default: none, or those that --resume finds)",
+    )
     _add_fine_tuning(parser)
 
 
@@ -71,12 +77,16 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
+    from resnet_spec.tracking.choice import chosen
+
+    trackers = None if args.track is None else chosen(args.track)
     start = _resumed(args)
     if start is not None:
         plan_of_work = _continued(args, start)
+        trackers = _known_trackers(plan_of_work.out) if trackers is None else trackers
     else:
         plan_of_work, start = _fresh(args)
-    summary = _train(args, plan_of_work, start)
+    summary = _train(args, plan_of_work, start, trackers or ())
     print(_closing_line(summary, plan_of_work.out))
     return 0 if summary.complete else _INTERRUPTED
 
@@ -91,6 +101,14 @@ def _resumed(args: argparse.Namespace) -> Checkpoint | None:
     if folder is None:
         raise CheckpointError("--resume: needs a run; give --resume RUN or --out DIR")
     return load_checkpoint(folder / "last.safetensors" if folder.is_dir() else folder)
+
+
+def _known_trackers(out: Path) -> tuple[str, ...]:
+    """Return the trackers that the run in `out` has reported to so far."""
+    from resnet_spec.tracking.choice import NONE, chosen
+    from resnet_spec.tracking.watching import read_marks
+
+    return chosen(",".join(read_marks(out)) or NONE)
 
 
 def _fresh(args: argparse.Namespace) -> tuple[Run, Checkpoint | None]:
@@ -192,20 +210,25 @@ def _clear(out: Path, overwrite: bool) -> None:
             f"--out = {out}: holds a run; go on with --resume, replace it with --overwrite, "
             "or name another folder"
         )
-    for name in _FILES:
-        (out / name).unlink(missing_ok=True)
+    for pattern in _FILES:
+        for path in out.glob(pattern):
+            path.unlink()
 
 
 _FILES = (
     *("last.safetensors", "best.safetensors", "metrics.jsonl", "summary.json"),
-    "pretrained.json",
+    *("pretrained.json", "tracking.json", "tensorboard/events.out.tfevents.*"),
 )
 
 
-def _train(args: argparse.Namespace, work: Run, start: Checkpoint | None) -> Summary:
+def _train(
+    args: argparse.Namespace, work: Run, start: Checkpoint | None, trackers: Sequence[str]
+) -> Summary:
     from resnet_spec.cli.progress import TrainingBar
     from resnet_spec.fit import fit
     from resnet_spec.loader import load_backend
+    from resnet_spec.tracking.tracker import Tracked
+    from resnet_spec.tracking.watching import Tracking, Watches
 
     recipe = work.recipe
     make = load_backend(work.backend).Session
@@ -218,8 +241,19 @@ def _train(args: argparse.Namespace, work: Run, start: Checkpoint | None) -> Sum
     print(_opening_line(work, session.info))
     epochs = math.ceil(work.total_steps / work.epoch_steps)
     at = 0 if start is None else int(start.progress.get("step", 0))
-    with TrainingBar(work.total_steps, epochs, at) as watch:
-        return fit(work, session, evaluator, watch, start)
+    with (
+        Tracking(trackers, Tracked.of(work, session.info), at, say=_note) as tracking,
+        TrainingBar(work.total_steps, epochs, at) as bar,
+    ):
+        for name, place in tracking.places.items():
+            print(f"tracked by {name}: {place}")
+        summary = fit(work, session, evaluator, Watches(bar, tracking), start)
+        tracking.finish(summary)
+        return summary
+
+
+def _note(line: str) -> None:
+    print(f"note: {line}")
 
 
 def _opening_line(work: Run, info: Mapping[str, str]) -> str:
