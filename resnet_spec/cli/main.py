@@ -34,6 +34,7 @@ COMMANDS = {
     "train": Command("resnet_spec.cli.train", "train a network"),
     "evaluate": Command("resnet_spec.cli.evaluate", "accuracy and loss of a checkpoint"),
     "predict": Command("resnet_spec.cli.predict", "classes of images"),
+    "compare": Command("resnet_spec.cli.compare", "train a grid of networks, and compare them"),
     "inspect": Command("resnet_spec.cli.inspect", "what a weight file holds"),
     "convert": Command("resnet_spec.cli.convert", "weights to another project's names and files"),
     "export": Command("resnet_spec.cli.export", "weights as a file that other programs run"),

@@ -1,0 +1,168 @@
+"""`resnet-spec compare`: a grid of networks, backends and seeds, run side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resnet_spec.cli.compared import names
+from resnet_spec.errors import GridError, problem
+
+if TYPE_CHECKING:
+    from resnet_spec.grid.cells import Cell
+    from resnet_spec.grid.grid import Grid
+    from resnet_spec.grid.processes import Share
+    from resnet_spec.grid.results import Result
+    from resnet_spec.grid.running import Progress
+
+_FAILED, _INTERRUPTED = 1, 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    what = "a .toml or .json file, or a study's name (see --list)"
+    parser.add_argument("grid", nargs="?", metavar="GRID", help=what)
+    parser.add_argument("--list", action="store_true", help="list the studies and end")
+    parser.add_argument("--scaled", action="store_true", help="take the grid's smaller version")
+    parser.add_argument("--specs", type=names, metavar="A,B,...", help="presets or files")
+    parser.add_argument("--backends", type=names, metavar="X,Y,...")
+    parser.add_argument("--seeds", type=names, metavar="0,1,...", help="(default: 0)")
+    parser.add_argument("--data", metavar="D", help="dataset or path (default: digits)")
+    parser.add_argument("--recipe", metavar="R", help="name or file (default: demo)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="K=V",
+        dest="settings",
+        help="change a field of every recipe or spec (repeatable)",
+    )
+    parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
+    parser.add_argument("--device", metavar="DEVICE", help="as in train (default: auto)")
+    baseline = "what differences are taken against: a network, a backend, NETWORK/BACKEND"
+    parser.add_argument("--baseline", metavar="NAME", help=baseline)
+    parser.add_argument(
+        "--target-accuracy", type=float, metavar="F", help="tell the time to this test accuracy"
+    )
+    parser.add_argument(
+        "--show", choices=("accuracy", "error"), help="what curves show (default: accuracy)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: compared/NAME)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time")
+    threads = "of each run (default: the processors divided by N, or $OMP_NUM_THREADS if less)"
+    parser.add_argument("--threads", type=int, metavar="T", help=threads)
+    parser.add_argument("--dry-run", action="store_true", help="check all, run nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what is not complete, and show what all came to.
+
+    1 when a run failed, 130 after Ctrl-C.
+    """
+    from resnet_spec.grid.cells import cells_of
+    from resnet_spec.grid.locking import locked
+    from resnet_spec.grid.processes import Share
+    from resnet_spec.grid.sources import load_grid
+    from resnet_spec.grid.standing import standing
+
+    if args.list:
+        return _list()
+    for option in ("jobs", "threads"):
+        value = getattr(args, option)
+        if value is not None and value < 1:
+            raise GridError(problem(f"--{option}", value, "must be >= 1"))
+    grid = load_grid(args.grid, _changes(args), scaled=args.scaled)
+    out = args.out or Path("compared") / _folder_name(grid.name)
+    cells = cells_of(grid, out)
+    standings = [standing(cell) for cell in cells]
+    share = Share.of(args.jobs, args.threads)
+    print(_opening_lines(grid, cells, standings.count("complete"), share, out))
+    if args.dry_run:
+        return 0
+    with locked(out) as kept_open:
+        return _run(grid, cells, share, out, kept_open)
+
+
+def _list() -> int:
+    from resnet_spec.describe_text import table
+    from resnet_spec.grid.sources import list_studies, load_grid
+
+    grids = [load_grid(name, {}) for name in list_studies()]
+    print("\n".join(table([("study", "about"), *((grid.name, grid.about) for grid in grids)])))
+    return 0
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the grid that options give."""
+    given = {
+        "networks": args.specs,
+        "backends": args.backends,
+        "seeds": None if args.seeds is None else [_seed(text) for text in args.seeds],
+        "data": args.data,
+        "recipe": args.recipe,
+        "set": args.settings,
+        "input_size": args.input_size,
+        "device": args.device,
+        "baseline": args.baseline,
+        "target_accuracy": args.target_accuracy,
+        "show": args.show,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise GridError(problem("--seeds", text, "must be integers >= 0, as in 0,1,2"))
+    return int(text)
+
+
+def _folder_name(name: str) -> str:
+    import re
+
+    return re.sub(r"[^A-Za-z0-9_.+=-]+", "_", name)
+
+
+def _opening_lines(
+    grid: Grid, cells: Sequence[Cell], complete: int, share: Share, out: Path
+) -> str:
+    first = cells[0].run
+    lines = [
+        f"{grid.name}: {len(grid.networks)} networks, {len(grid.backends)} backends, "
+        f"{len(grid.seeds)} seeds: {len(cells)} runs, {complete} complete; "
+        f"{share.jobs} at a time, {share.threads} threads each; in {out}",
+        f"on {first.data.name} ({len(first.data.train)} train, {len(first.data.test)} test images, "
+        f"{first.data.size} px), recipe {first.recipe.name}",
+        *(f"note: {note}" for note in grid.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _run(grid: Grid, cells: Sequence[Cell], share: Share, out: Path, kept_open: int) -> int:
+    from resnet_spec.cli.watching import GridView
+    from resnet_spec.files import write_json
+    from resnet_spec.grid.results import write_results
+    from resnet_spec.grid.running import run_cells
+
+    write_json(out / "grid.json", grid.to_dict())
+
+    def tell(progress: Progress) -> None:
+        view.changed(progress)
+        if progress.state not in ("waiting", "running"):
+            write_results(out, _results(cells), grid.target_accuracy)
+
+    with GridView(cells) as view:
+        ended = run_cells(cells, share, tell, kept_open)
+    results = _results(cells)
+    write_results(out, results, grid.target_accuracy)
+    states = [progress.state for progress in ended]
+    if "stopped" in states or "waiting" in states:
+        print(f"stopped; the same command goes on: {states.count('complete')} runs are complete")
+        return _INTERRUPTED
+    return _FAILED if "failed" in states else 0
+
+
+def _results(cells: Sequence[Cell]) -> list[Result]:
+    from resnet_spec.grid.results import read_result
+
+    return [read_result(cell.folder, cell.to_dict()) for cell in cells]

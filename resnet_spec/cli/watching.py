@@ -1,0 +1,115 @@
+"""What `compare` shows while it runs: a table that moves on terminals, else a line per event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from resnet_spec.grid.cells import Cell
+from resnet_spec.grid.running import Progress, State
+
+_COLOURS: dict[State, str] = {
+    "waiting": "dim",
+    "running": "bold",
+    "complete": "green",
+    "failed": "bold red",
+    "stopped": "yellow",
+}
+_FIRST: tuple[State, ...] = ("running", "failed", "stopped", "waiting", "complete")
+"""Which runs are shown first where not all have room."""
+_OTHER_LINES = 7
+"""Lines of a terminal that the table needs besides its rows, and the prompt."""
+
+
+class GridView:
+    """Shows every run of a grid: state, epoch, test accuracy, speed, time left."""
+
+    def __init__(self, cells: Sequence[Cell], console: Console | None = None) -> None:
+        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._found = {cell.folder: Progress(cell) for cell in cells}
+        self._width = max(len(_name(cell)) for cell in cells)
+        self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=2)
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def changed(self, progress: Progress) -> None:
+        """Take note of how far a run is."""
+        self._found[progress.cell.folder] = progress
+        if not self._console.is_terminal:
+            self._console.print(self._line(progress), markup=False)
+
+    def table(self) -> Table:
+        """Return the runs that have room, those under way first, then in the grid's order."""
+        every = list(self._found.values())
+        room = max(3, self._console.height - _OTHER_LINES)
+        ranked = sorted(every, key=lambda progress: _FIRST.index(progress.state))[:room]
+        shown = [progress for progress in every if progress in ranked]
+        table = Table(box=None, caption=_caption(every, len(shown)), caption_justify="left")
+        for head in ("network", "backend", "seed", "state", "epoch", "test accuracy", "images/s"):
+            is_number = head in ("seed", "epoch", "test accuracy", "images/s")
+            table.add_column(head, justify="right" if is_number else "left")
+        table.add_column("left", justify="right")
+        for progress in shown:
+            cells = (progress.cell.network, progress.cell.backend, str(progress.cell.seed))
+            table.add_row(*cells, *_numbers(progress), style=_COLOURS[progress.state])
+        return table
+
+    def _line(self, progress: Progress) -> str:
+        count = sum(p.state == "complete" for p in self._found.values())
+        state, epoch, accuracy, speed, left = _numbers(progress)
+        parts = [f"{_name(progress.cell):<{self._width}}  {state:<8}"]
+        if progress.epochs:
+            parts.append(f"epoch {epoch}, test accuracy {accuracy}, {speed} images/s")
+        if left:
+            parts.append(f"{left} left")
+        if progress.state == "complete":
+            parts.append(f"[{count}/{len(self._found)} runs]")
+        return "  ".join([*parts, progress.error]).rstrip()
+
+
+def _name(cell: Cell) -> str:
+    return f"{cell.network}, {cell.backend}, seed {cell.seed}"
+
+
+def _numbers(progress: Progress) -> tuple[str, str, str, str, str]:
+    last = progress.epochs[-1] if progress.epochs else None
+    tested = [e.test_accuracy for e in progress.epochs if e.test_accuracy is not None]
+    return (
+        progress.state,
+        f"{last.epoch if last else 0}/{progress.cell.epochs}",
+        f"{tested[-1]:.4f}" if tested else "",
+        f"{last.images_per_second:.0f}" if last and last.images_per_second else "",
+        _duration(progress.seconds_left),
+    )
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _caption(every: Sequence[Progress], shown: int) -> str:
+    counts = {state: sum(p.state == state for p in every) for state in _FIRST}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    more = f"; {len(every) - shown} more not shown" if len(every) > shown else ""
+    return f"{told}{more}"

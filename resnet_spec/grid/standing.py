@@ -1,0 +1,110 @@
+"""Where a cell's run stands in its folder, and whether what is there belongs to the cell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from resnet_spec.errors import GridError, ResnetSpecError
+from resnet_spec.files import write_json
+from resnet_spec.grid.cells import Cell
+from resnet_spec.reading import Fields
+from resnet_spec.recipe import Recipe
+from resnet_spec.runs import Summary
+from resnet_spec.spec import Spec
+
+Standing = Literal["new", "partial", "complete"]
+"""Nothing to go on from; a last checkpoint to resume; done."""
+
+CELL, SUMMARY, FAILURE, LOG = "cell.json", "summary.json", "failure.json", "log.txt"
+LAST = "last.safetensors"
+
+
+def standing(cell: Cell) -> Standing:
+    """Return where the run of `cell` stands. Raises GridError for a folder with another run."""
+    folder = cell.folder
+    if not (folder / CELL).is_file():
+        if any((folder / name).exists() for name in (LAST, SUMMARY)):
+            raise _other(folder, "a run that no comparison started")
+        return "new"
+    _check_same(cell, read_fields(folder / CELL))
+    summary = read_summary(folder)
+    if summary is not None and summary.complete:
+        _check_summary(cell, summary)
+        return "complete"
+    return "partial" if (folder / LAST).is_file() else "new"
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """Return the summary of the run in `folder`, None before there is one. Raises GridError."""
+    path = folder / SUMMARY
+    return Summary.from_dict(read_fields(path)) if path.is_file() else None
+
+
+def read_fields(path: Path) -> Fields:
+    """Return the table in a JSON file that a run left. Raises GridError."""
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GridError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise GridError(f"{path}: holds no table")
+    return cast(Fields, value)
+
+
+def write_failure(folder: Path, error: str, status: int) -> None:
+    """Note that the run in `folder` failed with `error` and exit status `status`."""
+    write_json(folder / FAILURE, {"error": error, "status": status})
+
+
+def _check_same(cell: Cell, found: Fields) -> None:
+    """Compare field by field; a cell of an older version lacks fields, which have defaults."""
+    wanted = _flat(cell.to_dict())
+    try:
+        spec = Spec.from_dict(found["spec"]).to_dict()
+        recipe = Recipe.from_dict(found["recipe"]).to_dict()
+    except (KeyError, TypeError, ResnetSpecError) as error:
+        raise GridError(f"{cell.folder / CELL}: describes no run: {error}") from None
+    there = _flat({**found, "spec": spec, "recipe": recipe})
+    different = [key for key in wanted if key != "data" and wanted[key] != there.get(key)]
+    if not _same_data(cell.run.data_name, str(found.get("data"))):
+        different.append("data")
+    if different:
+        key = different[0]
+        more = f" ({len(different)} fields differ)" if len(different) > 1 else ""
+        told = f"a run with {key} = {there.get(key)}, and the grid says {wanted[key]}{more}"
+        raise _other(cell.folder, told)
+
+
+def _check_summary(cell: Cell, summary: Summary) -> None:
+    run = cell.run
+    pairs = (
+        ("backend", summary.backend, run.backend),
+        ("spec", summary.spec, run.spec.name),
+        ("recipe", summary.recipe, run.recipe.name),
+        ("steps", summary.steps, run.total_steps),
+    )
+    for key, there, wanted in pairs:
+        if there != wanted:
+            told = f"a summary with {key} = {there}, and the grid says {wanted}"
+            raise _other(cell.folder, told)
+
+
+def _other(folder: Path, what: str) -> GridError:
+    remedy = "name another --out, or remove the folder"
+    return GridError(f"{folder}: holds {what}; {remedy}")
+
+
+def _same_data(one: str, other: str) -> bool:
+    return one == other or Path(one).resolve() == Path(other).resolve()
+
+
+def _flat(fields: Fields, before: str = "") -> Fields:
+    flat: Fields = {}
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            flat |= _flat(cast(Fields, value), f"{before}{key}.")
+        else:
+            flat[before + key] = value
+    return flat
