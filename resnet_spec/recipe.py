@@ -27,60 +27,76 @@ FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,  # The reference shows them.
+    )
 
 
 class Optimizer(_Table):
-    """Stochastic gradient descent: g += weight_decay w; v = momentum v + g; w -= rate v.
-
-    With `nesterov`, w -= rate (g + momentum v). Weight decay reaches norm scales and shifts only
-    with `decay_norms`, and biases only with `decay_biases`.
-    """
+    """Stochastic gradient descent: g += weight_decay w; v = momentum v + g; w -= rate v."""
 
     momentum: Fraction = 0.9
     nesterov: bool = False
+    """Step with w -= rate (g + momentum v) instead."""
     weight_decay: NotNegative = 1e-4
+    """Coupled: it is added to the gradient, before the velocity."""
     decay_norms: bool = True
+    """Whether decay reaches the scales and shifts of norms."""
     decay_biases: bool = True
+    """Whether decay reaches biases."""
 
 
 class Schedule(_Table):
-    """The learning rate over the run. Durations are in `unit`.
+    """The learning rate over the run, one value for each step."""
+
+    kind: Literal["constant", "cosine", "linear", "step", "multi_step", "one_cycle"] = "constant"
+    """Its form.
 
     `constant`; `cosine` and `linear` from `rate` down to `floor`; `step`: times `gamma` every
     `period`; `multi_step`: times `gamma` at each of `milestones`; `one_cycle`: linear from `floor`
-    up to `rate` at the fraction `peak` of the run, then linear down to `floor`. `warmup` goes
-    before any of them, linear from rate / (warm-up steps) up to `rate`.
+    up to `rate` at the fraction `peak` of the run, then linear down to `floor`.
     """
-
-    kind: Literal["constant", "cosine", "linear", "step", "multi_step", "one_cycle"] = "constant"
     rate: Positive = 0.1
+    """The highest rate."""
     floor: NotNegative = 0.0
+    """The lowest rate; at most `rate`."""
     warmup: NotNegative = 0.0
+    """Goes before any kind: linear from rate / (warm-up steps) up to `rate`."""
     unit: Literal["epochs", "steps"] = "epochs"
+    """Of `warmup`, `milestones` and `period`."""
     milestones: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
+    """Where `multi_step` falls; rising."""
     period: Positive = 30.0
+    """How often `step` falls."""
     gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
+    """The factor by which `step` and `multi_step` fall."""
     peak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
+    """Where in the run `one_cycle` is highest."""
 
 
 class Augment(_Table):
-    """What is done to training images, as integer choices drawn in the core.
-
-    `pad` pixels of zeros on every side (of the raw image) and a random crop back to size; a mirror
-    image half of the time with `flip`. For image folders, `random_resized_crop` takes a random box
-    (Szegedy et al. 2015: 8-100 % of the area, aspect 3/4-4/3) instead.
-    """
+    """What is done to training images, as integer choices drawn in the core."""
 
     pad: Annotated[int, Field(ge=0, le=128)] = 0
+    """Pixels of zeros on every side of the raw image, and a random crop back to size."""
     flip: bool = False
+    """Mirror half of the images left to right."""
     random_resized_crop: bool = False
+    """For image folders, instead of `pad`: a random box of 8-100 % of the area, aspect 3/4-4/3.
+
+    Szegedy et al. 2015.
+    """
 
 
 class Average(_Table):
-    """Exponential moving average of weights and statistics; `decay = 0` is off."""
+    """Exponential moving average of weights and statistics, evaluated in their place."""
 
     decay: Fraction = 0.0
+    """Fraction of the old average that is kept at each step; 0 is off."""
 
 
 class Recipe(_Table):
@@ -88,15 +104,23 @@ class Recipe(_Table):
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "custom"
     epochs: Count | None = None
+    """Length of the run; or give `steps`."""
     steps: Count | None = None
+    """Length of the run in optimiser steps; or give `epochs`."""
     batch: Count = 128
+    """Images of an optimiser step; an incomplete last batch of an epoch is dropped."""
     accumulate: Count = 1
     """Parts into which a batch is split; each part is one forward and backward pass."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     label_smoothing: Fraction = 0.0
+    """e: the target is (1 - e) one-hot + e / classes."""
     augment: Augment = Augment()
     precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    """What is computed in, where the backend has it.
+
+    Parameters and statistics stay in float32 under bfloat16 and float16.
+    """
     ema: Average = Average()
     freeze: str = "none"
     """What keeps its weights and its statistics: `none`; `stem`; `stages=N`, the stem and the first
@@ -104,6 +128,7 @@ class Recipe(_Table):
     head_rate: Positive = 1.0
     """Factor on the learning rate of the classifier."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of weights, permutations, crops, flips and dropped paths."""
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     checkpoint_every: Count = 1

@@ -33,71 +33,88 @@ class _Table(BaseModel):
 
 
 class Input(_Table):
-    """The images: pixels per side, channels, and the statistics they are normalised with.
+    """The images, and the statistics they are normalised with.
 
-    `mean` and `std` are per channel, in units of an image scaled to 0..1; empty until a dataset or
-    a checkpoint fixes them (`train` fills in those of its data).
+    `mean` and `std` are empty until a dataset or a checkpoint fixes them (`train` fills in those of
+    its data).
     """
 
     size: Annotated[int, Field(ge=1, le=65_536)] = 224
+    """Pixels per side."""
     channels: Count = 3
     mean: Annotated[tuple[float, ...], Field(strict=False)] = ()
+    """Per channel, in units of an image scaled to 0..1."""
     std: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
+    """Per channel, in units of an image scaled to 0..1."""
 
 
 class Stem(_Table):
-    """The layers before the first stage: one convolution per entry of `widths`, all with `kernel`.
+    """The layers before the first stage.
 
-    The first convolution has the stride. [64] with kernel 7 is the ImageNet stem, [32, 32, 64] with
-    kernel 3 the deep stem (He et al. 2019, ResNet-C), [24, 32, 64] the tiered one (timm's `t`).
-    `pool` adds the 3x3 max-pool of stride 2. `padding` (of the convolutions) and `pool_padding` are
-    for stems that are padded by another rule than the rest; None: as the network's `padding`.
+    [64] with kernel 7 is the ImageNet stem, [32, 32, 64] with kernel 3 the deep stem (He et al.
+    2019, ResNet-C), [24, 32, 64] the tiered one (timm's `t`). `padding` and `pool_padding` are for
+    stems that are padded by another rule than the rest.
     """
 
     widths: Annotated[tuple[Count, ...], Field(strict=False, min_length=1, max_length=64)] = (64,)
+    """One convolution per entry, with so many channels."""
     kernel: Count = 7
+    """Of all the stem's convolutions; odd."""
     stride: Count = 2
+    """Of the first convolution."""
     pool: bool = True
+    """Whether a 3x3 max-pool of stride 2 ends the stem."""
     padding: Padding | None = None
+    """Of the stem's convolutions; None: as the network's `padding`."""
     pool_padding: Padding | None = None
+    """Of the stem's max-pool; None: as the network's `padding`."""
 
 
 class Stage(_Table):
-    """Blocks of one resolution. `width` is the bottleneck's inner width before `width_per_group`.
-
-    A stage puts out width * expansion channels. `stride` belongs to its first block. With
-    `dilation`, the first block's first 3x3 keeps the dilation of the stage before (as torchvision
-    and timm do).
-    """
+    """Blocks of one resolution. A stage puts out width * expansion channels."""
 
     width: Count
+    """Channels inside the blocks; of bottlenecks, before `width_per_group`."""
     blocks: Count
     stride: Count = 1
+    """Of the first block."""
     dilation: Count = 1
+    """Of the 3x3 convolutions; the first block's first keeps that of the stage before.
+
+    As in torchvision and timm.
+    """
 
 
 class Norm(_Table):
-    """Batch normalisation; `decay` is the fraction of the old running value that is kept.
-
-    `variance`: which batch variance enters the running variance, `unbiased` as in torch, or
-    `biased` as in Flax, Keras and MindSpore. `sync`: whether the statistics of a step with several
-    processes are taken over all of them (`global`) or in each one (`replica`).
-    """
+    """Batch normalisation."""
 
     eps: Positive = 1e-5
+    """Added to the variance."""
     decay: Fraction = 0.9
+    """Fraction of the old running value that is kept; torch writes 0.1 for 0.9."""
     variance: Literal["unbiased", "biased"] = "unbiased"
+    """Which batch variance enters the running variance.
+
+    `unbiased` as in torch, n/(n-1) times the batch's; `biased` as in Flax, Keras and MindSpore.
+    """
     sync: Literal["global", "replica"] = "global"
+    """Over what the statistics of a step with several processes are taken.
+
+    Over the images of all of them (`global`), or in each one (`replica`).
+    """
 
 
 class Spec(_Table):
     """A residual network. `docs/spec.md` lists every field with its source."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "custom"
+    """Goes into file names: no slash, backslash or control character."""
     classes: Count = 1000
+    """Outputs of the classifier."""
     input: Input = Input()
     stem: Stem = Stem()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1, max_length=64)]
+    """At most 10,000 blocks in all."""
     block: Literal["basic", "bottleneck"]
     """Two 3x3 convolutions, or 1x1, 3x3 and 1x1 (He et al. 2015, figure 5)."""
     expansion: Count = 1
@@ -129,8 +146,9 @@ class Spec(_Table):
     stochastic_depth: Fraction = 0.0
     """Probability of dropping the last block; grows linearly from 0 at the first block."""
     init: Literal["he_fan_out", "he_fan_in", "lecun"] = "he_fan_out"
+    """Of convolutions: He et al. 2015b by either fan, or LeCun's truncated normal, as Flax."""
     dropout: Fraction = 0.0
-    """Before the classifier."""
+    """Fraction of the features that is dropped before the classifier."""
 
     def __init__(self, /, **data: Any) -> None:
         try:
