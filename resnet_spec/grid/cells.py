@@ -21,6 +21,7 @@ from resnet_spec.reading import Fields
 from resnet_spec.recipe import Recipe
 from resnet_spec.recipes import load_recipe
 from resnet_spec.runs import Run
+from resnet_spec.schedules import rates
 from resnet_spec.settings import sorted_settings
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import load_spec
@@ -92,7 +93,8 @@ def cells_of(grid: Grid, out: Path) -> list[Cell]:
     cells = list(_cells(grid, networks, data, out))
     for cell in cells[: len(grid.networks) * len(grid.backends)]:
         with _said_of(cell.network):
-            assert cell.epochs > 0  # Raises for a batch that is larger than the data.
+            # Raises for a batch larger than the data, and for a warm-up longer than the run.
+            rates(cell.run.recipe, cell.run.epoch_steps)
     _check_folders(cells)
     return cells
 
