@@ -98,21 +98,28 @@ def pairs() -> list[Pair]:
 
 
 _FEWER = ("bottleneck", "pre_activation_everything")
+SLOW = ("flax", "mindspore")
+"""Backends that compile every network and every function of it for seconds."""
+# Options that the plan resolves into numbers of ops which other cases have, too.
+_RESOLVED = (
+    *("stride_on_1x1", "zero_pad_end", "projection_all", "zero_init", "pre_activation_bottleneck"),
+    *("explicit_stem_in_same", "same_stem_in_explicit"),
+)
 
 
 def cell(pair: Pair, is_thorough: bool = False) -> Any:
     """Return `pair` as a parameter of a test, in its case's group."""
     marks = [pytest.mark.xdist_group(pair.case)]
     in_float64 = (pair.backend, pair.precision) == ("flax", "float64")
-    if is_thorough or (in_float64 and pair.case not in _FEWER):
+    is_resolved = pair.backend in SLOW and pair.case in _RESOLVED
+    if is_thorough or is_resolved or (in_float64 and pair.case not in _FEWER):
         marks.append(pytest.mark.thorough)
     return pytest.param(pair, marks=marks)
 
 
-def cells_by_node() -> list[Any]:
-    """Return the pairs whose gradients by node are compared; few of those that compile long."""
-    quick = ("numpy", "torch")
-    return [cell(p, p.backend not in quick and p.case not in _FEWER) for p in pairs()]
+def cells_of_few() -> list[Any]:
+    """Return all pairs of quick backends and few of those that compile long."""
+    return [cell(p, p.backend in SLOW and p.case not in _FEWER) for p in pairs()]
 
 
 def _line(row: Row) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pairs import Pair, cells_by_node, reference
+from pairs import Pair, cells_of_few, reference
 
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.side import Side
@@ -23,7 +23,7 @@ def worst(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> floa
     return max(float(np.abs(found[n] - a).max()) / sizes[n] for n, a in expected.items())
 
 
-@pytest.mark.parametrize("by_node", cells_by_node(), ids=str)
+@pytest.mark.parametrize("by_node", cells_of_few(), ids=str)
 def test_node_gradients(by_node: Pair) -> None:
     pair = by_node
     got, expected = pair.got, pair.expected.node_gradients
@@ -33,7 +33,7 @@ def test_node_gradients(by_node: Pair) -> None:
     assert worst(by_images, {"input": got.node_gradients["input"]}) < CLOSE[pair.precision]
 
 
-@pytest.mark.parametrize("by_node", cells_by_node(), ids=str)
+@pytest.mark.parametrize("by_node", cells_of_few(), ids=str)
 def test_other_labels_give_others_and_nothing_changes(by_node: Pair) -> None:
     pair, got = by_node, by_node.got
     session, batch = got.session, got.batch

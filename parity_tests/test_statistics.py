@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from pairs import Pair
+import pytest
+from pairs import Pair, cells_of_few
 
 
 def test_statistics(pair: Pair) -> None:
     pair.check("statistics")
 
 
-def test_only_a_step_changes_the_state(pair: Pair) -> None:
-    got = pair.got
+@pytest.mark.parametrize("of_few", cells_of_few(), ids=str)
+def test_only_a_step_changes_the_state(of_few: Pair) -> None:
+    got = of_few.got
     session, batch = got.session, got.setup.batches[0]
     session.gradients(batch)
     list(session.activations(batch, train=True))

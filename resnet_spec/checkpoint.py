@@ -6,7 +6,6 @@ bytes differ from save to save. A digest of the tensors in it tells a damaged fi
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +16,14 @@ from typing import Any, cast
 import numpy as np
 
 from resnet_spec.contract import Array, State
+from resnet_spec.digests import digest, matches
 from resnet_spec.errors import CheckpointError, RecipeError, SpecError
 from resnet_spec.files import replacing
 from resnet_spec.lowering import lower
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.spec import Spec
-from resnet_spec.weights.safetensors_file import mapped_safetensors
+from resnet_spec.weights.safetensors_file import mapped_safetensors, safetensors_metadata
 from resnet_spec.weights.weight_file import finite_problems
 
 FORMAT = 1
@@ -81,7 +81,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "data": checkpoint.data,
         "class_names": list(checkpoint.class_names),
         "progress": dict(checkpoint.progress),
-        "digest": _digest(arrays),
+        "digest": digest(arrays),
     }
     text = json.dumps(header, sort_keys=True, separators=(",", ":"))
     try:
@@ -89,6 +89,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             cast(Any, safetensors).save_file(arrays, temporary, metadata={_KEY: text})
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is a file that `save_checkpoint` wrote, by its header alone."""
+    return path.is_file() and safetensors_metadata(path, _KEY) is not None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -103,8 +108,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: has format {found}, and this version reads {FORMAT}; update"
         )
-    if not _matches(header.get("digest"), arrays):
-        raise CheckpointError(f"{path}: its tensors do not match their digest; the file is damaged")
     try:
         spec = Spec.from_dict(header["spec"])
         recipe = None if header["recipe"] is None else Recipe.from_dict(header["recipe"])
@@ -119,37 +122,40 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, SpecError, RecipeError) as error:
         raise CheckpointError(f"{path}: its header is damaged: {error}") from None
-    _check_tensors(path, checkpoint)
+    with ThreadPoolExecutor(1) as pool:  # Either reads the whole file, and neither holds Python.
+        is_sound = pool.submit(matches, header.get("digest"), arrays)
+        lines = _problems(checkpoint)
+        if not is_sound.result():
+            lines = ["its tensors do not match their digest; the file is damaged"]
+    if lines:
+        raise CheckpointError(*(f"{path}: {line}" for line in lines))
     return checkpoint
 
 
 def _read(path: Path) -> tuple[dict[str, Any], State]:
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
+    text, arrays = mapped_safetensors(path, _KEY)
+    if text is None:
+        raise CheckpointError(
+            f"{path}: is a safetensors file without a resnet_spec header; "
+            "it was not written by this tool"
+        )
     try:
-        with cast(Any, safe_open)(path, framework="np") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            text = metadata.get(_KEY)
-            if text is None:
-                raise CheckpointError(
-                    f"{path}: is a safetensors file without a resnet_spec header; "
-                    "it was not written by this tool"
-                )
-        return json.loads(text), mapped_safetensors(path)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: is not a sound safetensors file: {error}") from None
+        header: object = json.loads(text)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: its header is damaged; get it again")
+    return cast("dict[str, Any]", header), arrays
 
 
-def _check_tensors(path: Path, checkpoint: Checkpoint) -> None:
-    """Refuse a file whose tensors are not those of its own spec, or are not finite."""
+def _problems(checkpoint: Checkpoint) -> list[str]:
+    """Return a line for each tensor that is not one of the spec's, or is not finite."""
     expected = {tensor.name: tensor.shape for tensor in checkpoint.plan().tensors}
     lines = mismatches(expected, checkpoint.evaluated().state)
     own = {name: checkpoint.state[name] for name in expected if name in checkpoint.state}
-    lines += finite_problems(own)
-    if lines:
-        raise CheckpointError(*(f"{path}: {line}" for line in lines))
+    return lines + finite_problems(own)
 
 
 def mismatches(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Array]) -> list[str]:
@@ -162,42 +168,3 @@ def mismatches(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Arra
         if name in state and state[name].shape != shape
     ]
     return lines
-
-
-_PIECE = 4 << 20
-
-
-def _digest(arrays: Mapping[str, Array]) -> str:
-    """Return the SHA-256 digest of all names, types, shapes, and digests of pieces of 4 MiB.
-
-    Pieces are hashed side by side: one after another they would take as long as all the rest.
-    """
-    digest, pieces = hashlib.sha256(), list[memoryview]()
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        pieces += (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
-    with ThreadPoolExecutor() as pool:
-        for piece in pool.map(_hashed, pieces):
-            digest.update(piece)
-    return f"sha256-pieces:{digest.hexdigest()}"
-
-
-def _hashed(piece: memoryview) -> bytes:
-    return hashlib.sha256(piece).digest()
-
-
-def _plain_digest(arrays: Mapping[str, Array]) -> str:
-    """Return the digest that earlier versions wrote, over all bytes in a row."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return f"sha256:{digest.hexdigest()}"
-
-
-def _matches(digest: object, arrays: Mapping[str, Array]) -> bool:
-    is_plain = isinstance(digest, str) and digest.startswith("sha256:")
-    return digest == (_plain_digest if is_plain else _digest)(arrays)

@@ -6,7 +6,6 @@ been read back and computes what the source does.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from resnet_spec.contract import Array, State
 from resnet_spec.errors import CheckpointError, problem
+from resnet_spec.files import beside
 from resnet_spec.lowering import lower
 from resnet_spec.naming import Scheme, scheme
 from resnet_spec.naming.conventions import Conflict, applied, conflicts
@@ -132,7 +132,7 @@ def convert(
     target.in_file(lower(found.spec))  # Refuses what the project has not, before what it has else.
     notes = [*loaded.notes, *_differences(target, found.spec)]
     exact = Network(found.spec, _unrounded(found, loaded.state))
-    with _beside(destination) as temporary:
+    with _new(destination) as temporary:
         if is_own:
             save_checkpoint(temporary, Checkpoint(found.spec, loaded.state))
         else:
@@ -192,11 +192,9 @@ def _read_back(path: Path, target: Scheme, spec: Spec, is_own: bool) -> Network:
 
 
 @contextmanager
-def _beside(path: Path) -> Generator[Path]:
-    """Give the path of a file of the same name in a temporary folder beside `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".converting-") as folder:
-        temporary = Path(folder) / path.name
+def _new(path: Path) -> Generator[Path]:
+    """Give a temporary path beside `path`; errors name `path` in its stead."""
+    with beside(path) as temporary:
         try:
             yield temporary
         except CheckpointError as error:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import tempfile
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -21,7 +20,7 @@ import numpy as np
 
 from resnet_spec.contract import Array
 from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, problem
-from resnet_spec.files import replacing
+from resnet_spec.files import beside, replacing
 from resnet_spec.folding import Folded, fold_norms
 from resnet_spec.loader import load_backend
 from resnet_spec.lowering import lower
@@ -151,7 +150,7 @@ def export(
     network, weights = (plan, state) if folded is None else (folded.plan, folded.state)
     metadata = _metadata(spec, chosen, images, fold, class_names)
     batches = (1, 2, 3) if batch is None else (batch,)
-    with _beside(path) as folder:
+    with _folder(path) as folder:
         file = folder / f"network{chosen.ending}"
         with _failures_of(format):
             about = exporter.write(
@@ -301,12 +300,11 @@ def _failures_of(format: str) -> Generator[None]:
 
 
 @contextmanager
-def _beside(path: Path) -> Generator[Path]:
-    """Give a temporary folder beside `path`, so that a file in it can be renamed to `path`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-")
-    except OSError as error:
-        raise BackendError(f"{path}: cannot be written: {error.strerror or error}") from None
-    with made as folder:
-        yield Path(folder)
+def _folder(path: Path) -> Generator[Path]:
+    """Give a temporary folder beside `path`. Raises BackendError where there can be none."""
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(beside(path))
+        except OSError as error:
+            raise BackendError(f"{path}: cannot be written: {error.strerror or error}") from None
+        yield temporary.parent

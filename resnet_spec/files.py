@@ -16,18 +16,41 @@ def replacing(path: Path) -> Generator[Path]:
 
     The data and the folder's entry are flushed to the disk before this returns.
     """
+    with _parents(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _flush(temporary)
+            _keep_mode(temporary)
+            temporary.replace(path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(path: Path) -> Generator[Path]:
+    """Give a path of the same name in a temporary folder beside `path`, to be checked and renamed.
+
+    What is left in the folder at the end is removed, and so are folders that were made in vain.
+    """
+    with _parents(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
+        yield Path(folder) / path.name
+
+
+@contextmanager
+def _parents(path: Path) -> Generator[None]:
+    """Make the folders that `path` needs; those that stay empty go again."""
+    missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        _flush(temporary)
-        _keep_mode(temporary)
-        temporary.replace(path)
-        _flush(path.parent)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for folder in missing:
+            with suppress(OSError):  # It is not empty.
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

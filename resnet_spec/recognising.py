@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from resnet_spec.checkpoint import Checkpoint, load_checkpoint
+from resnet_spec.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from resnet_spec.contract import Array
 from resnet_spec.errors import CheckpointError
 from resnet_spec.lowering import lower
@@ -64,7 +64,7 @@ def recognise_file(
     """
     schemes = list(SCHEMES.values()) if names == AUTO else [scheme(names)]
     try:
-        if _is_own(path):
+        if is_checkpoint(path):
             return _own(path, spec, names, settings)
         return _foreign(path, spec, schemes, settings)
     except CheckpointError as error:
@@ -72,17 +72,6 @@ def recognise_file(
             text if text.startswith(str(path)) else f"{path}: {text}" for text in error.problems
         )
         raise CheckpointError(*lines) from None
-
-
-def _is_own(path: Path) -> bool:
-    """Whether it is a safetensors file whose header has this project's key."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with cast(Any, safe_open)(path, framework="np") as file:
-            return "resnet_spec" in (file.metadata() or {})
-    except (SafetensorError, OSError, ValueError):
-        return False
 
 
 def _own(path: Path, spec: Source | None, names: str, settings: Sequence[str]) -> Recognised:

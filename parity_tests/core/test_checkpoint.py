@@ -11,9 +11,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from resnet_spec import checkpoint as checkpoint_module
+from resnet_spec import digests
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from resnet_spec.errors import CheckpointError
-from resnet_spec.files import replacing
+from resnet_spec.files import beside, replacing
 from resnet_spec.initial import initial_state
 from resnet_spec.lowering import lower
 from resnet_spec.recipe import Recipe
@@ -92,7 +93,7 @@ def test_truncated_file(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "c"
     save_checkpoint(path, checkpoint)
     path.write_bytes(path.read_bytes()[:-10])
-    assert "is not a sound safetensors file" in refusal(path)
+    assert "does; it is cut short; get it again" in refusal(path)
 
 
 def test_one_flipped_bit_is_seen(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -167,6 +168,18 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_folders_made_in_vain_go_again(tmp_path: Path) -> None:
+    for make in (replacing, beside):
+        with pytest.raises(RuntimeError), make(tmp_path / "a" / "b" / "c") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+        assert list(tmp_path.iterdir()) == []
+    with beside(tmp_path / "a" / "c") as temporary:
+        temporary.write_text("whole")
+        temporary.replace(tmp_path / "a" / "c")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["c"]
+
+
 def test_a_folder_that_cannot_be_written(checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written"):
@@ -176,8 +189,7 @@ def test_a_folder_that_cannot_be_written(checkpoint: Checkpoint, tmp_path: Path)
 def test_digests_of_earlier_versions_are_read(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "resnet_spec.checkpoint"
-    monkeypatch.setattr(f"{module}._digest", checkpoint_module._plain_digest)
+    monkeypatch.setattr(checkpoint_module, "digest", digests._sha256)
     save_checkpoint(tmp_path / "c", checkpoint)
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "c").state.keys() == checkpoint.state.keys()

@@ -101,6 +101,7 @@ ENDINGS = {
     "jax-resnet": ".msgpack",
     "keras-hub": ".weights.h5",
     "keras-applications": ".h5",
+    "keras-applications-rgb": ".h5",
     "mindcv": ".ckpt",
     "mindvision": ".ckpt",
     "mindspore-tutorial": ".ckpt",

@@ -19,7 +19,7 @@ from resnet_spec.spec_files import load_spec
 Shapes = dict[str, tuple[int, ...]]
 
 LARGE = ("resnet1202_cifar", "preact1001_cifar")
-SAME_NAMES = ("torchvision", "canonical")
+SAME_NAMES = ("torchvision", "canonical", "keras-applications-rgb")
 """Schemes whose files are timm's."""
 
 

@@ -30,6 +30,7 @@ NAMED = {
     "mindspore-tutorial": 12,
     "keras-hub": 39,
     "keras-applications": 12,
+    "keras-applications-rgb": 12,
     "flax-imagenet": 17,
     "jax-resnet": 43,
     "pycls": 25,

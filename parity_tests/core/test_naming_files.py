@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from cases import CASES
 
-from resnet_spec.contract import Array, State
+from resnet_spec.contract import Array, Batch, State
 from resnet_spec.errors import CheckpointError
 from resnet_spec.initial import initial_state
+from resnet_spec.loader import load_backend
 from resnet_spec.lowering import lower
 from resnet_spec.naming import SCHEMES, Scheme, scheme
 from resnet_spec.naming.dialects import Layout
@@ -203,6 +205,52 @@ def test_a_bias_that_is_folded_leaves_a_network_s_outputs_as_they_were() -> None
     folded = from_file(plan, KERAS, file)[fold.mean].astype("float64")
     np.testing.assert_allclose(x + bias - mean, x - folded, rtol=0, atol=1e-6)
     assert np.abs((x + bias - mean) - (x - (mean + bias))).max() > 1
+
+
+def _logits(spec: Spec, state: State, images: Array) -> Array:
+    session = load_backend("numpy").Session(lower(spec), precision="float64")
+    session.load({name: array.astype("float64") for name, array in state.items()})
+    places = np.arange(len(images))
+    (found,) = session.predict([Batch(images, np.full(len(images), -1), places)])
+    return found
+
+
+BGR = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+
+
+@pytest.mark.parametrize(
+    ("name", "preset"), [("keras-applications", "resnet50_v1"), ("pycls", "resnet50")]
+)
+def test_weights_for_bgr_images_are_turned_to_take_rgb(name: str, preset: str) -> None:
+    """The network as it is, on BGR images and their statistics, and the turned one on RGB."""
+    _assert_turned(name, preset)
+
+
+def _assert_turned(name: str, preset: str) -> None:
+    fields = thin(preset).to_dict()
+    theirs = Spec.from_dict(fields | {"input": fields["input"] | BGR | {"size": 16}})
+    reverse = {key: values[::-1] for key, values in BGR.items()}
+    ours = Spec.from_dict(fields | {"input": fields["input"] | reverse | {"size": 16}})
+    state, chosen = initial_state(lower(theirs), 0), scheme(name)
+    file = to_file(lower(ours), replace(chosen, channels="rgb"), state)
+    turned = from_file(lower(ours), chosen, file)
+    assert bits(to_file(lower(ours), chosen, turned)) == bits(file)
+    images = np.random.default_rng(3).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    wanted = _logits(theirs, state, images[..., ::-1])
+    np.testing.assert_allclose(_logits(ours, turned, images), wanted, rtol=0, atol=1e-9)
+    assert np.abs(_logits(ours, state, images) - wanted).max() > 1e-3
+
+
+def test_weights_that_are_not_turned_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resnet_spec.naming.lifting._reversed", np.array)
+    with pytest.raises(AssertionError):
+        _assert_turned("pycls", "resnet50")
+
+
+def test_only_images_of_three_channels_have_an_order() -> None:
+    grey = thin("resnet50").to_dict()
+    plan = lower(Spec.from_dict(grey | {"input": {"channels": 1, "size": 16}}))
+    assert scheme("pycls").reversed_weights(plan) == frozenset()
 
 
 def test_counters_of_steps_are_left_out_wherever_norms_are() -> None:

@@ -32,6 +32,7 @@ from resnet_spec.pretrained import PUBLISHED, Published, published, with_digest
 from resnet_spec.pretrained.entry import HUB
 from resnet_spec.pretrained.finding import find
 from resnet_spec.pretrained.hub import HubAddress
+from resnet_spec.pretrained.loading import load_pretrained
 from resnet_spec.spec_files import load_spec
 from resnet_spec.weights import write_weights
 
@@ -157,11 +158,13 @@ def test_an_address_on_the_hub() -> None:
     assert str(HubAddress("a/b", "c", "v1")) == "hf:a/b/c@v1"
 
 
+TINY = {"block": "basic", "stages": [{"width": 4, "blocks": 1}], "stem": {"widths": [4]}}
+
+
 @pytest.fixture
 def weights(tmp_path: Path) -> bytes:
     """Return a small weight file's bytes."""
-    spec = {"block": "basic", "stages": [{"width": 4, "blocks": 1}], "stem": {"widths": [4]}}
-    plan = lower(load_spec(spec))
+    plan = lower(load_spec(TINY))
     path = tmp_path / "source.pth"
     write_weights(path, to_file(plan, scheme("timm"), initial_state(plan)))
     return path.read_bytes()
@@ -237,6 +240,16 @@ def test_a_local_file_is_known_by_its_digest(entry: Published, tmp_path: Path) -
     assert found.entry is entry
     assert found.notes == ("source.pth is tiny.test, by its digest",)
     assert with_digest("0" * 64) is None
+
+
+def test_published_weights_of_a_thousand_classes_name_them(
+    entry: Published, tmp_path: Path
+) -> None:
+    loaded = load_pretrained(tmp_path / "source.pth", spec=TINY)
+    assert loaded.entry is entry and loaded.spec.classes == 1000
+    assert [loaded.class_names[i] for i in (0, 281, 999)] == ["tench", "tabby", "toilet tissue"]
+    assert len(set(loaded.class_names)) == 1000
+    assert replace(loaded, entry=None).class_names == ()
 
 
 def test_offline_one_line_says_what_to_place_where(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_headers_of_safetensors_are_checked(tmp_path: Path) -> None:
 
     two = entry()[:-1] + "," + entry()[1:]
     for header, line in [
-        (entry(offsets="[0,8]"), "describes w wrongly"),
+        (entry(offsets="[0,8]"), "ends before w does; it is cut short"),
         (entry(offsets="[2,1]"), "describes w wrongly"),
         (entry(offsets="[-4,0]"), "describes w wrongly"),
         (entry(offsets="[0]"), "describes w wrongly"),

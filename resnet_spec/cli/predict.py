@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     from resnet_spec.contract import Batch
     from resnet_spec.data.images import read_image
+    from resnet_spec.evaluate import softmax
     from resnet_spec.loader import load_backend
     from resnet_spec.lowering import lower
 
@@ -54,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
     places = np.arange(len(images))
     batch = Batch(images, labels=np.full(len(images), -1), indices=places)
     (logits,) = session.predict([batch])
-    names = weights.checkpoint.class_names if weights.checkpoint else ()
+    names = weights.class_names
     rows: list[dict[str, Any]] = [
         {"image": str(path), "classes": _top(names, row, args.top)}
-        for path, row in zip(paths, _softmax(logits), strict=True)
+        for path, row in zip(paths, softmax(logits), strict=True)
     ]
     if args.format == "json":
         print(json.dumps(rows, indent=2))
@@ -68,13 +69,6 @@ def run(args: argparse.Namespace) -> int:
         found = ", ".join(f"{c['class']} {c['probability']:.4f}" for c in row["classes"])
         print(f"{row['image']}: {found}")
     return 0
-
-
-def _softmax(logits: Array) -> Array:
-    import numpy as np
-
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def _top(known: Sequence[str], probabilities: Array, count: int) -> list[dict[str, Any]]:

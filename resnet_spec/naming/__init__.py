@@ -10,7 +10,7 @@ from resnet_spec.naming.cifar import AKAMASTER, KUANGLIU
 from resnet_spec.naming.flax_imagenet import FLAX_IMAGENET
 from resnet_spec.naming.hf import HF, HF_FLAX
 from resnet_spec.naming.jax_resnet import JAX_RESNET
-from resnet_spec.naming.keras_applications import KERAS_APPLICATIONS
+from resnet_spec.naming.keras_applications import KERAS_APPLICATIONS, KERAS_APPLICATIONS_RGB
 from resnet_spec.naming.keras_hub import KERAS_HUB
 from resnet_spec.naming.mindcv import MINDCV
 from resnet_spec.naming.mindspore_tutorial import MINDSPORE_TUTORIAL
@@ -32,6 +32,7 @@ _ALL = [
     MINDSPORE_TUTORIAL,
     KERAS_HUB,
     KERAS_APPLICATIONS,
+    KERAS_APPLICATIONS_RGB,
     FLAX_IMAGENET,
     JAX_RESNET,
     PYCLS,

@@ -7,6 +7,8 @@ max-pool for its shortcut; its ResNeXt keeps groups as a depthwise kernel. Neith
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from resnet_spec.naming.conventions import EXPLICIT, IMAGENET_STEM, together
 from resnet_spec.naming.lacks import (
     AVERAGE_POOLS,
@@ -60,9 +62,9 @@ _PRE_ACTIVATION = Lack(
 _BASIC = Lack(has_blocks_of(2), "has bottlenecks only")
 _GROUPS = Lack(has_groups, "keeps the groups of its ResNeXt as a depthwise convolution and a sum")
 
-KERAS_APPLICATIONS = Scheme(
-    "keras-applications",
-    "keras.applications",
+KERAS_APPLICATIONS_RGB = Scheme(
+    "keras-applications-rgb",
+    "keras.applications, RGB images",
     keras_applications,
     "keras",
     (
@@ -84,9 +86,23 @@ KERAS_APPLICATIONS = Scheme(
         EXPLICIT,  # ZeroPadding2D before conv1 and the pool; SAME only at stride 1.
         IMAGENET_STEM,
     ),
-    caveats=(
-        "its published weights take BGR images of 0..255 less (103.939, 116.779, 123.68): "
-        "a spec has no field for the order of channels",
-    ),
     folds_biases=True,
+)
+"""For weights that were trained on RGB images, as people's own are."""
+
+# resnet.preprocess_input: mode "caffe", BGR of 0..255 less (103.939, 116.779, 123.68).
+_MEAN = [123.68 / 255, 116.779 / 255, 103.939 / 255]
+
+KERAS_APPLICATIONS = replace(
+    KERAS_APPLICATIONS_RGB,
+    name="keras-applications",
+    about="keras.applications, BGR images",
+    conventions=together(
+        KERAS_APPLICATIONS_RGB.conventions, {"input": {"mean": _MEAN, "std": [1 / 255] * 3}}
+    ),
+    channels="bgr",
+    caveats=(
+        "its code takes BGR images: the first convolution is turned to take RGB; "
+        "weights that were trained on RGB are of keras-applications-rgb",
+    ),
 )

@@ -52,7 +52,8 @@ def to_foreign(tensor: Tensor, layout: Layout, array: Array) -> Array:
 def from_file(plan: Plan, scheme: Scheme, tensors: Mapping[str, Array]) -> State:
     """Return the canonical tensors of `plan` out of a file's, whose names are those of `scheme`.
 
-    Values keep their bits and their type. Biases that `plan` has not are subtracted from the
+    Values keep their bits and their type; the network takes RGB images, whatever the project's
+    does. Biases that `plan` has not are subtracted from the
     running means that follow, in float64, rounded once. Counters of steps are left out.
 
     Raises CheckpointError as `check` does, and when the scheme's project has no such network.
@@ -64,6 +65,8 @@ def from_file(plan: Plan, scheme: Scheme, tensors: Mapping[str, Array]) -> State
     wanted = _shapes(plan, names) | {fold.name: fold.shape for fold in folds}
     _compare(wanted, {name: array.shape for name, array in (found | biases).items()})
     state = _lifted(plan, names, found)
+    for name in scheme.reversed_weights(plan):
+        state[name] = _reversed(state[name])
     for fold in folds:
         state[fold.mean] = _less(state[fold.mean], biases[fold.name])
     return state
@@ -83,8 +86,10 @@ def to_file(plan: Plan, scheme: Scheme, state: Mapping[str, Array]) -> dict[str,
     biases = {
         fold.name: np.zeros(fold.shape, state[fold.mean].dtype) for fold in scheme.folds(plan)
     }
+    theirs = dict(state) | {name: _reversed(state[name]) for name in scheme.reversed_weights(plan)}
     return {
-        names[t.name].name: to_foreign(t, names[t.name].layout, state[t.name]) for t in plan.tensors
+        names[t.name].name: to_foreign(t, names[t.name].layout, theirs[t.name])
+        for t in plan.tensors
     } | biases
 
 
@@ -118,6 +123,11 @@ def _lifted(plan: Plan, names: Mapping[str, Foreign], found: Mapping[str, Array]
         tensor.name: to_canonical(tensor, names[tensor.name].layout, found[names[tensor.name].name])
         for tensor in plan.tensors
     }
+
+
+def _reversed(weight: Array) -> Array:
+    """Return a convolution's weight, OIHW, for images whose channels come in the other order."""
+    return np.ascontiguousarray(weight[:, ::-1])
 
 
 def _less(mean: Array, bias: Array) -> Array:

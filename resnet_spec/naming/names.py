@@ -76,7 +76,8 @@ class Scheme:
     refuses: what its project's networks have not. conventions: fields of a spec that the project's
         code fixes, as a nested dict; what a name or a shape shows is not in it. caveats: what a
         spec cannot say of the project's published weights. folds_biases: whether its convolutions
-        have biases where ours have none.
+        have biases where ours have none. channels: the order in which its networks take those of
+        an image; read from "bgr", the first convolutions' weights are turned to take RGB.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Scheme:
     conventions: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     caveats: tuple[str, ...] = ()
     folds_biases: bool = False
+    channels: Literal["rgb", "bgr"] = "rgb"
 
     def names(self, plan: Plan, dialect: str | None = None) -> dict[str, Foreign]:
         """Return the foreign name and layout of every tensor of `plan`, in the plan's order.
@@ -132,6 +134,12 @@ class Scheme:
             for conv, norm in pairwise(plan.ops)
             if isinstance(conv, Conv) and isinstance(norm, Norm) and conv.bias is None
         )
+
+    def reversed_weights(self, plan: Plan) -> frozenset[str]:
+        """Return the canonical names of the weights whose input channels files have as BGR."""
+        if self.channels == "rgb" or plan.input.channels != 3:
+            return frozenset()
+        return frozenset({next(op for op in plan.ops if isinstance(op, Conv)).weight.name})
 
     def counters(self, plan: Plan) -> frozenset[str]:
         """Return the names of scalars that files may have and that nothing depends on."""

@@ -6,7 +6,7 @@ published networks have them on the 3x3.
 
 from __future__ import annotations
 
-from resnet_spec.naming.conventions import EXPLICIT, TORCH_NORM, together
+from resnet_spec.naming.conventions import EXPLICIT, IMAGENET, TORCH_NORM, together
 from resnet_spec.naming.lacks import AVERAGE_POOLS, DEEP_STEM, PLAIN_RESNET
 from resnet_spec.naming.names import Paths, Scheme, renamed
 from resnet_spec.naming.places import Place, Places
@@ -51,9 +51,8 @@ PYCLS = Scheme(
     pycls,
     "torch",
     (*PLAIN_RESNET, DEEP_STEM, AVERAGE_POOLS),
-    conventions=together(TORCH_NORM, EXPLICIT),
-    caveats=(
-        "its published ImageNet weights take BGR images: "
-        "a spec has no field for the order of channels",
-    ),
+    # Its loaders read images with OpenCV, and its statistics of them are ImageNet's, reversed.
+    conventions=together(TORCH_NORM, EXPLICIT, {"input": IMAGENET}),
+    channels="bgr",
+    caveats=("its code takes BGR images: the first convolution is turned to take RGB",),
 )

@@ -13,6 +13,7 @@ from typing import Any
 from resnet_spec.checkpoint import Checkpoint
 from resnet_spec.contract import State
 from resnet_spec.converting import load_weights
+from resnet_spec.data.imagenet_names import IMAGENET
 from resnet_spec.data.views import View
 from resnet_spec.naming import Scheme, scheme
 from resnet_spec.pretrained.entry import Published
@@ -45,6 +46,17 @@ class Pretrained:
     def view(self) -> View | None:
         """How its images are evaluated; None where nobody says."""
         return None if self.entry is None else self.entry.view
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes; () where nobody says.
+
+        Published weights with as many classes as ImageNet-1k are of ImageNet-1k.
+        """
+        if self.checkpoint is not None:
+            return self.checkpoint.class_names
+        is_imagenet = self.entry is not None and self.spec.classes == len(IMAGENET)
+        return IMAGENET if is_imagenet else ()
 
     def record(self) -> dict[str, Any]:
         """Return where the weights are from, as plain JSON types."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -138,11 +139,11 @@ def _zip_reader(
     source: Source, members: Mapping[str, Member]
 ) -> tuple[str, Callable[[Source], object]]:
     if is_torch_zip(members):
-        return "torch", read_torch_zip
+        return "torch", partial(read_torch_zip, members=members)
     if is_keras_zip(members):
-        return "keras", read_keras_zip
+        return "keras", partial(read_keras_zip, members=members)
     if is_npz(members):
-        return "npz", read_npz
+        return "npz", partial(read_npz, members=members)
     raise source.refused("is a zip archive without weights of a known kind", "unpack it first")
 
 

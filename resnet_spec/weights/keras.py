@@ -16,7 +16,7 @@ from resnet_spec.weights.hdf5 import MAGIC, Node, read_hdf5
 from resnet_spec.weights.keras_layers import VARIABLES, Layer, layers_of, variables_of
 from resnet_spec.weights.source import Source, shown
 from resnet_spec.weights.tree import Opaque
-from resnet_spec.weights.zip_members import Member, stored, zip_members
+from resnet_spec.weights.zip_members import Member, stored
 
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"
 _LARGEST_CONFIG = 64 << 20
@@ -28,9 +28,8 @@ def is_keras_zip(members: Mapping[str, Member]) -> bool:
     return _CONFIG in members and any(name.startswith("model.weights.") for name in members)
 
 
-def read_keras_zip(source: Source) -> object:
+def read_keras_zip(source: Source, members: Mapping[str, Member]) -> object:
     """Return {LAYER.VARIABLE: tensor} of a `.keras` file; its code is not looked at."""
-    members = zip_members(source)
     if _WEIGHTS not in members:
         raise source.refused(f"has no {_WEIGHTS}", "save it with Keras's default format")
     data, text = stored(members[_WEIGHTS], source), stored(members[_CONFIG], source)

@@ -15,7 +15,7 @@ from resnet_spec.contract import Array
 from resnet_spec.weights.arrays import STORED, array, count, element_of, settled
 from resnet_spec.weights.source import Source, shown
 from resnet_spec.weights.tree import Opaque, Tensor
-from resnet_spec.weights.zip_members import Member, zip_members
+from resnet_spec.weights.zip_members import Member
 from resnet_spec.weights.zip_writing import opened_member
 
 _MAGIC = b"\x93NUMPY"
@@ -34,10 +34,9 @@ def is_npz(members: Mapping[str, Member]) -> bool:
     return bool(members) and all(name.endswith(".npy") for name in members)
 
 
-def read_npz(source: Source) -> object:
+def read_npz(source: Source, members: Mapping[str, Member]) -> object:
     """Return {name: tensor}; arrays that are not compressed are views of the map."""
     source.packed(len(source.data))
-    members = zip_members(source)
     return {name.removesuffix(".npy"): _leaf(member, source) for name, member in members.items()}
 
 

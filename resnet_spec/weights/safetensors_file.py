@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from resnet_spec.contract import Array
+from resnet_spec.errors import CheckpointError
 from resnet_spec.weights.arrays import STORED, array, element_of
 from resnet_spec.weights.mindspore_ckpt import is_no_weight
 from resnet_spec.weights.source import Source, shown
@@ -40,23 +41,51 @@ def is_safetensors(source: Source) -> bool:
 
 def read_safetensors(source: Source) -> object:
     """Return {name: tensor}; the tensors are views of the map, the metadata is not kept."""
-    size = int.from_bytes(source.data[:8], "little")
-    body = source.data[8 + size :]
-    header = _header(source, size)
-    metadata = as_dict(header.pop("__metadata__", None)) or {}
-    tensors: dict[str, object] = {n: _tensor(n, entry, body, source) for n, entry in header.items()}
+    metadata, tensors = _contents(source)
     if metadata.get("format") == "ms":  # MindSpore keeps its optimiser among the weights.
         return {n: Opaque("slot") if is_no_weight(n) else leaf for n, leaf in tensors.items()}
     return tensors
 
 
-def mapped_safetensors(path: Path) -> dict[str, Array]:
-    """Return all arrays in the file, as private views of a map of it.
+def _contents(source: Source) -> tuple[dict[Any, Any], dict[str, Tensor]]:
+    """Return the metadata and the tensors."""
+    size = int.from_bytes(source.data[:8], "little")
+    body = source.data[8 + size :]
+    header = _header(source, size)
+    metadata = as_dict(header.pop("__metadata__", None)) or {}
+    return metadata, {name: _tensor(name, entry, body, source) for name, entry in header.items()}
 
-    Raises CheckpointError for a damaged header.
+
+def safetensors_metadata(path: Path, key: str) -> str | None:
+    """Return the metadata's text under `key`; None without it, or for a file of another kind."""
+    try:
+        source = Source(path)
+        return _text(source, key) if is_safetensors(source) else None
+    except CheckpointError:
+        return None
+
+
+def _text(source: Source, key: str) -> str | None:
+    size = int.from_bytes(source.data[:8], "little")
+    metadata = as_dict(_header(source, size).get("__metadata__")) or {}
+    text = metadata.get(key)
+    return text if isinstance(text, str) else None
+
+
+def mapped_safetensors(path: Path, key: str) -> tuple[str | None, dict[str, Array]]:
+    """Return the metadata's text under `key`, and all arrays as private views of a map of the file.
+
+    Without the key it is None, and no array is looked at. Raises CheckpointError for a file that
+    cannot be read or has a damaged header.
     """
-    tree = as_dict(read_safetensors(Source(path))) or {}
-    return {name: leaf.load() for name, leaf in tree.items()}
+    source = Source(path)
+    if not is_safetensors(source):
+        raise source.refused("is not a sound safetensors file", "get it again")
+    metadata, tensors = _contents(source)
+    text = metadata.get(key)
+    if not isinstance(text, str):
+        return None, {}
+    return text, {name: leaf.load() for name, leaf in tensors.items()}
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
@@ -93,8 +122,10 @@ def _tensor(name: str, entry: object, body: memoryview, source: Source) -> Tenso
     described = as_dict(entry) or {}
     dtype, shape = described.get("dtype"), as_integers(described.get("shape"))
     begin, end = _pair(described.get("data_offsets"))
-    if not isinstance(dtype, str) or shape is None or not 0 <= begin <= end <= len(body):
+    if not isinstance(dtype, str) or shape is None or not 0 <= begin <= end:
         raise source.refused(f"describes {shown(name)} wrongly", "get it again")
+    if end > len(body):
+        raise source.refused(f"ends before {shown(name)} does", "it is cut short; get it again")
     if dtype not in _ELEMENTS:
         raise source.refused(
             f"{shown(name)} is of the type {shown(dtype)}", "save it as float32 first"

@@ -13,7 +13,7 @@ from resnet_spec.weights.pickle_machine import PickleRefused, read_pickle
 from resnet_spec.weights.source import Source
 from resnet_spec.weights.torch_names import TorchNames, refusal
 from resnet_spec.weights.torch_pickle import STORAGE_NAMES, state_dict_pickle
-from resnet_spec.weights.zip_members import Member, stored, zip_members
+from resnet_spec.weights.zip_members import Member, stored
 from resnet_spec.weights.zip_writing import opened_member
 
 _LARGEST_PICKLE = 256 << 20
@@ -24,9 +24,8 @@ def is_torch_zip(members: Mapping[str, Member]) -> bool:
     return any(name.rpartition("/")[2] == "data.pkl" for name in members)
 
 
-def read_torch_zip(source: Source) -> object:
+def read_torch_zip(source: Source, members: Mapping[str, Member]) -> object:
     """Return the tree of a file that `torch.save` wrote; the tensors are views of the map."""
-    members = zip_members(source)
     pickles = [name for name in members if name.rpartition("/")[2] == "data.pkl"]
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}constants.pkl" in members:
