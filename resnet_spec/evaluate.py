@@ -78,6 +78,12 @@ def _even(batches: Iterable[Batch]) -> Iterator[Batch]:
         yield Batch(batch.images[places], batch.labels[places], batch.indices[places])
 
 
+def softmax(logits: Array) -> NDArray[np.float64]:
+    """Return each image's probabilities, float64 [N, classes]."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
 def cross_entropy(logits: Array, labels: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return -log softmax(logits)[label] per image, float64 [N]."""
     shifted = logits.astype(np.float64)

@@ -1,0 +1,74 @@
+"""Loss and accuracy of runs, epoch by epoch, from their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.describe_text import table
+from resnet_spec.errors import DataError
+from resnet_spec.metrics import FILE_NAME, Epoch, read_metrics
+from resnet_spec.plots import curves_figure
+from resnet_spec.showing.terminal import sparkline
+
+Runs = Mapping[str, Sequence[Epoch]]
+
+
+def read_runs(paths: Iterable[Path]) -> Runs:
+    """Return the epochs of the runs in folders (or of their metrics.jsonl), by a short name each.
+
+    Raises DataError for what is no run, or a run without an epoch.
+    """
+    folders = [path.parent if path.name == FILE_NAME else path for path in paths]
+    runs: dict[str, Sequence[Epoch]] = {}
+    for name, folder in zip(short_names(folders), folders, strict=True):
+        runs[name] = read_metrics(folder)
+        if not runs[name]:
+            raise DataError(f"{folder / FILE_NAME}: holds no epoch yet")
+    return runs
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """Return the last part of each path, with as many parts before it as tell them apart.
+
+    Raises DataError for a folder given twice.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    for i, one in enumerate(parts):
+        if one in parts[:i]:
+            raise DataError(f"RUN = {folders[i]}: is given twice")
+    longest = max(map(len, parts))
+    for depth in range(1, longest + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise AssertionError("different paths have the same parts")
+
+
+def lines(runs: Runs) -> list[str]:
+    """Return a table: last losses, best and last accuracy, and how they went, per run."""
+    heads = ("run", "epochs", "train loss", "", "test loss", "test accuracy", "", "best")
+    rows: list[Sequence[str]] = [heads]
+    for name, epochs in runs.items():
+        tested = [epoch for epoch in epochs if epoch.test_accuracy is not None]
+        last = tested[-1] if tested else None
+        best = max(tested, key=lambda epoch: epoch.test_accuracy or 0.0, default=None)
+        rows.append(
+            (
+                name,
+                str(len(epochs)),
+                f"{epochs[-1].train_loss:.4f}",
+                sparkline([epoch.train_loss for epoch in epochs]),
+                "-" if last is None else f"{last.test_loss:.4f}",
+                "-" if last is None else f"{last.test_accuracy:.4f}",
+                sparkline([epoch.test_accuracy for epoch in epochs]),
+                "-" if best is None else f"{best.test_accuracy:.4f} in epoch {best.epoch}",
+            )
+        )
+    return table(rows, right=(1, 2, 4, 5))
+
+
+def figure(runs: Runs) -> Any:
+    """Draw loss and accuracy side by side."""
+    return curves_figure(runs)
