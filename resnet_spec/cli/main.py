@@ -38,6 +38,7 @@ COMMANDS = {
     "inspect": Command("resnet_spec.cli.inspect", "what a weight file holds"),
     "convert": Command("resnet_spec.cli.convert", "weights to another project's names and files"),
     "export": Command("resnet_spec.cli.export", "weights as a file that other programs run"),
+    "show": Command("resnet_spec.cli.show", "pictures of data, networks and results"),
     "parity": Command("resnet_spec.cli.parity", "prove that backends compute the same"),
     "bisect": Command("resnet_spec.cli.bisect", "find the first node that does not"),
 }
@@ -47,13 +48,14 @@ _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, with the nearest option for an unknown one."""
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
+        """Print one line and end with the status of a usage error."""
         print(f"{PROGRAM}: error: {message}; see: {self.prog} --help", file=sys.stderr)
         raise SystemExit(_USAGE)
 
@@ -61,7 +63,9 @@ class _Parser(argparse.ArgumentParser):
         """Parse `arguments`; anything left over is an error."""
         args, unknown = self.parse_known_args(arguments)
         if unknown:
-            self.error(self._unknown(unknown[0].partition("=")[0]))
+            # A command with parsers of its own names the one that was chosen.
+            chosen: Parser = getattr(args, "parser", self)
+            chosen.error(chosen._unknown(unknown[0].partition("=")[0]))
         return args
 
     def _unknown(self, word: str) -> str:
@@ -98,11 +102,17 @@ def _run(argv: Sequence[str]) -> int:
     name = argv[0] if argv else "--help"
     if name not in COMMANDS:
         return _run_without_command(name)
+    args = parser_of(name).parse_all(argv[1:])
+    return importlib.import_module(COMMANDS[name].module).run(args)
+
+
+def parser_of(name: str) -> Parser:
+    """Return the parser of the command `name`; imports that command's module, and no framework."""
     command = COMMANDS[name]
-    module = importlib.import_module(command.module)
-    parser = _Parser(f"{PROGRAM} {name}", f"{command.help.capitalize()}.")
-    module.add_arguments(parser)
-    return module.run(parser.parse_all(argv[1:]))
+    about = f"{command.help[0].upper()}{command.help[1:]}."
+    parser = Parser(f"{PROGRAM} {name}", about)
+    importlib.import_module(command.module).add_arguments(parser)
+    return parser
 
 
 def _run_without_command(word: str) -> int:
