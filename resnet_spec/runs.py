@@ -139,7 +139,8 @@ class Summary:
         Raises DataError for what is no summary.
         """
         known = {field.name for field in fields(cls)}
+        values: dict[str, Any] = {"legs": [], **{key: data[key] for key in known & data.keys()}}
         try:
-            return cls(**{"legs": [], **{key: data[key] for key in known & data.keys()}})
+            return cls(**values)
         except TypeError as error:
             raise DataError(f"summary: {str(error).removeprefix('Summary.__init__() ')}") from None
