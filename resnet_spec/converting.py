@@ -55,10 +55,10 @@ def load_weights(
     An own checkpoint gives its moving average where it has one. Arguments and errors are those of
     `recognise_file`; tensors that are not finite raise CheckpointError, too.
     """
-    return _loaded(recognise_file(path, spec, scheme, settings), settings)
+    return _loaded(recognise_file(path, spec, scheme, settings), settings, empties=True)
 
 
-def _loaded(found: Recognised, settings: Sequence[str]) -> Loaded:
+def _loaded(found: Recognised, settings: Sequence[str], *, empties: bool = False) -> Loaded:
     problems = finite_problems(found.tensors)
     problems += [
         problem(name, array.dtype, "must hold floating-point numbers")
@@ -68,7 +68,7 @@ def _loaded(found: Recognised, settings: Sequence[str]) -> Loaded:
     if problems:
         more = [f"... and {len(problems) - 4} more"] if len(problems) > 4 else []
         raise CheckpointError(*(f"{found.path}: {line}" for line in (*problems[:4], *more)))
-    state = from_file(lower(found.spec), found.scheme, found.tensors)
+    state = from_file(lower(found.spec), found.scheme, found.tensors, empties=empties)
     wide = [name for name, array in state.items() if array.dtype != np.float32]
     notes = [*found.notes, *found.scheme.caveats, *_overruled(found, settings)]
     if wide:

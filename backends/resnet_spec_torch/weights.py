@@ -68,7 +68,7 @@ def copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Array]) -> None
 
 def to_tensor(array: Array) -> Tensor:
     """Return a CPU tensor that shares the array's memory where torch can."""
-    return torch.from_numpy(np.require(array, requirements=("C", "W")))
+    return torch.from_numpy(np.require(array, requirements=("C", "W", "A")))
 
 
 def to_array(tensor: Tensor) -> Array:

@@ -124,6 +124,8 @@ def test_every_scheme_there_and_back_by_way_of_an_own_checkpoint(
     fields = {**SMALL.to_dict(), **OTHERS.get(names, {})}
     spec = applied(scheme(names), Spec.from_dict(fields))
     first = file_of(tmp_path / f"a{ENDINGS.get(names, '.pth')}", spec, names)
+    loaded = load_weights(first, scheme=names).state
+    assert all(array.flags.aligned and array.flags.c_contiguous for array in loaded.values())
     own = convert(first, tmp_path / "b.safetensors", names=names)
     assert own.proof.difference == 0.0
     assert_equal(load_checkpoint(own.path).state, state_of(spec))

@@ -98,7 +98,7 @@ KERAS_APPLICATIONS = replace(
     name="keras-applications",
     about="keras.applications, BGR images",
     conventions=together(
-        KERAS_APPLICATIONS_RGB.conventions, {"input": {"mean": _MEAN, "std": [1 / 255] * 3}}
+        dict(KERAS_APPLICATIONS_RGB.conventions), {"input": {"mean": _MEAN, "std": [1 / 255] * 3}}
     ),
     channels="bgr",
     caveats=(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import cast
 
 import numpy as np
 
@@ -34,12 +35,12 @@ def foreign_shape(tensor: Tensor, layout: Layout) -> Shape:
 
 
 def to_canonical(tensor: Tensor, layout: Layout, array: Array) -> Array:
-    """Return `array`, which is in `layout`, in the canonical layout, C-contiguous.
+    """Return `array`, which is in `layout`, in the canonical layout, C-contiguous and aligned.
 
     Where nothing moves it is a view: a large file is not copied.
     """
     moved = array.transpose(np.argsort(_AXES[layout]))
-    return np.ascontiguousarray(moved.reshape(tensor.shape))
+    return np.require(moved.reshape(tensor.shape), requirements=("C", "A"))
 
 
 def to_foreign(tensor: Tensor, layout: Layout, array: Array) -> Array:
@@ -49,12 +50,17 @@ def to_foreign(tensor: Tensor, layout: Layout, array: Array) -> Array:
     return np.array(kept.transpose(axes), order="C")
 
 
-def from_file(plan: Plan, scheme: Scheme, tensors: Mapping[str, Array]) -> State:
+def from_file(
+    plan: Plan, scheme: Scheme, tensors: Mapping[str, Array], *, empties: bool = False
+) -> State:
     """Return the canonical tensors of `plan` out of a file's, whose names are those of `scheme`.
 
     Values keep their bits and their type; the network takes RGB images, whatever the project's
     does. Biases that `plan` has not are subtracted from the
     running means that follow, in float64, rounded once. Counters of steps are left out.
+
+    empties: take the arrays out of `tensors`, a dict then, so that the large ones are not in memory
+        twice once they are lifted.
 
     Raises CheckpointError as `check` does, and when the scheme's project has no such network.
     """
@@ -64,6 +70,8 @@ def from_file(plan: Plan, scheme: Scheme, tensors: Mapping[str, Array]) -> State
     biases = {fold.name: found.pop(fold.name) for fold in folds if fold.name in found}
     wanted = _shapes(plan, names) | {fold.name: fold.shape for fold in folds}
     _compare(wanted, {name: array.shape for name, array in (found | biases).items()})
+    if empties:
+        cast("dict[str, Array]", tensors).clear()
     state = _lifted(plan, names, found)
     for name in scheme.reversed_weights(plan):
         state[name] = _reversed(state[name])
@@ -99,7 +107,7 @@ def lift(plan: Plan, names: Mapping[str, Foreign], found: Mapping[str, Array]) -
     Raises CheckpointError as `check` does.
     """
     check(plan, names, {name: array.shape for name, array in found.items()})
-    return _lifted(plan, names, found)
+    return _lifted(plan, names, dict(found))
 
 
 def check(plan: Plan, names: Mapping[str, Foreign], shapes: Mapping[str, Shape]) -> None:
@@ -118,10 +126,12 @@ def _shapes(plan: Plan, names: Mapping[str, Foreign]) -> dict[str, Shape]:
     }
 
 
-def _lifted(plan: Plan, names: Mapping[str, Foreign], found: Mapping[str, Array]) -> State:
+def _lifted(plan: Plan, names: Mapping[str, Foreign], found: dict[str, Array]) -> State:
+    """Return the canonical tensors, taken out of `found` one by one."""
+    there = ((tensor, names[tensor.name]) for tensor in plan.tensors)
     return {
-        tensor.name: to_canonical(tensor, names[tensor.name].layout, found[names[tensor.name].name])
-        for tensor in plan.tensors
+        tensor.name: to_canonical(tensor, foreign.layout, found.pop(foreign.name))
+        for tensor, foreign in there
     }
 
 

@@ -64,15 +64,16 @@ def elements(raw: memoryview, element: str) -> Array:
 
 
 def settled(view: Array, element: str, source: Origin) -> Array:
-    """Return `view` C-contiguous, aligned and native, half precision widened to float32.
+    """Return `view` C-contiguous and native, half precision widened to float32.
 
-    A view that is all that already is returned as it is; anything else is copied once.
+    A view that is all that already is returned as it is; anything else is copied once. Formats that
+    do not align their arrays give views that are not: whoever lifts them copies them once.
     """
     if element in HALVES:
         source.budget.take(4 * view.size)
         return _widened(view, element)
     flags = view.flags
-    if flags.c_contiguous and flags.aligned and flags.writeable and view.dtype.isnative:
+    if flags.c_contiguous and flags.writeable and view.dtype.isnative:
         return view
     source.budget.take(view.nbytes)
     return np.array(view, dtype=view.dtype.newbyteorder("="), order="C")
