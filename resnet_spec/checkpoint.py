@@ -96,6 +96,15 @@ def is_checkpoint(path: Path) -> bool:
     return path.is_file() and safetensors_metadata(path, _KEY) is not None
 
 
+def checkpoint_header(path: Path) -> dict[str, Any] | None:
+    """Return what is written beside the arrays (spec, recipe, data, ...), which are not read.
+
+    None for a file that `save_checkpoint` did not write, or that is not there.
+    """
+    text = safetensors_metadata(path, _KEY) if path.is_file() else None
+    return None if text is None else json.loads(text)
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint written by `save_checkpoint`. Executes nothing.
 

@@ -128,9 +128,10 @@ def _opening_lines(
 ) -> str:
     first = cells[0].run
     lines = [
-        f"{grid.name}: {len(grid.networks)} networks, {len(grid.backends)} backends, "
-        f"{len(grid.seeds)} seeds: {len(cells)} runs, {complete} complete; "
-        f"{share.jobs} at a time, {share.threads} threads each; in {out}",
+        f"{grid.name}: {len(cells)} runs ({_counted(len(grid.networks), 'network')}, "
+        f"{_counted(len(grid.backends), 'backend')}, {_counted(len(grid.seeds), 'seed')}), "
+        f"{complete} complete; {share.jobs} at a time, {_counted(share.threads, 'thread')} each; "
+        f"in {out}",
         f"on {first.data.name} ({len(first.data.train)} train, {len(first.data.test)} test images, "
         f"{first.data.size} px), recipe {first.recipe.name}",
         *(f"note: {note}" for note in grid.notes),
@@ -138,13 +139,20 @@ def _opening_lines(
     return "\n".join(lines)
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def _run(grid: Grid, cells: Sequence[Cell], share: Share, out: Path, kept_open: int) -> int:
+    from resnet_spec.cli.report import places, told
     from resnet_spec.cli.watching import GridView
     from resnet_spec.files import write_json
+    from resnet_spec.grid.comparison import GRID, of_grid
     from resnet_spec.grid.results import write_results
     from resnet_spec.grid.running import run_cells
+    from resnet_spec.grid.writing import write_report
 
-    write_json(out / "grid.json", grid.to_dict())
+    write_json(out / GRID, grid.to_dict())
 
     def tell(progress: Progress) -> None:
         view.changed(progress)
@@ -153,12 +161,13 @@ def _run(grid: Grid, cells: Sequence[Cell], share: Share, out: Path, kept_open: 
 
     with GridView(cells) as view:
         ended = run_cells(cells, share, tell, kept_open)
-    results = _results(cells)
-    write_results(out, results, grid.target_accuracy)
     states = [progress.state for progress in ended]
     if "stopped" in states or "waiting" in states:
         print(f"stopped; the same command goes on: {states.count('complete')} runs are complete")
         return _INTERRUPTED
+    comparison = of_grid(grid, _results(cells))
+    written = write_report(out, comparison)
+    print(f"\n{told(comparison)}\n{places(written)}")
     return _FAILED if "failed" in states else 0
 
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "evaluate": Command("resnet_spec.cli.evaluate", "accuracy and loss of a checkpoint"),
     "predict": Command("resnet_spec.cli.predict", "classes of images"),
     "compare": Command("resnet_spec.cli.compare", "train a grid of networks, and compare them"),
+    "report": Command("resnet_spec.cli.report", "tables, figures and a page of finished runs"),
     "inspect": Command("resnet_spec.cli.inspect", "what a weight file holds"),
     "convert": Command("resnet_spec.cli.convert", "weights to another project's names and files"),
     "export": Command("resnet_spec.cli.export", "weights as a file that other programs run"),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 
 from resnet_spec.html.bars import error_chart
 from resnet_spec.html.curves import curve_charts
+from resnet_spec.html.document import document
 from resnet_spec.html.markup import Markup, element, join, times
 from resnet_spec.html.tables import badge, environments, facts, items_table, matrix
 from resnet_spec.html.words import MEANINGS, SIGNS, banner, counted, summary
@@ -30,42 +28,7 @@ _FEW = 4
 def page(report: Report) -> Markup:
     """Return the whole document."""
     title = f"{report.title}: {banner(report)[0].lower()}"
-    return join(
-        [
-            Markup("<!doctype html>\n"),
-            element("html", _head(title), element("body", *_body(report)), lang="en"),
-            "\n",
-        ]
-    )
-
-
-def _head(title: str) -> Markup:
-    style, script = _own("page.css"), _own("page.js")
-    # Nothing but these two texts may run or be applied, whatever a name might smuggle in.
-    policy = (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("style", style),
-        element("script", script),
-    )
-
-
-def _own(name: str) -> Markup:
-    text = files("resnet_spec.html").joinpath(name).read_text(encoding="utf-8")
-    return Markup(text.replace("\r\n", "\n"))
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+    return document(title, _body(report))
 
 
 def _body(report: Report) -> Iterator[Markup]:

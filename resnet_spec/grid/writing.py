@@ -1,0 +1,35 @@
+"""Everything a comparison leaves to read: the page, the tables in Markdown, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnet_spec.files import write_text
+from resnet_spec.grid.comparison import Comparison
+from resnet_spec.grid.page import page
+from resnet_spec.grid.results import write_results
+from resnet_spec.grid.tables import tables_of
+from resnet_spec.plots import both_files, can_draw, write_figure
+
+
+def write_report(out: Path, comparison: Comparison) -> list[Path]:
+    """Write `report.html`, `report.md`, the results and, with matplotlib, figures; return all."""
+    figures = {}
+    if can_draw():
+        from resnet_spec.grid.drawing import figures_of
+
+        figures = figures_of(comparison)
+    written = [out / "report.html", out / "report.md"]
+    write_text(written[0], page(comparison, figures))
+    write_text(written[1], _markdown(comparison))
+    for name, (figure, _) in figures.items():
+        written += write_figure(figure, both_files(out / name))
+    write_results(out, comparison.results, comparison.target)
+    return written
+
+
+def _markdown(comparison: Comparison) -> str:
+    head = [f"# {comparison.title}", *([comparison.about] if comparison.about else [])]
+    notes = ["\n".join(f"- {note}" for note in comparison.notes)] if comparison.notes else []
+    tables = [table.markdown() for table in tables_of(comparison)]
+    return "\n\n".join([*head, *notes, *tables]) + "\n"
