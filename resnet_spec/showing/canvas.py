@@ -62,18 +62,23 @@ def picture(axes: Any, tile: Tile, left: float, top: float, size: float) -> None
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels, look = pixels[:, :, 0], {"cmap": "gray", "vmin": 0, "vmax": 255}
     smooth = min(pixels.shape[:2]) >= _SMOOTH_FROM
+    if not smooth:  # Programs that show an SVG smooth what they enlarge.
+        times = -(-_SMOOTH_FROM // min(pixels.shape[:2]))
+        pixels = pixels.repeat(times, axis=0).repeat(times, axis=1)
     axes.imshow(
         pixels,
         extent=(left, left + size, top + size, top),
-        interpolation="antialiased" if smooth else "nearest",
+        interpolation="antialiased" if smooth else "none",
         zorder=2,
         **look,
     )
 
 
 def grid_shape(count: int) -> tuple[int, int]:
-    """Return rows and columns of a grid about as wide as a page, no row of it empty."""
-    columns = min(count, max(1, math.ceil(math.sqrt(1.8 * count))))
+    """Return rows and columns of a grid about as wide as a page, with few places left empty."""
+    usual = math.ceil(math.sqrt(1.8 * count))
+    near = range(max(1, usual - 3), min(count, usual + 3) + 1)
+    columns = min(near, key=lambda n: (-count % n, abs(n - usual), -n))
     return -(-count // columns), columns
 
 
@@ -90,7 +95,7 @@ def tiles_figure(tiles: Sequence[Tile], heading: str, caption: str = "") -> Any:
     """Return a grid of titled images below a heading and a caption."""
     lines = max(tile.title.count("\n") + 1 if tile.title else 0 for tile in tiles)
     rows, columns = grid_shape(len(tiles))
-    above = lines * _LINE + 0.04 * bool(lines)
+    above = lines * _LINE + 0.05 * bool(lines)
     step_x, step_y = _TILE + _GAP, _TILE + above + _GAP
     # A heading needs its width, however few tiles there are.
     width = max(
@@ -103,8 +108,9 @@ def tiles_figure(tiles: Sequence[Tile], heading: str, caption: str = "") -> Any:
         row, column = divmod(place, columns)
         left, top = _MARGIN + column * step_x, _HEADING + row * step_y + above
         picture(axes, tile, left, top, _TILE)
-        look = {"ha": "center", "va": "bottom", "fontsize": 8, "color": tile.colour}
-        words(axes, left + _TILE / 2, top - 0.03, tile.title, linespacing=1.1, **look)
+        look = {"ha": "center", "va": "baseline", "fontsize": 8, "color": tile.colour}
+        for i, line in enumerate(reversed(tile.title.split("\n"))):
+            words(axes, left + _TILE / 2, top - 0.06 - i * _LINE, line, **look)
     fixed(axes, width, height)
     return figure
 

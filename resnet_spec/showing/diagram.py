@@ -21,7 +21,7 @@ _MARGIN, _HEAD, _GAP = 20.0, 58.0, 26.0
 _INSIDE = 10.0
 """Between a card's edge and what it holds."""
 _ARROW = 24.0
-_ASPECT = 1.5
+_ASPECT = 1.2
 _QUIET = "#555555"
 _DARK_LETTERS = {"#E69F00", "#56B4E9", "#CC79A7"}
 
@@ -34,12 +34,13 @@ def sheet_of(network: Network) -> Sheet:
     x, shapes = _MARGIN + overview.width + _GAP, moved(overview.shapes, _MARGIN, _HEAD)
     height = overview.height
     for column in columns:
-        y = 0.0
+        y, widest = 0.0, max(panel.width for panel in column)
         for panel in column:
+            shapes.append(Box(x, _HEAD + y, widest, panel.height, "#FFFFFF", "#BBBBBB", round=6))
             shapes += moved(panel.shapes, x, _HEAD + y)
             y += panel.height + _GAP / 2
         height = max(height, y - _GAP / 2)
-        x += max(panel.width for panel in column) + _GAP / 2
+        x += widest + _GAP / 2
     title, facts = _titles(network)
     width = max(x - _GAP / 2, _MARGIN + facts.width) + _MARGIN
     return Sheet(width, _HEAD + height + _MARGIN, (title, facts, *shapes))
@@ -63,21 +64,21 @@ def _badge(place: int) -> tuple[str, str]:
 
 
 def _best_columns(panels: Sequence[Sheet], overview: Sheet) -> list[Sequence[Sheet]]:
-    """Return the panels in the columns that give the page the best proportions."""
+    """Return the panels in the columns that leave least of the page empty, and it well-shaped."""
 
     def badness(columns: list[Sequence[Sheet]]) -> float:
         heights = [sum(panel.height + _GAP / 2 for panel in column) for column in columns]
         width = overview.width + sum(max(panel.width for panel in column) for column in columns)
         height = max(overview.height, *heights)
-        return abs(math.log(width / height / _ASPECT))
+        return math.log(width * height) + abs(math.log(width / height / _ASPECT)) / 2
 
     return min(_splits(panels), key=badness)
 
 
 def _splits(panels: Sequence[Sheet]) -> Iterator[list[Sequence[Sheet]]]:
-    """Yield every way to cut the panels, in order, into columns."""
+    """Yield every way to cut the panels, in order, into columns; full first columns first."""
     for count in range(len(panels)):
-        for cuts in combinations(range(1, len(panels)), count):
+        for cuts in reversed(list(combinations(range(1, len(panels)), count))):
             yield [panels[a:b] for a, b in pairwise((0, *cuts, len(panels)))]
 
 

@@ -12,7 +12,7 @@ from resnet_spec.plan import children_of
 from resnet_spec.showing.diagram_ops import op_height, op_shapes, op_width
 from resnet_spec.showing.network import Kind
 from resnet_spec.showing.op_text import shape_text
-from resnet_spec.showing.shapes import Box, Disc, Shape, Sheet, Wire, Words, text_width
+from resnet_spec.showing.shapes import Disc, Shape, Sheet, Wire, Words, text_width
 
 _STEP = 10.0
 """Between two boxes."""
@@ -25,7 +25,10 @@ _QUIET = "#555555"
 
 
 def kind_sheet(kind: Kind, badge: str, badge_text: str) -> Sheet:
-    """Return the panel of `kind`; badge: the colour of its letter's disc, and of the letter."""
+    """Return the panel of `kind`, without a frame.
+
+    badge, badge_text: the colours of its letter's disc and of the letter.
+    """
     drawing = _Drawing(kind)
     drawing.draw()
     count = len(kind.names)
@@ -34,9 +37,8 @@ def kind_sheet(kind: Kind, badge: str, badge_text: str) -> Sheet:
     below = Words(_MARGIN + 23, 32, f"{kind.example.name}, {which}", 7.5, colour=_QUIET)
     width = max(drawing.width, _MARGIN + 23 + max(title.width, below.width) + _MARGIN)
     height = drawing.y + _MARGIN
-    frame = Box(0, 0, width, height, "#FFFFFF", "#BBBBBB", round=6)
     disc = Disc(_MARGIN + 8, 21, 9, kind.letter, badge, badge, badge_text)
-    return Sheet(width, height, (frame, disc, title, below, *drawing.shapes))
+    return Sheet(width, height, (disc, title, below, *drawing.shapes))
 
 
 class _Drawing:
@@ -116,6 +118,7 @@ class _Drawing:
         top, left = self.y, _MARGIN
         middle = left + self._gate_width / 2
         self.shapes.append(Disc(self._middle, top, 2.2, "", "#444444", "#444444"))
+        self.shapes.append(Words(left, top - 7, "squeeze-and-excitation", 7.5, colour=_QUIET))
         y = top + 4
         points = [(self._middle, top), (middle, top)]
         for op in _ops(gate):

@@ -206,7 +206,7 @@ def _draw(axes: Any, panel: Panel) -> None:
 
 
 def _bounds(panel: Panel) -> tuple[float, float]:
-    """Return whole powers of ten around all that is shown."""
+    """Return the axis around all that is shown, with room above for the worst node's name."""
     values = [
         value
         for points in panel.points.values()
@@ -214,8 +214,8 @@ def _bounds(panel: Panel) -> tuple[float, float]:
         for value in (point.error, point.floor, point.floor * panel.limit)
         if 0 < value < math.inf
     ] or [1e-9, 1.0]
-    low = 10.0 ** (math.floor(math.log10(min(values))) - 0.3)
-    return low, 10.0 ** (math.ceil(math.log10(max(values))) + 0.7)
+    low, high = math.log10(min(values)), math.log10(max(values))
+    return 10.0 ** (low - 0.3), 10.0 ** (high + 0.3 + 0.2 * (high - low))
 
 
 def _draw_floor(axes: Any, panel: Panel, at: Mapping[str, int], high: float) -> None:
@@ -244,16 +244,17 @@ def _name_worst(axes: Any, panel: Panel, at: Mapping[str, int], low: float, high
     if math.isinf(point.error):
         times = "not comparable"
     left = place > len(at) / 2
+    line = {"arrowstyle": "-", "color": "black", "lw": 0.8, "shrinkA": 0, "shrinkB": 3}
     axes.annotate(
         f"worst: {backend}, {point.node}, {times}",
         (place, min(max(point.error, low * 1.25), high / 1.25)),
-        (-14 if left else 14, 26),
-        textcoords="offset points",
+        (place + (-1 if left else 1), 0.93),
+        textcoords=axes.get_xaxis_transform(),
         ha="right" if left else "left",
         va="center",
         fontsize=8,
         parse_math=False,
-        arrowprops={"arrowstyle": "-", "color": "black", "lw": 0.8, "shrinkB": 3},
+        arrowprops={**line, "relpos": (1 if left else 0, 0.5)},
         zorder=5,
     )
 

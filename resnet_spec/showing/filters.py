@@ -40,13 +40,12 @@ def about(filters: Filters, source: str) -> tuple[str, str]:
     """Return a heading, and how the filters are shown."""
     count, channels, height, width = filters.weight.shape
     heading = f"{filters.name} of {source}: {count} filters of {height} x {width}"
+    scaled = "each filter scaled to its own range"
     if channels == 3:
-        what = "its red, green and blue weights together"
-    elif channels == 1:
-        what = "its weights"
-    else:
-        what = f"the mean of its {channels} channels"
-    return heading, f"each filter is scaled to its own range, 0 to 1, of {what}"
+        return heading, f"{scaled}, which its red, green and blue weights share"
+    if channels == 1:
+        return heading, scaled
+    return heading, f"the mean of each filter's {channels} channels; {scaled}"
 
 
 def tiles(filters: Filters) -> list[Tile]:

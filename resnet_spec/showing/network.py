@@ -199,7 +199,7 @@ def _about_shortcut(block: Block) -> str:
         return "identity"
     inside = list(walk(block.shortcut))
     if any(isinstance(op, PadChannels) for op in inside):
-        return "zero channels"
+        return "zero-padded"
     pooled = any(isinstance(op, AvgPool) for op in inside)
     return "pooled projection" if pooled else "projection"
 
