@@ -77,7 +77,7 @@ def _curves(comparison: Comparison, groups: Sequence[Group]) -> Any:
             _show_the_later_part(axes, [curve for pair in drawn for curve in pair])
         if max(max(curve.at, default=0) for pair in drawn for curve in pair) <= _FEW_EPOCHS:
             axes.xaxis.get_major_locator().set_params(integer=True)
-    left.set_yscale("log")
+    _make_logarithmic(left)
     lines_drawn = [line for line in right.get_lines() if line.get_linestyle() == "-"]
     labels = [_plain(comparison.label(group)) for group in groups]
     figure.legend(lines_drawn, labels, loc="outside lower center", ncols=columns, frameon=False)
@@ -93,13 +93,26 @@ def _draw(axes: Any, group: Group, place: int, values: tuple[Value, Value]) -> l
     colour = COLOURS[place % len(COLOURS)]
     # Another marker for the same colour, where there are more groups than colours.
     marker = MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
-    for curve, style in zip(curves, ("--", "-"), strict=True):
-        every = max(1, len(curve.at) // 10)
-        look = {"linestyle": style, "marker": marker, "markersize": 4, "markevery": every}
-        axes.plot(curve.at, curve.mean, color=colour, linewidth=1.4, **look)
+    train, test = {"ls": "--", "mfc": "white"}, {"ls": "-"}
+    for curve, style, alpha in zip(curves, (train, test), (0.08, 0.18), strict=True):
+        look = {"marker": marker, "markersize": 4, "markevery": max(1, len(curve.at) // 10)}
+        axes.plot(curve.at, curve.mean, color=colour, linewidth=1.4, **look, **style)
         if len(group.complete) > 1:
-            axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.18, lw=0)
+            axes.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=alpha, lw=0)
     return curves
+
+
+def _make_logarithmic(axes: Any) -> None:
+    """Make the upright axis logarithmic, with ticks that say plain numbers."""
+    from matplotlib import ticker as untyped
+
+    ticker: Any = untyped
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    steps = (1, 1.5, 2, 3, 4, 5, 7) if high < 10 * low else (1, 2, 5)
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=steps))
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
 
 
 def _show_the_later_part(axes: Any, curves: Sequence[_Curve]) -> None:
@@ -133,7 +146,8 @@ def _accuracy(comparison: Comparison, groups: Sequence[Group]) -> Any:
         colour = COLOURS[i % len(COLOURS)]
         sample = group.sample("final_accuracy")
         values = [100 * value for value in sample.values]
-        axes.plot(values, [i] * len(values), "o", color=colour, alpha=0.45, markersize=6, mew=0)
+        below = [i + 0.27] * len(values)
+        axes.plot(values, below, "o", color=colour, alpha=0.6, markersize=5, mew=0)
         if sample.mean is None:
             continue
         half = sample.half_width

@@ -32,19 +32,21 @@ def _body(comparison: Comparison, figures: Mapping[str, tuple[Any, str]]) -> Ite
         *(element("p", note) for note in comparison.notes),
         class_="banner undecided" if comparison.notes else "banner agree",
     )
-    accuracy, *others = tables_of(comparison)
-    yield _section(accuracy)
-    for name, (figure, caption) in figures.items():
-        drawn = element("figure", _svg(figure, name, caption), element("figcaption", caption))
-        yield element("section", element("div", drawn, class_="wide"), id=name)
-    yield from map(_section, others)
+    for table in tables_of(comparison):
+        shown = [(name, *figures[name]) for name in table.figures if name in figures]
+        yield _section(table, [_figure(*it) for it in shown])
     yield _runs(comparison)
     yield from _environments(comparison)
 
 
-def _section(table: Table) -> Markup:
-    notes = [element("p", note, class_="quiet") for note in table.notes]
-    return element("section", element("h2", table.title), _table(table), *notes)
+def _section(table: Table, figures: Sequence[Markup]) -> Markup:
+    notes = element("p", " ".join(table.notes), class_="quiet")
+    return element("section", element("h2", table.title), _table(table), notes, *figures)
+
+
+def _figure(name: str, figure: Any, caption: str) -> Markup:
+    drawn = element("figure", _svg(figure, name, caption), element("figcaption", caption))
+    return element("div", drawn, class_="wide", id=f"figure-{name}")
 
 
 def _table(table: Table) -> Markup:

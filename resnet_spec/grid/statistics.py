@@ -51,7 +51,7 @@ class Sample:
         if self.std is None or not has_scipy():
             return None
         n = len(self.values)
-        return _t().ppf((1 + LEVEL) / 2, n - 1) * self.std / math.sqrt(n)
+        return float(_special().stdtrit(n - 1, (1 + LEVEL) / 2)) * self.std / math.sqrt(n)
 
 
 @dataclass(frozen=True)
@@ -164,20 +164,19 @@ def differences(groups: Sequence[Group], baseline: str | None) -> list[Differenc
 
 
 def _pairs(keys: Sequence[Key], baseline: str | None) -> Iterator[tuple[Key, Key]]:
-    """Yield (one, other); `other` is the baseline, or the earlier one."""
+    """Yield (one, other), networks before backends; `other` is the baseline, or the earlier one."""
     if baseline is not None and "/" in baseline:
         other = Key(*baseline.rsplit("/", 1))
         yield from ((one, other) for one in keys if one != other and other in keys)
         return
-    for earlier, later in combinations(keys, 2):
-        apart = [a != b for a, b in zip(earlier, later, strict=True)]
-        if sum(apart) != 1:
-            continue
-        what = apart.index(True)
-        if baseline is None or earlier[what] == baseline:
-            yield later, earlier
-        elif later[what] == baseline:
-            yield earlier, later
+    for what, alike in ((0, 1), (1, 0)):
+        for earlier, later in combinations(keys, 2):
+            if earlier[alike] != later[alike] or earlier[what] == later[what]:
+                continue
+            if baseline in (None, earlier[what]):
+                yield later, earlier
+            elif later[what] == baseline:
+                yield earlier, later
 
 
 def _p_value(sample: Sample) -> float | None:
@@ -186,7 +185,7 @@ def _p_value(sample: Sample) -> float | None:
         return None
     n = len(sample.values)
     statistic = fmean(sample.values) / (sample.std / math.sqrt(n))
-    return float(2 * _t().sf(abs(statistic), n - 1))
+    return 2 * float(_special().stdtr(n - 1, -abs(statistic)))
 
 
 def _holm(found: Sequence[Difference]) -> list[Difference]:
@@ -250,5 +249,6 @@ def has_scipy() -> bool:
     return find_spec("scipy") is not None
 
 
-def _t() -> Any:
-    return import_module("scipy.stats").t
+def _special() -> Any:
+    """Return the module with Student's t distribution (stdtr, its inverse stdtrit)."""
+    return import_module("scipy.special")  # scipy.stats has it, too, and takes seconds to import.

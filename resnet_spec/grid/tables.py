@@ -15,7 +15,8 @@ from resnet_spec.grid.words import duration, number, percent, points, signed_poi
 class Table:
     """A table of texts; `left` columns are aligned to the left, the rest to the right.
 
-    notes: what a reader must know to read it, a sentence each.
+    notes: what a reader must know to read it, a sentence each. figures: of `drawing`, by name,
+    that show the same.
     """
 
     title: str
@@ -23,6 +24,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     left: int
     notes: tuple[str, ...] = ()
+    figures: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return the table in plain text."""
@@ -44,17 +46,17 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def tables_of(comparison: Comparison) -> list[Table]:
-    """Return accuracy, cost, differences, spreads and failures, those that there are."""
+    """Return accuracy, failures, differences, spreads and cost, those that there are."""
     groups = comparison.groups
-    found = [_accuracy(groups), _cost(groups, comparison.target)]
+    found = [_accuracy(groups)]
+    failed = tuple((*group.key, error) for group in groups for error in group.errors)
+    if failed:
+        found.append(Table("Runs that failed", ("network", "backend", "why"), failed, 3))
     if comparison.differences:
         found.append(_differences(comparison.differences))
     if comparison.spreads:
         found.append(_spreads(comparison.spreads))
-    failed = tuple((*group.key, error) for group in groups for error in group.errors)
-    if failed:
-        found.append(Table("Runs that failed", ("network", "backend", "why"), failed, 3))
-    return found
+    return [*found, _cost(groups, comparison.target)]
 
 
 def _accuracy(groups: Sequence[Group]) -> Table:
@@ -66,7 +68,7 @@ def _accuracy(groups: Sequence[Group]) -> Table:
     if any(len(group.complete) < len(group.results) for group in groups):
         notes.append("n of m: the other runs are not complete, and are not counted.")
     heads = ("network", "backend", "n", "test accuracy", "test error %", "best", "train loss")
-    return Table("Accuracy", heads, rows, 2, tuple(notes))
+    return Table("Accuracy", heads, rows, 2, tuple(notes), ("curves", "accuracy"))
 
 
 def _accuracy_row(group: Group) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ def _cost(groups: Sequence[Group], target: float | None) -> Table:
     if len(shares) > 1:
         notes.append("jobs x threads differ: speeds and times do not compare.")
     rows = tuple(_cost_row(group, target) for group in groups)
-    return Table("Cost", tuple(heads), rows, 2, tuple(notes))
+    return Table("Cost", tuple(heads), rows, 2, tuple(notes), ("cost",))
 
 
 def _cost_row(group: Group, target: float | None) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ def points(value: float) -> str:
 
 def signed_points(value: float | None) -> str:
     """Return a difference in percentage points, with its sign."""
-    return "-" if value is None else f"{100 * value:+.2f}"
+    # 0.0 is added, for a small negative number is not to be shown as -0.00.
+    return "-" if value is None else f"{round(100 * value, 2) + 0.0:+.2f}"
 
 
 def duration(seconds: float | None) -> str:
