@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resnet_spec.grid.processes import Share
     from resnet_spec.grid.results import Result
     from resnet_spec.grid.running import Progress
+    from resnet_spec.grid.standing import Standing
 
 _FAILED, _INTERRUPTED = 1, 130
 
@@ -75,10 +76,11 @@ def run(args: argparse.Namespace) -> int:
     grid = load_grid(args.grid, _changes(args), scaled=args.scaled)
     out = args.out or Path("compared") / _folder_name(grid.name)
     cells = cells_of(grid, out)
-    standings = [standing(cell) for cell in cells]
+    standings: list[Standing] = [standing(cell) for cell in cells]
     share = Share.of(args.jobs, args.threads)
     print(_opening_lines(grid, cells, standings.count("complete"), share, out))
     if args.dry_run:
+        print("\n".join(_listed(cells, standings)))
         return 0
     with locked(out) as kept_open:
         return _run(grid, cells, share, out, kept_open)
@@ -137,6 +139,18 @@ def _opening_lines(
         *(f"note: {note}" for note in grid.notes),
     ]
     return "\n".join(lines)
+
+
+def _listed(cells: Sequence[Cell], standings: Sequence[Standing]) -> list[str]:
+    """Return a table of the runs, where they stand, and how long they are."""
+    from resnet_spec.describe_text import table
+
+    heads = ("network", "backend", "seed", "standing", "epochs", "steps")
+    rows = [
+        (c.network, c.backend, str(c.seed), at, str(c.epochs), f"{c.run.total_steps:,}")
+        for c, at in zip(cells, standings, strict=True)
+    ]
+    return table([heads, *rows], right=(2, 4, 5))
 
 
 def _counted(count: int, what: str) -> str:

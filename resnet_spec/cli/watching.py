@@ -64,7 +64,8 @@ class GridView:
         table = Table(box=None, caption=_caption(every, len(shown)), caption_justify="left")
         for head in ("network", "backend", "seed", "state", "epoch", "test accuracy", "images/s"):
             is_number = head in ("seed", "epoch", "test accuracy", "images/s")
-            table.add_column(head, justify="right" if is_number else "left")
+            justify = "right" if is_number else "left"
+            table.add_column(head, justify=justify, no_wrap=True, overflow="ellipsis")
         table.add_column("left", justify="right")
         for progress in shown:
             cells = (progress.cell.network, progress.cell.backend, str(progress.cell.seed))

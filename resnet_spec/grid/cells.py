@@ -112,9 +112,22 @@ def _cells(grid: Grid, networks: Sequence[_Resolved], data: Dataset, out: Path) 
 def _resolved(grid: Grid, network: Network, data: Dataset) -> _Resolved:
     with _said_of(network.title):
         for_recipe, for_spec = sorted_settings([*grid.set, *network.set])
-        recipe = load_recipe(grid.recipe, for_recipe)
+        recipe = load_recipe(grid.recipe, _one_length(for_recipe))
         spec, _ = fitted(load_spec(network.spec, for_spec), data)
         return _Resolved(network.title, spec, fine_tuned(lower(spec), recipe), recipe)
+
+
+def _one_length(settings: Sequence[str]) -> list[str]:
+    """Return the settings without `epochs` before a later `steps`, and the other way round."""
+    lengths = [key for setting in settings if (key := _key(setting)) in _LENGTHS]
+    return [s for s in settings if _key(s) not in _LENGTHS or _key(s) == lengths[-1]]
+
+
+_LENGTHS = ("epochs", "steps")
+
+
+def _key(setting: str) -> str:
+    return setting.partition("=")[0].strip()
 
 
 @contextmanager
