@@ -43,8 +43,8 @@ def read_metrics(folder: Path) -> list[Epoch]:
     path = folder / FILE_NAME
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; is this the folder of a run?")
-    lines = path.read_text(encoding="utf-8").splitlines()
     try:
+        lines = path.read_text(encoding="utf-8").splitlines()
         return [Epoch(**json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
         raise DataError(f"{path}: holds a line that is not an epoch's metrics: {error}") from None

@@ -25,7 +25,7 @@ def _spec(args: argparse.Namespace) -> int:
     kinds = len(network.kinds)
     return put(
         output,
-        f"{network.name}: {blocks} blocks of {kinds} kind{'s' * (kinds > 1)}",
+        f"{network.name}: {blocks} block{'s' * (blocks > 1)} of {kinds} kind{'s' * (kinds > 1)}",
         lambda: tree.lines(network),
         lambda: diagram.figure(network),
     )

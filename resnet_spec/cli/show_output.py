@@ -78,7 +78,12 @@ def put(
 
     print(heading)
     if output.files:
-        write_figure(draw(), output.files)
+        figure = draw()
+        try:
+            write_figure(figure, output.files)
+        except OSError as error:
+            why = error.strerror or error
+            raise DataError(f"--out = {output.files[0]}: cannot be written: {why}") from None
         print(f"left in {' and '.join(map(str, output.files))}")
         return 0
     print()

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
-from resnet_spec.ops import Activation, Add, Norm, Op
+from resnet_spec.ops import Activation, Norm, Op
 from resnet_spec.plots import COLOURS
 from resnet_spec.showing.diagram_block import kind_sheet
 from resnet_spec.showing.diagram_ops import label_shapes, label_width, look_of
-from resnet_spec.showing.network import End, Kind, Network, Stage
+from resnet_spec.showing.network import End, Network, Stage
 from resnet_spec.showing.op_text import OpText, amount, op_text, shape_text
 from resnet_spec.showing.shapes import Box, Disc, Shape, Sheet, Wire, Words, moved, text_width
 
@@ -42,7 +42,7 @@ def sheet_of(network: Network) -> Sheet:
         height = max(height, y - _GAP / 2)
         x += widest + _GAP / 2
     title, facts = _titles(network)
-    width = max(x - _GAP / 2, _MARGIN + facts.width) + _MARGIN
+    width = max(x - _GAP / 2, _MARGIN + max(title.width, facts.width)) + _MARGIN
     return Sheet(width, _HEAD + height + _MARGIN, (title, facts, *shapes))
 
 
@@ -127,7 +127,7 @@ def _end_rows(end: End) -> list[tuple[Op, OpText]]:
     rows: list[tuple[Op, OpText]] = []
     for op in end.ops:
         text = op_text(op)
-        if isinstance(op, Norm | Activation) and rows and not isinstance(rows[-1][0], Add):
+        if isinstance(op, Norm | Activation) and rows:
             before, said = rows[-1]
             after = f"{said.numbers}, {text.name}" if said.numbers else text.name
             rows[-1] = (before, said._replace(numbers=after))
@@ -139,7 +139,7 @@ def _end_rows(end: End) -> list[tuple[Op, OpText]]:
 def _card_width(network: Network) -> float:
     rows = [text for end in (network.stem, network.head) for _, text in _end_rows(end)]
     blocks = [
-        34 + text_width(it.about, 8.5) + 12 + text_width(f"× {it.count}", 8.5, bold=True)
+        2 * _INSIDE + 45 + text_width(it.about, 8.5) + text_width(f"× {it.count}", 8.5, bold=True)
         for stage in network.stages
         for it in stage.repeats
     ]
@@ -205,6 +205,3 @@ def figure(network: Network) -> Any:
     from resnet_spec.showing.diagram_drawing import drawn
 
     return drawn(sheet_of(network))
-
-
-__all__ = ["Kind", "figure", "sheet_of"]

@@ -8,6 +8,8 @@ from resnet_spec.showing.canvas import fixed, page, words
 from resnet_spec.showing.shapes import Box, Disc, Sheet, Wire, Words
 
 _POINT = 1 / 72
+_FONT = "DejaVu Sans"
+"""Comes with matplotlib; `shapes.text_width` knows its widths."""
 
 
 def drawn(sheet: Sheet) -> Any:
@@ -19,10 +21,15 @@ def drawn(sheet: Sheet) -> Any:
             case Box():
                 _box(axes, shape, order)
             case Words():
-                look = {"fontsize": shape.size, "color": shape.colour, "ha": shape.align}
+                look: dict[str, Any] = {
+                    "fontsize": shape.size,
+                    "color": shape.colour,
+                    "ha": shape.align,
+                }
                 weight = "bold" if shape.bold else "normal"
                 place = (shape.x * _POINT, shape.y * _POINT)
-                words(axes, *place, shape.text, fontweight=weight, zorder=order, **look)
+                look |= {"fontweight": weight, "family": _FONT, "zorder": order}
+                words(axes, *place, shape.text, **look)
             case Wire():
                 _wire(axes, shape, order)
             case Disc():
@@ -62,4 +69,4 @@ def _disc(axes: Any, disc: Disc, order: int) -> None:
     axes.add_patch(Circle((x, y), disc.radius * _POINT, linewidth=0.9, **look))
     if disc.sign:
         look = {"fontsize": disc.size, "color": disc.colour, "ha": "center", "zorder": order}
-        words(axes, x, y, disc.sign, fontweight="bold", **look)
+        words(axes, x, y, disc.sign, fontweight="bold", family=_FONT, **look)

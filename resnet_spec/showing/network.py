@@ -7,7 +7,7 @@ pads; widths and drop rates may differ.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from resnet_spec.describe import StageRow, describe
@@ -136,19 +136,10 @@ def _kinds(blocks: Sequence[Block]) -> tuple[Kind, ...]:
     found: dict[Hashable, list[Block]] = {}
     for block in blocks:
         found.setdefault(_signature(block), []).append(block)
-    kinds = [
+    return tuple(
         Kind(_letter(i), about_block(alike[0]), alike[0], tuple(block.name for block in alike))
         for i, alike in enumerate(found.values())
-    ]
-    return tuple(_told_apart(kinds))
-
-
-def _told_apart(kinds: Sequence[Kind]) -> Iterator[Kind]:
-    """Yield the kinds; those that the words do not tell apart get their letter behind them."""
-    words = [kind.about for kind in kinds]
-    for kind in kinds:
-        alike = words.count(kind.about) > 1
-        yield replace(kind, about=f"{kind.about} ({kind.letter})") if alike else kind
+    )
 
 
 def _letter(place: int) -> str:

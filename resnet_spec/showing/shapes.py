@@ -93,15 +93,16 @@ def moved(shapes: Sequence[Shape], right: float, down: float) -> list[Shape]:
 
 
 _EM = {
-    **dict.fromkeys("ijl'|", 0.29),
-    **dict.fromkeys(" ,.:;·/()", 0.36),
-    **dict.fromkeys("frt-", 0.40),
-    **dict.fromkeys("mwMW%", 0.96),
-    **dict.fromkeys("×→=+<>", 0.84),
-    **dict.fromkeys("ABCDEGHKNOQRU", 0.74),
+    **dict.fromkeys("ijlIJ'", 0.31),
+    **dict.fromkeys(" ,.:;·/|f-", 0.36),
+    **dict.fromkeys("rt()[]", 0.42),
+    **dict.fromkeys("sczL_", 0.56),
+    **dict.fromkeys("ACBKRVXZHNUDGOQ", 0.76),
+    **dict.fromkeys("w×→=+<>M", 0.86),
+    **dict.fromkeys("mW%", 0.99),
 }
 """Widths in DejaVu Sans, matplotlib's font, in parts of its size; of all others, `_OTHER`."""
-_OTHER, _BOLD = 0.63, 1.12
+_OTHER, _BOLD = 0.645, 1.13
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
