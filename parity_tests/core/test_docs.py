@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,6 +58,18 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# A b-c, `d`\n[x](#a-b-c-d) [y](#no) [z](no.md)\n```text\n[w](no)\n```\n")
     assert [line.partition(":")[0] for line in broken_links(page)] == ["#no", "no.md"]
+
+
+def test_on_the_site_links_out_of_docs_are_text() -> None:
+    described = importlib.util.spec_from_file_location("hooks", ROOT / "scripts/site/hooks.py")
+    assert described is not None and described.loader is not None
+    hooks = importlib.util.module_from_spec(described)
+    described.loader.exec_module(hooks)
+    page = SimpleNamespace(file=SimpleNamespace(abs_src_path=str(ROOT / "docs" / "spec.md")))
+    config = SimpleNamespace(docs_dir=str(ROOT / "docs"))
+    text = "[a](../resnet_spec/spec.py) [b](data.md#x) ![c](drift.png) [d](../no.py) [e](https://f)"
+    shown = hooks.on_page_markdown(text, page=page, config=config)
+    assert shown == text.replace("[a](../resnet_spec/spec.py)", "`a`")
 
 
 @pytest.mark.parametrize("name", ["spec.md", "recipe.md", "cli.md"])
