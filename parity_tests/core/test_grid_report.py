@@ -132,13 +132,16 @@ def test_the_page_is_whole_and_loads_nothing(out: Path) -> None:
     if can_draw():
         assert text.count('<svg role="img" class="plot" aria-label="') == len(FIGURES)
         assert "error in % (dashed: train, solid: test)" in page.text
+        assert page.text.count("three networks (scaled down)") == len(FIGURES)
 
 
 def test_notes_are_in_every_output(out: Path) -> None:
+    note = "scaled down: 3 epochs in the place of 164"
     for text in (told(of_folders([out])), (out / "report.md").read_text()):
-        assert "scaled down: 3 epochs in the place of 164" in text
-        assert "0.6200 ± 0.0100" in text
-    assert len((out / "results.csv").read_text().splitlines()) == 1 + 9
+        assert note in text and "0.6200 ± 0.0100" in text
+    for name, head in (("results.csv", 1), ("results.jsonl", 0)):
+        lines = (out / name).read_text().splitlines()
+        assert len(lines) == head + 9 and all(note in line for line in lines[head:])
 
 
 def test_figures_are_files_too(out: Path) -> None:

@@ -171,7 +171,7 @@ def _run(grid: Grid, cells: Sequence[Cell], share: Share, out: Path, kept_open: 
     def tell(progress: Progress) -> None:
         view.changed(progress)
         if progress.state not in ("waiting", "running"):
-            write_results(out, _results(cells), grid.target_accuracy)
+            write_results(out, _results(cells), grid.target_accuracy, grid.notes)
 
     with GridView(cells) as view:
         ended = run_cells(cells, share, tell, kept_open)

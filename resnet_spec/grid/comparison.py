@@ -13,7 +13,7 @@ from typing import Literal
 from resnet_spec.checkpoint import checkpoint_header
 from resnet_spec.errors import DataError, GridError, did_you_mean, problem
 from resnet_spec.grid.cells import RUNS
-from resnet_spec.grid.grid import Grid
+from resnet_spec.grid.grid import SCALED, Grid
 from resnet_spec.grid.results import Result, read_result
 from resnet_spec.grid.standing import CELL, LAST, SUMMARY, read_fields, read_summary
 from resnet_spec.grid.statistics import Difference, Group, Spread, differences, groups_of, spreads
@@ -33,6 +33,12 @@ class Comparison:
     baseline: str | None = None
     target: float | None = None
     show: Literal["accuracy", "error"] = "accuracy"
+
+    @property
+    def heading(self) -> str:
+        """The title, and whether it is the small version, for figures that stand alone."""
+        is_scaled = any(note.startswith(SCALED) for note in self.notes)
+        return f"{self.title} ({SCALED})" if is_scaled else self.title
 
     @cached_property
     def groups(self) -> list[Group]:

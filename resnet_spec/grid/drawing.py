@@ -65,7 +65,7 @@ _LABELS = {"loss": "loss", "accuracy": "accuracy", "error": "error in %"}
 def _curves(comparison: Comparison, groups: Sequence[Group]) -> Any:
     columns = _columns([comparison.label(group) for group in groups])
     lines = -(-len(groups) // columns)
-    figure = new_figure(11, 4.4 + 0.22 * lines, comparison.title)
+    figure = new_figure(11, 4.4 + 0.22 * lines, comparison.heading)
     left, right = figure.subplots(1, 2)
     second = _ERROR if comparison.show == "error" else _ACCURACY
     for axes, name, values in ((left, "loss", _LOSS), (right, comparison.show, second)):
@@ -140,7 +140,7 @@ def _curves_caption(show: str) -> str:
 
 def _accuracy(comparison: Comparison, groups: Sequence[Group]) -> Any:
     """Draw a line per group: its seeds as dots, the mean with its interval."""
-    figure = new_figure(8, _height(groups), comparison.title)
+    figure = new_figure(8, _height(groups), comparison.heading)
     axes = figure.subplots()
     for i, group in enumerate(groups):
         colour = COLOURS[i % len(COLOURS)]
@@ -174,7 +174,7 @@ def _accuracy_caption(groups: Sequence[Group]) -> str:
 
 
 def _cost(comparison: Comparison, groups: Sequence[Group]) -> Any:
-    figure = new_figure(11, _height(groups), comparison.title)
+    figure = new_figure(11, _height(groups), comparison.heading)
     speeds, memories = figure.subplots(1, 2, sharey=True)
     _bars(speeds, [group.speed for group in groups])
     _bars(memories, [group.sample("peak_memory_mb") for group in groups])

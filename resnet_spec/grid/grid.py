@@ -20,6 +20,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Texts = Annotated[tuple[Text, ...], Field(strict=False)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 
+SCALED = "scaled down"
+"""How the note of a grid's smaller version begins."""
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -138,7 +141,7 @@ class Grid(_Table):
         about = given.pop("about")
         given["set"] = [*self.set, *given.get("set", ())]
         smaller = self.changed(given)
-        return smaller.model_copy(update={"notes": (f"scaled down: {about}", *smaller.notes)})
+        return smaller.model_copy(update={"notes": (f"{SCALED}: {about}", *smaller.notes)})
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """Return the grid with other values of some fields, and a note for each that differs."""

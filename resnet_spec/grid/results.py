@@ -69,7 +69,7 @@ class Result:
                 return epoch.wall_s
         return None
 
-    def row(self, target: float | None) -> dict[str, Any]:
+    def row(self, target: float | None, notes: Sequence[str]) -> dict[str, Any]:
         """Return the run as one row of a table; None for what is not known."""
         summary = self.summary
         known = {} if summary is None else asdict(summary)
@@ -86,9 +86,10 @@ class Result:
             **{key: environment.get(key) for key in _OF_ENVIRONMENT},
             "error": self.error or None,
             "folder": self.folder.name,
+            "notes": "; ".join(notes) or None,
         }
 
-    def to_dict(self, target: float | None) -> Fields:
+    def to_dict(self, target: float | None, notes: Sequence[str]) -> Fields:
         """Return all that is known of the run, as plain JSON types."""
         return {
             "folder": self.folder.name,
@@ -98,6 +99,7 @@ class Result:
             "summary": None if self.summary is None else asdict(self.summary),
             "seconds_to_target": self.seconds_to(target),
             "target_accuracy": target,
+            "notes": list(notes),
         }
 
 
@@ -133,12 +135,17 @@ def _state(summary: Summary | None, epochs: Sequence[Epoch], error: str) -> Stat
     return "incomplete" if summary is not None or epochs else "waiting"
 
 
-def write_results(out: Path, results: Iterable[Result], target: float | None) -> None:
-    """Write `results.csv`, `results.jsonl` and, where pyarrow is there, `results.parquet`."""
+def write_results(
+    out: Path, results: Iterable[Result], target: float | None, notes: Sequence[str]
+) -> None:
+    """Write `results.csv`, `results.jsonl` and, where pyarrow is there, `results.parquet`.
+
+    target, notes: of the grid, repeated for every run.
+    """
     found = list(results)
-    lines = (json.dumps(result.to_dict(target)) + "\n" for result in found)
+    lines = (json.dumps(result.to_dict(target, notes)) + "\n" for result in found)
     write_text(out / "results.jsonl", "".join(lines))
-    rows = [result.row(target) for result in found]
+    rows = [result.row(target, notes) for result in found]
     write_text(out / "results.csv", _csv(rows))
     if find_spec("pyarrow") is not None:
         _write_parquet(out / "results.parquet", rows)
@@ -173,6 +180,6 @@ def _schema(pyarrow: Any, row: dict[str, Any]) -> Any:
 
 _WHOLE = {"seed", "best_epoch", "epochs", "steps", "jobs", "threads"}
 _TEXTS = {
-    *("network", "backend", "state", "data", "recipe", "error", "folder"),
+    *("network", "backend", "state", "data", "recipe", "error", "folder", "notes"),
     *_OF_ENVIRONMENT,
 }

@@ -24,7 +24,7 @@ def write_report(out: Path, comparison: Comparison) -> list[Path]:
     write_text(written[1], _markdown(comparison))
     for name, (figure, _) in figures.items():
         written += write_figure(figure, both_files(out / name))
-    write_results(out, comparison.results, comparison.target)
+    write_results(out, comparison.results, comparison.target, comparison.notes)
     return written
 
 
