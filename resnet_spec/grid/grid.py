@@ -131,29 +131,27 @@ class Grid(_Table):
         return [network.title for network in self.networks]
 
     def scaled_down(self) -> Self:
-        """Return the smaller version of `scaled`, with notes that say what was changed.
-
-        Raises GridError where the grid has none.
-        """
+        """Return the smaller version of `scaled`. Raises GridError where the grid has none."""
         if self.scaled is None:
             raise GridError(f"--scaled: {self.name} has no smaller version; add a [scaled] table")
-        given = self.scaled.model_dump(mode="json", exclude_unset=True)
-        about = given.pop("about")
-        given["set"] = [*self.set, *given.get("set", ())]
-        smaller = self.changed(given)
-        return smaller.model_copy(update={"notes": (f"{SCALED}: {about}", *smaller.notes)})
+        given = self.scaled.model_dump(mode="json", exclude_unset=True, exclude={"about"})
+        return self.changed({**given, "set": [*self.set, *self.scaled.set]})
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
-        """Return the grid with other values of some fields, and a note for each that differs."""
-        before = self.to_dict()
-        after = self.from_dict({**before, **changes})
-        new = after.to_dict()
-        told = [
-            f"{key} = {_shown(new[key])} instead of {_shown(before[key])}"
-            for key in changes
-            if new[key] != before[key] and key not in ("name", "about")
+        """Return the grid with other values of some fields. Raises GridError."""
+        return self.from_dict({**self.to_dict(), **changes})
+
+    def noted(self, original: Grid, *, scaled: bool) -> Self:
+        """Return the grid with notes of how it differs from the original, and was scaled down."""
+        before, now = original.to_dict(), self.to_dict()
+        notes = [
+            f"{key} = {_shown(now[key])} instead of {_shown(before[key])}"
+            for key in before
+            if now[key] != before[key]
         ]
-        return after.model_copy(update={"notes": (*self.notes, *told)})
+        if scaled and self.scaled is not None:
+            notes.insert(0, f"{SCALED}: {self.scaled.about}")
+        return self.model_copy(update={"notes": tuple(notes)})
 
 
 def _shown(value: Any) -> str:

@@ -34,12 +34,12 @@ def load_grid(source: str | None, changes: Mapping[str, Any], *, scaled: bool = 
             hint = f"give GRID.toml, a study ({', '.join(list_studies())}) or options"
             raise GridError(f"{', '.join(lacking)}: required without a grid; {hint}")
         return Grid.from_dict(dict(changes))
-    grid = _read(source)
-    grid = grid.scaled_down() if scaled else grid
+    original = _read(source)
+    grid = original.scaled_down() if scaled else original
     more = dict(changes)
     if "set" in more:
         more["set"] = [*grid.set, *more["set"]]
-    return grid.changed(more)
+    return grid.changed(more).noted(original, scaled=scaled)
 
 
 _NEEDED = {"specs": "networks", "backends": "backends"}
