@@ -169,10 +169,11 @@ def _own(args: argparse.Namespace, setup: Setup) -> Side:
 @contextmanager
 def progress(total: int) -> Generator[Tick]:
     """Yield a tick that moves a progress bar on a terminal's error stream."""
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    from resnet_spec.consoles import progress_console
+
+    console = progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from resnet_spec.consoles import progress_console
 from resnet_spec.metrics import Epoch
 from resnet_spec.runs import Position
 
@@ -24,7 +25,7 @@ class TrainingBar:
 
     def __init__(self, total_steps: int, epochs: int, start: int) -> None:
         self._epochs = epochs
-        console = Console(stderr=True)
+        console = progress_console()
         self._lines = Console(soft_wrap=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -79,7 +80,7 @@ class ImageBar(Progress):
     """A bar that counts images, on terminals only; gone when done."""
 
     def __init__(self, description: str, total: int) -> None:
-        console = Console(stderr=True)
+        console = progress_console()
         super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from resnet_spec.consoles import progress_console
 from resnet_spec.grid.cells import Cell
 from resnet_spec.grid.running import Progress, State
 
@@ -30,7 +31,7 @@ class GridView:
     """Shows every run of a grid: state, epoch, test accuracy, speed, time left."""
 
     def __init__(self, cells: Sequence[Cell], console: Console | None = None) -> None:
-        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._console = console or progress_console(stderr=False)
         self._found = {cell.folder: Progress(cell) for cell in cells}
         self._width = max(len(_name(cell)) for cell in cells)
         self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=2)

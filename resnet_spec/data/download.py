@@ -130,10 +130,11 @@ class _Advance(Protocol):
 @contextmanager
 def _progress(file: str, size: int | None, done: int) -> Generator[_Advance]:
     """Show a bar on the error stream when it is a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
+    from resnet_spec.consoles import progress_console
+
+    console = progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(
         *columns, TransferSpeedColumn(), console=console, disable=not console.is_terminal

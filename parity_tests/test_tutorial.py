@@ -1,0 +1,60 @@
+"""The tutorial's notebook is the page's, and every cell of it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "make_notebook.py"
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    one_thread = {"OMP_NUM_THREADS": "1"}  # Beside the other tests.
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=one_thread | os.environ,
+    )
+
+
+def test_the_notebook_is_made_from_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("nbformat")
+    done = make("--check")
+    assert done.returncode == 0, done.stdout
+    page = tmp_path / "tutorial.md"
+    page.write_text((ROOT / "docs" / "tutorial.md").read_text("utf-8") + "\nOne line more.\n")
+    page.with_suffix(".ipynb").write_bytes((ROOT / "docs" / "tutorial.ipynb").read_bytes())
+    done = make(str(page), "--check")
+    assert done.returncode == 1 and "is not made from" in done.stdout
+
+
+def test_every_cell_of_the_notebook_runs(tmp_path: Path) -> None:
+    pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    done = make("--run", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    cells = json.loads((tmp_path / "tutorial.ipynb").read_text("utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    text = "".join("".join(output.get("text", ())) for output in outputs)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert "fc: 10 -> 2 classes" in text
+    assert text.count("left in tutorial/") == 4
+    assert "different" not in text.rpartition("float32 against numpy")[2]
+
+
+def test_a_cell_that_fails_is_seen(tmp_path: Path) -> None:
+    pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ resnet-spec train nothing_such --backend numpy\n```\n")
+    done = make(str(page), "--run", str(tmp_path / "run"))
+    assert done.returncode == 1
+    assert "nothing_such" in done.stderr
