@@ -52,6 +52,12 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures, which take seconds, to the tests of reports."""
+    monkeypatch.setattr("resnet_spec.grid.writing.can_draw", lambda: False)
+
+
 def compare(here: Path, *more: str) -> int:
     return main(["compare", str(here / "grid.toml"), "--out", str(here / "out"), *more])
 
