@@ -146,6 +146,14 @@ def test_the_largest_confusions_are_named() -> None:
     assert "cat taken for dog 2 of 4 50.0 %" in [" ".join(line.split()) for line in text]
 
 
+def test_names_too_wide_for_a_table_become_numbers() -> None:
+    labels = np.arange(20)
+    text = confusion.lines(confusion.confusion_matrix(labels, labels, 20), ["a long name"] * 20)
+    assert text[0].split()[3:6] == ["0", "1", "2"]
+    assert text[20].split()[:4] == ["19", "a", "long", "name"]
+    assert max(map(len, text)) < 120
+
+
 def test_many_classes_have_no_numbers_in_cells() -> None:
     labels = np.arange(40)
     big = confusion.confusion_matrix(labels, labels, 40)
@@ -169,7 +177,7 @@ def test_runs_as_sparklines() -> None:
     run = [epoch(1, 2.0, 0.1), epoch(2, 1.0, None), epoch(3, 0.5, 0.9), epoch(4, 0.4, 0.8)]
     head, row = curves.lines({"a": run})
     assert head.split()[0] == "run"
-    assert "▁·█▇" in row and "█▄▁▁" in row
+    assert "▁·█▇" in row and "█▅▂▁" in row
     assert row.endswith("0.9000 in epoch 3")
 
 

@@ -19,6 +19,14 @@ _MOST = 400
 def _samples_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="D", help="a dataset's name or path")
     parser.add_argument("--recipe", metavar="R", help="a recipe's name or file (default: demo)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="K=V",
+        dest="settings",
+        help="change one field of the recipe, as in augment.pad=2 (repeatable)",
+    )
     parser.add_argument("--seed", type=int, metavar="S", help="the run's seed (default: recipe's)")
     parser.add_argument("--count", type=int, default=32, metavar="N", help="images (default: 32)")
     parser.add_argument("--split", choices=("train", "test"), default="train")
@@ -33,9 +41,9 @@ def _samples(args: argparse.Namespace) -> int:
     from resnet_spec.showing import samples
 
     count = counted(args, _MOST)
-    if args.split == "test" and (args.recipe, args.seed) != (None, None):
-        raise RecipeError("--split test: is not augmented; leave --recipe and --seed out")
-    settings = [] if args.seed is None else [f"seed={args.seed}"]
+    settings = [*args.settings, *([] if args.seed is None else [f"seed={args.seed}"])]
+    if args.split == "test" and (args.recipe or settings):
+        raise RecipeError("--split test: is not augmented; leave --recipe, --set and --seed out")
     recipe = load_recipe(args.recipe or "demo", settings)
     data = load_data(args.data, size=args.input_size)
     output = output_of(args, data.name)

@@ -18,6 +18,8 @@ Matrix = NDArray[np.int64]
 
 MOST_NUMBERED = 30
 """Up to so many classes, counts stand in the cells and in the text form."""
+_WIDE = 90
+"""Characters that the names of classes may take above the columns."""
 _NAMED = 60
 """Up to so many classes are named along the sides."""
 
@@ -92,10 +94,14 @@ def confusion_lines(found: Sequence[Confusion]) -> list[str]:
 
 
 def _matrix_lines(matrix: Matrix, names: Sequence[str]) -> list[str]:
-    heads = [short(name, 10) for name in names]
+    """Return the table; columns are headed by numbers where names would make it too wide."""
+    heads, labels = [short(name, 10) for name in names], [short(name, 24) for name in names]
+    if sum(len(head) + 2 for head in heads) > _WIDE:
+        heads = [str(i) for i in range(len(names))]
+        labels = [f"{i:>2} {label}" for i, label in enumerate(labels)]
     rows = [["true \\ predicted", *heads, "accuracy"]]
-    for name, row, part in zip(names, matrix.tolist(), class_accuracies(matrix), strict=True):
-        rows.append([short(name, 24), *(str(n) if n else "." for n in row), _percent(part)])
+    for label, row, part in zip(labels, matrix.tolist(), class_accuracies(matrix), strict=True):
+        rows.append([label, *(str(n) if n else "." for n in row), _percent(part)])
     return table(rows, right=range(1, len(names) + 2))
 
 

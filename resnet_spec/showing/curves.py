@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -51,7 +52,10 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def lines(runs: Runs) -> list[str]:
-    """Return a table: last losses, best and last accuracy, and how they went, per run."""
+    """Return a table: last losses, best and last accuracy, and how they went, per run.
+
+    The loss's sparkline is on a log scale.
+    """
     heads = ("run", "epochs", "train loss", "", "test loss", "test accuracy", "", "best")
     rows: list[Sequence[str]] = [heads]
     for name, epochs in runs.items():
@@ -63,7 +67,7 @@ def lines(runs: Runs) -> list[str]:
                 name,
                 str(len(epochs)),
                 f"{epochs[-1].train_loss:.4f}",
-                sparkline([epoch.train_loss for epoch in epochs]),
+                sparkline([_log(epoch.train_loss) for epoch in epochs]),
                 "-" if last is None else f"{last.test_loss:.4f}",
                 "-" if last is None else f"{last.test_accuracy:.4f}",
                 sparkline([epoch.test_accuracy for epoch in epochs]),
@@ -71,6 +75,10 @@ def lines(runs: Runs) -> list[str]:
             )
         )
     return table(rows, right=(1, 2, 4, 5))
+
+
+def _log(loss: float) -> float | None:
+    return math.log(loss) if loss > 0 else None
 
 
 def figure(runs: Runs) -> Any:
