@@ -122,6 +122,17 @@ def test_a_stopped_and_resumed_run_is_bit_identical(
     assert without_times(read_metrics(whole.out)) == without_times(read_metrics(parts.out))
 
 
+def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path: Path) -> None:
+    run = make_run("numpy", tmp_path)
+    first = go(run)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    start = load_checkpoint(tmp_path / "last.safetensors")
+    assert go(replace(run, backend="torch"), start=start) == first
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "summary.json").write_text("{")
+    assert go(run, start=start).final_accuracy == first.final_accuracy
+
+
 def test_the_comparison_above_can_fail(tmp_path: Path) -> None:
     """A resumed run whose velocity is lost ends elsewhere."""
     whole, parts = make_run("numpy", tmp_path / "whole"), make_run("numpy", tmp_path / "parts")

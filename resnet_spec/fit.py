@@ -7,9 +7,11 @@ stands in a folder: `metrics.jsonl` (a line per epoch), `last.safetensors` (ever
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Protocol
@@ -17,7 +19,7 @@ from typing import Protocol
 from resnet_spec.batches import prefetch, train_batches
 from resnet_spec.checkpoint import Checkpoint, save_checkpoint
 from resnet_spec.contract import Session, StepLog
-from resnet_spec.errors import CheckpointError, RecipeError, problem
+from resnet_spec.errors import CheckpointError, DataError, RecipeError, problem
 from resnet_spec.evaluate import Evaluation, evaluate
 from resnet_spec.files import write_json
 from resnet_spec.initial import initial_state
@@ -49,8 +51,12 @@ def fit(
 
     evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of
     the weights. Ctrl-C ends the chunk under way, writes the last checkpoint and returns a summary
-    that is not `complete`. Raises RecipeError when the loss is no longer a number.
+    that is not `complete`. A run that is complete keeps the summary that it has. Raises RecipeError
+    when the loss is no longer a number.
     """
+    finished = _finished(run, start)
+    if finished is not None:
+        return finished
     position = _begin(run, session, start)
     schedule = rates(run.recipe, run.epoch_steps)
     speed, begun = Speed(), time.perf_counter() - position.wall_s
@@ -67,6 +73,18 @@ def fit(
             if interrupt.requested or _checkpoint_due(run, position.step):
                 _save(run, session, position)
         return _summarise(run, session, position, speed)
+
+
+def _finished(run: Run, start: Checkpoint | None) -> Summary | None:
+    """Return the summary of the run in the folder when `start` is its end."""
+    path = run.out / "summary.json"
+    if start is None or start.progress.get("step") != run.total_steps or not path.is_file():
+        return None
+    with suppress(DataError, ValueError):  # Made anew where it is damaged.
+        summary = Summary.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if summary.complete and summary.steps == run.total_steps:
+            return summary
+    return None
 
 
 def _begin(run: Run, session: Session, start: Checkpoint | None) -> Position:
