@@ -98,7 +98,7 @@ def write_figure(figure: Any, files: Sequence[Path], dpi: int = 120) -> list[Pat
 _FEW_COLOURS = 8192
 _FLAT = 32
 """So many of the most frequent colours stay exact: those of surfaces, not of smoothed edges."""
-_UNSEEN = 12
+_UNSEEN = 8
 """Of 255: by how much an edge's colour may be off."""
 
 

@@ -98,9 +98,8 @@ def tiles_figure(tiles: Sequence[Tile], heading: str, caption: str = "") -> Any:
     above = lines * _LINE + 0.05 * bool(lines)
     step_x, step_y = _TILE + _GAP, _TILE + above + _GAP
     # A heading needs its width, however few tiles there are.
-    width = max(
-        2 * _MARGIN + columns * step_x - _GAP, 0.085 * max(len(heading), len(caption)) + 0.4
-    )
+    written = max(0.1 * len(heading), 0.066 * len(caption))
+    width = 2 * _MARGIN + max(columns * step_x - _GAP, written)
     height = _HEADING + rows * step_y + _MARGIN - _GAP
     figure, axes = page(width, height)
     head(axes, heading, caption)

@@ -120,16 +120,16 @@ def _percent(part: float | None) -> str:
 def figure(matrix: Matrix, names: Sequence[str], heading: str) -> Any:
     """Draw the matrix: colour by share of the row, counts in the cells, accuracies at the right."""
     count = len(names)
-    cell = 0.52 if count <= MOST_NUMBERED else max(7.5 / count, 0.05)
+    cell = (0.52 if count <= 15 else 0.42) if count <= MOST_NUMBERED else max(7.5 / count, 0.05)
     side = max(cell * count, 2.2)
-    drawn = new_figure(side + 2.6, side + 1.7)
+    drawn = new_figure(max(side + 2.8, 0.105 * len(heading) + 0.3), side + 1.9)
     axes = drawn.add_subplot()
     parts = shares(matrix)
     image = axes.imshow(parts, cmap="Blues", vmin=0.0, vmax=1.0)
     if count <= MOST_NUMBERED:
         _write_counts(axes, matrix, parts)
     _name_sides(axes, matrix, names)
-    axes.set_title(heading, fontsize=11, fontweight="bold", parse_math=False, pad=10)
+    drawn.suptitle(heading, fontsize=11, fontweight="bold", parse_math=False)
     bar = drawn.colorbar(image, ax=axes, shrink=0.6, pad=0.02, format="{x:.0%}")
     bar.set_label("share of the true class", fontsize=9)
     bar.ax.tick_params(labelsize=8)

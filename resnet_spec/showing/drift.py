@@ -238,6 +238,7 @@ def _draw_floor(axes: Any, panel: Panel, at: Mapping[str, int], high: float) -> 
 def _name_worst(axes: Any, panel: Panel, at: Mapping[str, int], low: float, high: float) -> None:
     backend, point = panel.worst
     if point.error == 0:
+        axes.text(0.5, 0.5, "no error at all", transform=axes.transAxes, ha="center", va="center")
         return
     place = at[point.node]
     times = f"{point.multiples:.3g} x its floor" if math.isfinite(point.multiples) else "no floor"
