@@ -27,5 +27,6 @@ def sorted_settings(settings: Sequence[str]) -> tuple[list[str], list[str]]:
             for_spec.append(setting)
         else:
             known = [*Recipe.model_fields, *Spec.model_fields]
-            raise RecipeError(f"--set {setting}: unknown key '{key}'; {did_you_mean(key, known)}")
+            hint = did_you_mean(key, known) or "see: resnet-spec schema"
+            raise RecipeError(f"--set {setting}: unknown key '{key}'; {hint}")
     return for_recipe, for_spec

@@ -167,10 +167,13 @@ def _run(grid: Grid, cells: Sequence[Cell], share: Share, out: Path, kept_open: 
     from resnet_spec.grid.writing import write_report
 
     write_json(out / GRID, grid.to_dict())
+    started: set[Path] = set()
 
     def tell(progress: Progress) -> None:
         view.changed(progress)
-        if progress.state not in ("waiting", "running"):
+        if progress.state == "running":
+            started.add(progress.cell.folder)
+        elif progress.cell.folder in started:
             write_results(out, _results(cells), grid.target_accuracy, grid.notes)
 
     with GridView(cells) as view:

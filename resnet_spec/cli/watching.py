@@ -78,7 +78,9 @@ class GridView:
         state, epoch, accuracy, speed, left = _numbers(progress)
         parts = [f"{_name(progress.cell):<{self._width}}  {state:<8}"]
         if progress.epochs:
-            parts.append(f"epoch {epoch}, test accuracy {accuracy}, {speed} images/s")
+            tested = f", test accuracy {accuracy}" if accuracy else ""
+            fast = f", {speed} images/s" if speed else ""
+            parts.append(f"epoch {epoch}{tested}{fast}")
         if left:
             parts.append(f"{left} left")
         if progress.state == "complete":

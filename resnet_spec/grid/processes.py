@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from resnet_spec.files import write_json
@@ -18,7 +17,7 @@ from resnet_spec.grid.standing import CELL, FAILURE, LOG, SUMMARY, Standing
 from resnet_spec.spec_files import dump_json
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC", "NPROC")
-"""What torch, BLAS, MindSpore's kernels and (the last two) XLA's thread pool look at."""
+"""What OpenMP (torch, MindSpore), BLAS and, the last two, XLA's thread pool look at."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,12 @@ def usable_processors() -> int:
 def arguments_of(cell: Cell, at: Standing) -> list[str]:
     """Return the arguments of `resnet-spec` that begin or go on with the run."""
     folder = cell.folder
-    device = ["--device", cell.device]
+    either = ["--data", cell.run.data_name, "--device", cell.device]
     if at == "partial":
-        return ["train", "--resume", str(folder), *device]
+        return ["train", "--resume", str(folder), *either]
     size = [] if cell.input_size is None else ["--input-size", str(cell.input_size)]
     network = [str(folder / "spec.json"), "--recipe", str(folder / "recipe.json")]
-    where = ["--backend", cell.backend, "--data", cell.run.data_name, "--out", str(folder)]
-    return ["train", *network, *where, *size, *device]
+    return ["train", *network, "--backend", cell.backend, "--out", str(folder), *size, *either]
 
 
 @dataclass(eq=False)
@@ -138,8 +136,3 @@ def _popen(
 def _signal_name(number: int) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     return f"{name} (out of memory?)" if name == "SIGKILL" else name
-
-
-def log_of(folder: Path) -> Path:
-    """Return the log of the run in `folder`."""
-    return folder / LOG
