@@ -200,6 +200,7 @@ def test_thumbnails_for_terminals_with_colour() -> None:
         (["samples", "--data", "digitz"], "did you mean 'digits'?"),
         (["samples", "--data", "digits", "--split", "test", "--seed", "1"], "is not augmented"),
         (["samples", "--data", "digits", "--out", "x.jpg"], "must end in .png or .svg"),
+        (["samples", "--data", "digits", "--out", "RUN"], "is a folder; name a file"),
         (["samples", "--data", "digits", "--out", "x", "--text"], "leave one out"),
         (["predictions", "BEST", "--data", "synthetic", "--count", "500"], "must be 1..400"),
         (["predictions", "BEST", "--backend", "nump"], "did you mean 'numpy'?"),

@@ -106,6 +106,14 @@ def test_predictions_have_title_colour_mark_and_probability() -> None:
     assert predictions.lines([right, miss])[2].split()[1] == "✗"
 
 
+def test_long_names_have_the_true_class_on_a_line_of_its_own() -> None:
+    split = load_data("digits").test
+    logits = np.zeros((1, 10), np.float32)
+    names = ["automobile"] * 10
+    (found,) = predictions.predictions(fixed(logits), split, names, 1)
+    assert predictions.tiles([found])[0].title.startswith("automobile\n(automobile)\n")
+
+
 def test_no_probability_is_rounded_up_to_certainty() -> None:
     split = load_data("digits").test
     logits = np.zeros((1, 10), np.float32)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from resnet_spec.cli.pretrained import weights_of, with_known_statistics
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
-    from resnet_spec.contract import Session
+    from resnet_spec.contract import Precision, Session
     from resnet_spec.data.dataset import Dataset, Split
     from resnet_spec.plan import Plan
     from resnet_spec.pretrained.loading import Pretrained
@@ -39,13 +39,10 @@ class Loaded:
 
     def session(self, backend: str, device: str, precision: str) -> Session:
         """Return a session of `backend` that holds the weights. Raises BackendError."""
-        from typing import cast
-
-        from resnet_spec.contract import Precision
         from resnet_spec.loader import load_backend
 
         make = load_backend(backend).Session
-        session = make(self.plan, device=device, precision=cast(Precision, precision))
+        session = make(self.plan, device=device, precision=cast("Precision", precision))
         session.load(self.weights.state)
         return session
 

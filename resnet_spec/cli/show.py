@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from resnet_spec.cli import show_data, show_network, show_results, show_weights
+from resnet_spec.cli.show_output import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,4 +21,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw the picture that was chosen, or print its text form."""
+    check_output(args)
     return args.picture(args)

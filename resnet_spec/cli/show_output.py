@@ -41,33 +41,43 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", action="store_true", help="print it as text and draw nothing")
 
 
+def check_output(args: argparse.Namespace) -> None:
+    """Refuse what the arguments of `add_output` cannot mean, before any work is done."""
+    from resnet_spec.plots import INSTALL, can_draw
+
+    out: Path | None = args.out
+    if out is None:
+        return
+    if args.text:
+        raise DataError("--text, --out: the text is printed and nothing drawn; leave one out")
+    if not can_draw():
+        raise DataError(f"--out = {out}: needs matplotlib, not installed; run: {INSTALL}")
+    if not out.name or out.suffix.lower() not in ("", *_ENDINGS):
+        raise DataError(problem("--out", out, "must end in .png or .svg, or have no ending"))
+    for file in (out, *_files(out)):
+        if file.is_dir():
+            raise DataError(problem("--out", file, "is a folder; name a file"))
+
+
 def output_of(args: argparse.Namespace, subject: str) -> Output:
-    """Return what the arguments of `add_output` ask for. Raises DataError before any work is done.
+    """Return what the arguments of `add_output` ask for.
 
     subject: what is shown, for the name of the files where none is given.
     """
-    from resnet_spec.plots import INSTALL, both_files, can_draw
+    from resnet_spec.plots import can_draw
 
-    out: Path | None = args.out
     if args.text:
-        if out is not None:
-            raise DataError("--text, --out: the text is printed and nothing drawn; leave one out")
         return Output(())
     if not can_draw():
-        if out is not None:
-            raise DataError(f"--out = {out}: needs matplotlib, not installed; run: {INSTALL}")
         return Output((), missing=True)
-    path = out or Path(f"{args.what}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', subject).strip('-.')}")
-    if out is not None and path.suffix.lower() in _ENDINGS:
-        files = [path]
-    elif out is not None and (path.suffix or not path.name):
-        raise DataError(problem("--out", out, "must end in .png or .svg, or have no ending"))
-    else:
-        files = both_files(path)
-    for file in files:
-        if file.is_dir():
-            raise DataError(problem("--out", file, "is a folder; name a file"))
-    return Output(tuple(files))
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", subject).strip("-")
+    return Output(tuple(_files(args.out or Path(f"{args.what}-{name}"))))
+
+
+def _files(out: Path) -> list[Path]:
+    from resnet_spec.plots import both_files
+
+    return [out] if out.suffix else both_files(out)
 
 
 def put(

@@ -89,10 +89,8 @@ def _predictions(args: argparse.Namespace) -> int:
     count, backend = counted(args, _MOST), _backend(args)
     loaded = loaded_of(args)
     names, output = _names(loaded), output_of(args, _subject(loaded.weights))
-    split, session = (
-        loaded.split(args.split),
-        loaded.session(backend, args.device, args.precision),
-    )
+    split = loaded.split(args.split)
+    session = loaded.session(backend, args.device, args.precision)
     with ImageBar(f"predicting on {backend}", min(count, len(split))) as bar:
         found = predictions.predictions(session, split, names, count, bar.tick)
     _tell(loaded.notes)

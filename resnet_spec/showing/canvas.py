@@ -20,6 +20,9 @@ _GAP = 0.14
 _MARGIN = 0.18
 _LINE = 0.155
 _HEADING = 0.62
+TITLE_SIZE = 8
+TITLE_WIDTH = 72 * (_TILE + _GAP) - 4
+"""Points that a title may take without meeting the next one."""
 _SMOOTH_FROM = 112
 """Images of at least this many pixels are smoothed when they are scaled; pixels of smaller ones
 are shown as squares."""
@@ -107,9 +110,10 @@ def tiles_figure(tiles: Sequence[Tile], heading: str, caption: str = "") -> Any:
         row, column = divmod(place, columns)
         left, top = _MARGIN + column * step_x, _HEADING + row * step_y + above
         picture(axes, tile, left, top, _TILE)
-        look = {"ha": "center", "va": "baseline", "fontsize": 8, "color": tile.colour}
+        look: dict[str, Any] = {"ha": "center", "va": "baseline", "color": tile.colour}
         for i, line in enumerate(reversed(tile.title.split("\n"))):
-            words(axes, left + _TILE / 2, top - 0.06 - i * _LINE, line, **look)
+            middle, height_of_line = left + _TILE / 2, top - 0.06 - i * _LINE
+            words(axes, middle, height_of_line, line, fontsize=TITLE_SIZE, **look)
     fixed(axes, width, height)
     return figure
 

@@ -16,6 +16,9 @@ from resnet_spec.showing.canvas import short
 Matrix = NDArray[np.int64]
 """[classes, classes]: how many images of the row's class were predicted as the column's."""
 
+Classes = NDArray[np.int64]
+"""[images]."""
+
 MOST_NUMBERED = 30
 """Up to so many classes, counts stand in the cells and in the text form."""
 _WIDE = 90
@@ -34,7 +37,7 @@ class Confusion:
     of: int
 
 
-def confusion_matrix(labels: Matrix, predicted: Matrix, classes: int) -> Matrix:
+def confusion_matrix(labels: Classes, predicted: Classes, classes: int) -> Matrix:
     """Return the counts, [classes, classes]: true by row, predicted by column."""
     matrix = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(matrix, (labels, predicted), 1)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resnet_spec.ops import Chain, Gate, Node, Op
-from resnet_spec.plan import children_of
+from resnet_spec.ops import Chain, Gate, Node, Op, Residual
+from resnet_spec.plan import walk
 from resnet_spec.showing.diagram_ops import op_height, op_shapes, op_width
 from resnet_spec.showing.network import Kind
 from resnet_spec.showing.op_text import shape_text
@@ -164,8 +164,4 @@ _IDENTITY_WIDTH = 6 + text_width(_IDENTITY, 8)
 
 def _ops(node: Node) -> list[Op]:
     """Return the leaves below `node` in order, or itself."""
-    children = children_of(node)
-    if not children:
-        assert not isinstance(node, Chain | Gate) and hasattr(node, "in_shape")
-        return [node]  # pyright: ignore[reportReturnType]
-    return [op for child in children for op in _ops(child)]
+    return [op for op in walk(node) if not isinstance(op, Chain | Gate | Residual)]

@@ -15,8 +15,9 @@ from resnet_spec.data.dataset import Split
 from resnet_spec.describe_text import table
 from resnet_spec.evaluate import softmax
 from resnet_spec.plots import COLOURS
-from resnet_spec.showing.canvas import Tile, short, tiles_figure
+from resnet_spec.showing.canvas import TITLE_SIZE, TITLE_WIDTH, Tile, short, tiles_figure
 from resnet_spec.showing.part import First
+from resnet_spec.showing.shapes import text_width
 
 RIGHT, WRONG = COLOURS[0], "#C1121F"
 """Blue and red, told apart by colour-blind readers by their lightness, and by the marks."""
@@ -80,21 +81,26 @@ def lines(found: Sequence[Prediction]) -> list[str]:
 
 
 def tiles(found: Sequence[Prediction]) -> list[Tile]:
-    """Return each image titled `predicted (true)`, a mark and the probability, blue when right."""
+    """Return each image titled `predicted (true)`, a mark and the probability, blue when right.
+
+    Where a title would be wider than its image, the true classes have a line of their own.
+    """
+    names = [(short(it.predicted), f"({short(it.label)})") for it in found]
+    fits = all(text_width(" ".join(pair), TITLE_SIZE) <= TITLE_WIDTH for pair in names)
+    between = " " if fits else "\n"
     return [
         Tile(
             it.pixels,
-            f"{short(it.predicted, 11)} ({short(it.label, 11)})\n"
-            f"{MARKS[it.right]} {_percent(it.probability)}",
+            f"{between.join(pair)}\n{MARKS[it.right]} {_percent(it.probability)}",
             RIGHT if it.right else WRONG,
         )
-        for it in found
+        for it, pair in zip(found, names, strict=True)
     ]
 
 
 def _percent(probability: float) -> str:
     """Return a percentage that never claims certainty."""
-    return ">99.9 %" if 0.9995 <= probability < 1 else f"{100 * probability:.1f} %"
+    return ">99.9 %" if probability >= 0.9995 else f"{100 * probability:.1f} %"
 
 
 def figure(found: Sequence[Prediction], heading: str) -> Any:
