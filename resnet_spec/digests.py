@@ -8,7 +8,10 @@ longer than everything else that loading a file takes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 
 import numpy as np
 import xxhash
@@ -18,10 +21,10 @@ from resnet_spec.contract import Array
 
 def digest(arrays: Mapping[str, Array]) -> str:
     """Return the digest of all names, types, shapes and bytes, `xxh3-128:` and 32 hex digits."""
-    whole = xxhash.xxh3_128()
-    for name in sorted(arrays):
+    names, whole = sorted(arrays), xxhash.xxh3_128()
+    for name, found in zip(names, _hashes([arrays[name] for name in names]), strict=True):
         whole.update(_described(name, arrays[name]))
-        whole.update(_bytes(arrays[name]))
+        whole.update(found)
     return f"xxh3-128:{whole.hexdigest()}"
 
 
@@ -29,6 +32,19 @@ def matches(text: object, arrays: Mapping[str, Array]) -> bool:
     """Whether `text` is the digest of `arrays`, of this version or an earlier one."""
     is_early = isinstance(text, str) and text.startswith("sha256:")
     return text == (_sha256 if is_early else digest)(arrays)
+
+
+def _hashes(arrays: Sequence[Array]) -> list[bytes]:
+    """Return each array's own digest; two threads take half of the bytes each."""
+    ends = list(accumulate(array.nbytes for array in arrays))
+    middle = bisect(ends, ends[-1] // 2) if ends else 0
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(lambda: [_hash(array) for array in arrays[middle:]])
+        return [_hash(array) for array in arrays[:middle]] + second.result()
+
+
+def _hash(array: Array) -> bytes:
+    return xxhash.xxh3_128_digest(_bytes(array))
 
 
 def _sha256(arrays: Mapping[str, Array]) -> str:
