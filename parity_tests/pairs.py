@@ -100,19 +100,16 @@ def pairs() -> list[Pair]:
 _FEWER = ("bottleneck", "pre_activation_everything")
 SLOW = ("flax", "mindspore")
 """Backends that compile every network and every function of it for seconds."""
-# Options that the plan resolves into numbers of ops which other cases have, too.
-_RESOLVED = (
-    *("stride_on_1x1", "zero_pad_end", "projection_all", "zero_init", "pre_activation_bottleneck"),
-    *("explicit_stem_in_same", "same_stem_in_explicit"),
-)
+# These have every kind of op, and every option that the plan does not resolve into numbers of ops.
+_ENOUGH = (*_FEW, "imagenet_stem", "same_padding", "dilation")
 
 
 def cell(pair: Pair, is_thorough: bool = False) -> Any:
     """Return `pair` as a parameter of a test, in its case's group."""
     marks = [pytest.mark.xdist_group(pair.case)]
     in_float64 = (pair.backend, pair.precision) == ("flax", "float64")
-    is_resolved = pair.backend in SLOW and pair.case in _RESOLVED
-    if is_thorough or is_resolved or (in_float64 and pair.case not in _FEWER):
+    is_more = pair.backend in SLOW and pair.case not in _ENOUGH
+    if is_thorough or is_more or (in_float64 and pair.case not in _FEWER):
         marks.append(pytest.mark.thorough)
     return pytest.param(pair, marks=marks)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from harmless import HARMLESS
 from pairs import floors
@@ -16,8 +18,17 @@ _THOROUGH = ("numpy", "torch")
 CUT = ("evaluation_batch_split", "channels_permuted")
 _SLOW = ("without_jit",)  # A quarter of a minute: left to scripts/detection_table.py.
 
+# Half a minute, or a quarter: when thorough.
+_THOROUGH_ONLY = {("torch", "torch_compile"), *product(("flax", "mindspore"), CUT[1:])}
+
+
+def _marks(backend: str, name: str) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.xdist_group(HARMLESS[name].case)]
+    return [*marks, pytest.mark.thorough] if (backend, name) in _THOROUGH_ONLY else marks
+
+
 CELLS = [
-    pytest.param(backend, name, marks=pytest.mark.xdist_group(HARMLESS[name].case))
+    pytest.param(backend, name, marks=_marks(backend, name))
     for backend in installed_backends()
     for name in HARMLESS
     if HARMLESS[name].suits(backend)

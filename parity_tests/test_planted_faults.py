@@ -31,8 +31,17 @@ CUT = (
 CUT_CASES = ("plain", "noise")
 _THOROUGH = ("numpy", "torch")
 
+# Every other one by default, and not the same ones for both backends that compile long.
+_LEFT = {"flax": CUT[::2], "mindspore": CUT[1::2]}
+
+
+def _marks(backend: str, name: str) -> list[pytest.MarkDecorator]:
+    marks = [pytest.mark.xdist_group(FAULTS[name].case)]
+    return [*marks, pytest.mark.thorough] if name in _LEFT.get(backend, ()) else marks
+
+
 CELLS = [
-    pytest.param(backend, name, marks=pytest.mark.xdist_group(FAULTS[name].case))
+    pytest.param(backend, name, marks=_marks(backend, name))
     for backend in installed_backends()
     for name in (FAULTS if backend in _THOROUGH else CUT)
     if FAULTS[name].suits(backend)

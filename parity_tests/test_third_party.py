@@ -108,7 +108,9 @@ def test_a_planted_fault_is_found_located_and_named(tape: Path) -> None:
     assert "first wrong node is bn1: biased variance" in found.stdout
 
 
-@pytest.mark.parametrize(("fault", "status"), [("", 0), ("variance", 1)])
+@pytest.mark.parametrize(
+    ("fault", "status"), [pytest.param("", 0, marks=pytest.mark.thorough), ("variance", 1)]
+)
 def test_the_suite_runs_against_it(tape: Path, fault: str, status: int) -> None:
     files = [str(HERE / f"test_{name}.py") for name in ("statistics", "gradients", "training")]
     chosen = "tape and (plain or resumed)"

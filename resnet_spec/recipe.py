@@ -27,13 +27,7 @@ FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,  # The reference shows them.
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Optimizer(_Table):

@@ -23,13 +23,7 @@ Padding = Literal["explicit", "same"]
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,  # The JSON Schema shows them.
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Input(_Table):

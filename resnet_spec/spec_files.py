@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from resnet_spec.errors import SpecError, did_you_mean, problem
 from resnet_spec.presets import PRESETS
@@ -109,7 +109,9 @@ def _toml(value: object) -> str:
 
 def json_schema() -> Fields:
     """Return the JSON Schema of a spec file, for editors: the fields of `Spec`, and `base`."""
-    schema: dict[str, Any] = Spec.model_json_schema()
+    from resnet_spec.field_docs import described_schema
+
+    schema = described_schema(Spec)
     schema["properties"]["base"] = {
         "description": "The preset that this file changes.",
         "enum": list(PRESETS),

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from resnet_spec.cli.main import COMMANDS, PROGRAM, parser_of
+from resnet_spec.field_docs import described_schema
 from resnet_spec.files import write_text
 from resnet_spec.presets import PRESETS
 from resnet_spec.recipe import Recipe
@@ -80,7 +81,7 @@ def _recipe_page() -> Iterator[str]:
 
 def _tables(model: type[BaseModel]) -> Iterator[str]:
     """Yield a section with a table of fields for `model` and each table inside it."""
-    schema = model.model_json_schema()
+    schema = described_schema(model)
     inner = schema.get("$defs", {})
     order = [name for name in map(_referred, schema["properties"].values()) if name]
     sections = {model.__name__: schema, **{name: inner[name] for name in order}}

@@ -227,21 +227,27 @@ def test_commands_import_no_more_than_they_need(argv: tuple[str, ...], imported:
 @pytest.mark.parametrize(
     ("argv", "limit"),
     [
-        (("--help",), 0.15),
-        (("describe", "resnet152"), 0.4),
-        (("describe", "resnet1202_cifar"), 1.0),
+        (("--help",), 0.5),
+        (("describe", "resnet152"), 2.5),
+        (("describe", "resnet1202_cifar"), 4.0),
     ],
 )
 def test_commands_answer_quickly(argv: tuple[str, ...], limit: float) -> None:
-    """Counts the processor time of the whole process, which other work on the machine disturbs
-    least; the best of three. Measured on a 2-core x86-64: 0.03, 0.22 and 0.30 s."""
+    """Counts processor time, the best of three, in multiples of what pydantic takes to make a
+    model, for machines are of all speeds. Measured: 0.16, 1.4 and 1.7."""
+    pydantic = "import pydantic\nclass Model(pydantic.BaseModel): field: int"
+    assert seconds_of(RUN, *argv) < limit * seconds_of(pydantic)
+
+
+def seconds_of(*arguments: str) -> float:
+    """Return the processor seconds of a whole process, the least of three."""
     times: list[float] = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert python(RUN, *argv).returncode == 0
+        assert python(*arguments).returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < limit
+    return min(times)
 
 
 def test_a_backend_that_is_broken_is_left_out_unless_asked_for(
