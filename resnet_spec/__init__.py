@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from importlib.metadata import version as _version
 
     from resnet_spec.building import build, session
+    from resnet_spec.data import load_data
     from resnet_spec.errors import (
         BackendError,
         CheckpointError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from resnet_spec.recipes import load_recipe
     from resnet_spec.spec import Spec
     from resnet_spec.spec_files import load_spec
+    from resnet_spec.training import train
 
     __version__ = _version("resnet-spec")
 
@@ -46,10 +48,12 @@ __all__ = [
     "build",
     "initial_state",
     "list_presets",
+    "load_data",
     "load_recipe",
     "load_spec",
     "lower",
     "session",
+    "train",
 ]
 
 _HOMES = {
@@ -65,10 +69,12 @@ _HOMES = {
     "build": "building",
     "initial_state": "initial",
     "list_presets": "presets",
+    "load_data": "data",
     "load_recipe": "recipes",
     "load_spec": "spec_files",
     "lower": "lowering",
     "session": "building",
+    "train": "training",
 }
 
 

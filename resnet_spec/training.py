@@ -1,0 +1,127 @@
+"""Train from Python: all that `resnet-spec train` does, as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from resnet_spec.asked import Asked, Job, Say, prepare
+from resnet_spec.fit import Watch, fit
+from resnet_spec.loader import load_backend
+from resnet_spec.metrics import Epoch
+from resnet_spec.pretrained.adopting import Head
+from resnet_spec.recipe import Recipe
+from resnet_spec.runs import Position, Run, Summary
+from resnet_spec.spec_files import Source
+from resnet_spec.tracking.tracker import Tracked
+from resnet_spec.tracking.watching import Tracking, Watches
+
+Watching = Callable[[Run, int], AbstractContextManager[Watch]]
+"""Opens what watches a run that begins at a step."""
+
+
+def train(
+    spec: Source | None = None,
+    backend: str | None = None,
+    data: str | Path | None = None,
+    recipe: str | Path | Mapping[str, object] | Recipe | None = None,
+    *,
+    settings: Sequence[str] = (),
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool | str | Path = False,
+    input_size: int | None = None,
+    device: str = "auto",
+    compile: bool = False,
+    pretrained: str | Path | None = None,
+    head: Head | None = None,
+    freeze: str | None = None,
+    head_rate: float | None = None,
+    track: Sequence[str] = (),
+    watch: Watch | None = None,
+    say: Say = lambda line: None,
+) -> Summary:
+    """Train a network and return what the run came to; its folder holds the rest.
+
+    spec: a preset, a `.toml` or `.json` file, a dict or a spec; not needed with `pretrained`.
+    backend: numpy, torch, flax, mindspore or one from outside.
+    data: a dataset's name or path; None: digits.
+    recipe: a name, a file, a dict or a recipe; None: demo, or fine-tune with `pretrained`.
+    settings: `key=value` texts that change a field of the recipe or the spec.
+    out: the run's folder; None: `runs/SPEC-DATA-BACKEND`. One that holds a run is refused unless
+        `overwrite`.
+    resume: go on with the run in this folder, or in `out` where True; of all else only `backend`,
+        `device` and `data` may be given.
+    input_size: pixels per side; None: the data's own.
+    device, compile: as in `contract.Session`.
+    pretrained: weights to start from, as in `build`.
+    head: "keep" or "replace" their classifier; None: replaced where the number of classes differs.
+    freeze, head_rate: as in `Recipe`.
+    track: trackers, of tensorboard, mlflow and wandb.
+    watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each.
+
+    Raises SpecError, RecipeError, DataError, CheckpointError, BackendError and TrackingError for
+    inputs that break a rule, before anything is trained.
+    """
+    asked = Asked(
+        spec=spec,
+        backend=backend,
+        data=data,
+        recipe=recipe,
+        settings=settings,
+        out=None if out is None else Path(out),
+        overwrite=overwrite,
+        resume=resume,
+        input_size=input_size,
+        pretrained=pretrained,
+        head=head,
+        freeze=freeze,
+        head_rate=head_rate,
+    )
+    heard = _Silent() if watch is None else watch
+    job = prepare(asked, say)
+    return carry_out(
+        job, lambda run, at: nullcontext(heard), say, device=device, compile=compile, track=track
+    )
+
+
+def carry_out(
+    job: Job,
+    watching: Watching,
+    say: Say,
+    *,
+    device: str = "auto",
+    compile: bool = False,
+    track: Sequence[str] = (),
+    begins: Callable[[Run, Mapping[str, str]], None] = lambda run, info: None,
+) -> Summary:
+    """Train a job to its end, or until Ctrl-C. begins: is told of the session's `info` first."""
+    run, recipe = job.run, job.run.recipe
+    make = load_backend(run.backend).Session
+    session = make(run.plan, recipe, device=device, precision=recipe.precision, compile=compile)
+    evaluator = session
+    if recipe.ema.decay > 0:
+        evaluator = make(run.plan, device=device, precision=recipe.precision)
+    begins(run, session.info)
+    at = 0 if job.start is None else int(job.start.progress.get("step", 0))
+    tracked = Tracked.of(run, session.info)
+    with (
+        Tracking(track, tracked, at, say=lambda line: say(f"note: {line}")) as tracking,
+        watching(run, at) as watch,
+    ):
+        for name, place in tracking.places.items():
+            say(f"tracked by {name}: {place}")
+        summary = fit(run, session, evaluator, Watches(watch, tracking), job.start)
+        tracking.finish(summary)
+        return summary
+
+
+class _Silent:
+    """A `Watch` that looks away."""
+
+    def chunk(self, position: Position, speed: float) -> None:
+        """Do nothing."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Do nothing."""
