@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Put the results of finished studies into their pages, docs/studies/NAME.md.
+
+    python scripts/study_pages.py DIR [DIR ...]
+
+DIR is what `resnet-spec compare NAME --out DIR` has left. The tables of its report.md go between
+the page's two markers, and its figures beside the page; what people wrote around the markers stays.
+A page that is not there yet is begun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+PAGES = Path(__file__).parents[1] / "docs" / "studies"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+FIGURES = {"curves": "Loss and error over epochs", "accuracy": "Final test accuracy"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Put results of studies into their pages.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
+    for folder in parser.parse_args().folders:
+        grid = json.loads((folder / "grid.json").read_text("utf-8"))
+        page = PAGES / f"{grid['name']}.md"
+        text = page.read_text("utf-8") if page.is_file() else begun(grid["name"], grid["about"])
+        if text.count(BEGIN) != 1 or text.count(END) != 1:
+            print(f"{page}: must have {BEGIN} and {END}, once each", file=sys.stderr)
+            return 1
+        head, rest = text.split(BEGIN)
+        tail = rest.split(END)[1]
+        page.write_text(f"{head}{BEGIN}\n\n{results(folder, page.stem)}\n{END}{tail}", "utf-8")
+        for name in FIGURES:
+            shutil.copyfile(folder / f"{name}.png", PAGES / f"{page.stem}_{name}.png")
+        print(page)
+    return 0
+
+
+def begun(name: str, about: str) -> str:
+    """Return a page without results."""
+    command = f"    resnet-spec compare {name} --scaled"
+    return f"# {name}\n\n{about}.\n\n{command}\n\n{BEGIN}\n{END}\n"
+
+
+def results(folder: Path, name: str) -> str:
+    """Return the notes, figures and tables of a report, its headings one level lower."""
+    report = (folder / "report.md").read_text("utf-8")
+    body = report.split("\n", 1)[1].strip()  # Without its title.
+    # Where the data was, on that machine, is nobody's business.
+    body = re.sub(r"^- data = .*\n", "", body, flags=re.MULTILINE)
+    notes, _, tables = body.partition("\n## ")
+    pictures = "\n\n".join(f"![{words}]({name}_{file}.png)" for file, words in FIGURES.items())
+    return f"{notes}\n\n{pictures}\n\n## {tables}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
