@@ -22,3 +22,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from pairs import cell, pairs  # Imports the frameworks, which the other tests do without.
 
     metafunc.parametrize("pair", [cell(pair) for pair in pairs()], ids=str)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the groups first: what one worker has to run alone must not be what comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
