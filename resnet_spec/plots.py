@@ -25,14 +25,6 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw_curves(runs: Mapping[str, Sequence[Epoch]], path: Path, title: str = "") -> list[Path]:
-    """Draw `curves_figure` and return the PNG and SVG written; `path` is given without an ending.
-
-    Raises DataError when matplotlib is not installed.
-    """
-    return write_figure(curves_figure(runs, title), both_files(path))
-
-
 def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
     """Return loss and accuracy over epochs, one colour per run.
 

@@ -21,26 +21,24 @@ def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
     parser.add_argument("spec", nargs="?" if checkpoint else None, metavar=metavar, help=what)
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--classes", type=int, metavar="N", help="number of classes")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="K=V",
-        dest="settings",
-        help="change one field, as in stages[2].blocks=4 (repeatable)",
-    )
+    add_settings(parser, "change one field, as in stages[2].blocks=4")
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add --spec and --set, which say what tensors cannot."""
     parser.add_argument("--spec", metavar="SPEC", help="the network it must be (default: inferred)")
+    add_settings(parser, "what tensors do not show, as in stride_position=1x1")
+
+
+def add_settings(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --set, which may be given many times; `settings` is [] without it."""
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="K=V",
         dest="settings",
-        help="what tensors do not show, as in stride_position=1x1 (repeatable)",
+        help=f"{what} (repeatable)",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_spec.cli.arguments import add_settings
 from resnet_spec.cli.compared import names
 from resnet_spec.errors import GridError, problem
 
@@ -32,13 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=names, metavar="0,1,...", help="(default: 0)")
     parser.add_argument("--data", metavar="D", help="dataset or path (default: digits)")
     parser.add_argument("--recipe", metavar="R", help="name or file (default: demo)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        metavar="K=V",
-        dest="settings",
-        help="change a field of every recipe or spec (repeatable)",
-    )
+    add_settings(parser, "change a field of every recipe or spec")
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", metavar="DEVICE", help="as in train (default: auto)")
     baseline = "what differences are taken against: a network, a backend, NETWORK/BACKEND"
@@ -103,7 +98,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
         "seeds": None if args.seeds is None else [_seed(text) for text in args.seeds],
         "data": args.data,
         "recipe": args.recipe,
-        "set": args.settings,
+        "set": args.settings or None,
         "input_size": args.input_size,
         "device": args.device,
         "baseline": args.baseline,

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from resnet_spec.cli.arguments import add_settings
 from resnet_spec.cli.show_output import Picture, add_output, counted, output_of, put
 
 if TYPE_CHECKING:
@@ -19,14 +20,7 @@ _MOST = 400
 def _samples_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="D", help="a dataset's name or path")
     parser.add_argument("--recipe", metavar="R", help="a recipe's name or file (default: demo)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="K=V",
-        dest="settings",
-        help="change one field of the recipe, as in augment.pad=2 (repeatable)",
-    )
+    add_settings(parser, "change one field of the recipe, as in augment.pad=2")
     parser.add_argument("--seed", type=int, metavar="S", help="the run's seed (default: recipe's)")
     parser.add_argument("--count", type=int, default=32, metavar="N", help="images (default: 32)")
     parser.add_argument("--split", choices=("train", "test"), default="train")

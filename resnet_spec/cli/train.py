@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_spec.cli.arguments import add_settings
 from resnet_spec.cli.pretrained import add_pretrained
 
 if TYPE_CHECKING:
@@ -26,14 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="D", help="a dataset's name or path (default: digits)")
     recipes = "a recipe's name or file (default: demo, or fine-tune with --pretrained)"
     parser.add_argument("--recipe", metavar="R", help=recipes)
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="K=V",
-        dest="settings",
-        help="change one field of the recipe or the spec, as in schedule.rate=0.05 (repeatable)",
-    )
+    add_settings(parser, "change one field of the recipe or the spec, as in schedule.rate=0.05")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run's folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the run in DIR")
     parser.add_argument(
