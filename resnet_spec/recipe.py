@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field
 
+from resnet_spec.descriptions import Description, Table
 from resnet_spec.errors import RecipeError, did_you_mean, problem
 from resnet_spec.ops import Tensor
-from resnet_spec.reading import Fields, RuleError, problems_of
 
 NotNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -26,11 +26,7 @@ FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
 """What `Recipe.freeze` may be."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Optimizer(_Table):
+class Optimizer(Table):
     """Stochastic gradient descent: g += weight_decay w; v = momentum v + g; w -= rate v."""
 
     momentum: Fraction = 0.9
@@ -44,7 +40,7 @@ class Optimizer(_Table):
     """Whether decay reaches biases."""
 
 
-class Schedule(_Table):
+class Schedule(Table):
     """The learning rate over the run, one value for each step."""
 
     kind: Literal["constant", "cosine", "linear", "step", "multi_step", "one_cycle"] = "constant"
@@ -72,7 +68,7 @@ class Schedule(_Table):
     """Where in the run `one_cycle` is highest."""
 
 
-class Augment(_Table):
+class Augment(Table):
     """What is done to training images, as integer choices drawn in the core."""
 
     pad: Annotated[int, Field(ge=0, le=128)] = 0
@@ -86,15 +82,17 @@ class Augment(_Table):
     """
 
 
-class Average(_Table):
+class Average(Table):
     """Exponential moving average of weights and statistics, evaluated in their place."""
 
     decay: Fraction = 0.0
     """Fraction of the old average that is kept at each step; 0 is off."""
 
 
-class Recipe(_Table):
+class Recipe(Description):
     """A training run. Exactly one of `epochs` and `steps` is given."""
+
+    error = RecipeError
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "custom"
     epochs: Count | None = None
@@ -128,31 +126,12 @@ class Recipe(_Table):
     checkpoint_every: Count = 1
     """Epochs between writes of the last checkpoint."""
 
-    def __init__(self, /, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise RecipeError(*problems_of(error, Recipe)) from None
+    def __init__(self, /, **data: Any) -> None:  # For type checkers: dicts stand for tables.
+        super().__init__(**data)
 
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        lines = list(_broken_rules(self))
-        if lines:
-            raise RuleError(lines)
-        return self
-
-    @classmethod
-    def from_dict(cls, data: Fields, where: str = "") -> Self:
-        """Validate a plain dict. Raises RecipeError with every problem, prefixed with `where`."""
-        try:
-            return cls(**data)
-        except RecipeError as error:
-            prefix = f"{where}: " if where else ""
-            raise RecipeError(*(prefix + line for line in error.problems)) from None
-
-    def to_dict(self) -> Fields:
-        """Return every field as plain JSON types; `from_dict` gives back an equal recipe."""
-        return self.model_dump(mode="json")
+    def broken_rules(self) -> Iterator[str]:
+        """See `Description.broken_rules`."""
+        return _broken_rules(self)
 
     def decays(self, tensor: Tensor) -> bool:
         """Whether weight decay applies to `tensor`; never to a frozen one."""

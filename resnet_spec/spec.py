@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from resnet_spec.descriptions import Description, Table
 from resnet_spec.errors import SpecError, problem
-from resnet_spec.reading import Fields, RuleError, problems_of
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -22,11 +22,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 Padding = Literal["explicit", "same"]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Input(_Table):
+class Input(Table):
     """The images, and the statistics they are normalised with.
 
     `mean` and `std` are empty until a dataset or a checkpoint fixes them (`train` fills in those of
@@ -42,7 +38,7 @@ class Input(_Table):
     """Per channel, in units of an image scaled to 0..1."""
 
 
-class Stem(_Table):
+class Stem(Table):
     """The layers before the first stage.
 
     [64] with kernel 7 is the ImageNet stem, [32, 32, 64] with kernel 3 the deep stem (He et al.
@@ -64,7 +60,7 @@ class Stem(_Table):
     """Of the stem's max-pool; None: as the network's `padding`."""
 
 
-class Stage(_Table):
+class Stage(Table):
     """Blocks of one resolution. A stage puts out width * expansion channels."""
 
     width: Count
@@ -79,7 +75,7 @@ class Stage(_Table):
     """
 
 
-class Norm(_Table):
+class Norm(Table):
     """Batch normalisation."""
 
     eps: Positive = 1e-5
@@ -98,8 +94,10 @@ class Norm(_Table):
     """
 
 
-class Spec(_Table):
+class Spec(Description):
     """A residual network. `docs/spec.md` lists every field with its source."""
+
+    error = SpecError
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "custom"
     """Goes into file names: no slash, backslash or control character."""
@@ -144,11 +142,8 @@ class Spec(_Table):
     dropout: Fraction = 0.0
     """Fraction of the features that is dropped before the classifier."""
 
-    def __init__(self, /, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise SpecError(*problems_of(error, Spec)) from None
+    def __init__(self, /, **data: Any) -> None:  # For type checkers: dicts stand for tables.
+        super().__init__(**data)
 
     @model_validator(mode="before")
     @classmethod
@@ -158,25 +153,9 @@ class Spec(_Table):
         given = cast(Mapping[str, Any], data)
         return {"expansion": 4 if given.get("block") == "bottleneck" else 1, **given}
 
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        lines = list(_broken_rules(self))
-        if lines:
-            raise RuleError(lines)
-        return self
-
-    @classmethod
-    def from_dict(cls, data: Fields, where: str = "") -> Self:
-        """Validate a plain dict. Raises SpecError with every problem, prefixed with `where`."""
-        try:
-            return cls(**{str(key): value for key, value in data.items()})
-        except SpecError as error:
-            prefix = f"{where}: " if where else ""
-            raise SpecError(*(prefix + line for line in error.problems)) from None
-
-    def to_dict(self) -> Fields:
-        """Return every field as plain JSON types; `from_dict` gives back an equal spec."""
-        return self.model_dump(mode="json")
+    def broken_rules(self) -> Iterator[str]:
+        """See `Description.broken_rules`."""
+        return _broken_rules(self)
 
 
 _MOST_BLOCKS = 10_000

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from resnet_spec.descriptions import Description, Table
 from resnet_spec.errors import GridError, did_you_mean, problem
-from resnet_spec.reading import Fields, RuleError, problems_of
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -24,11 +24,7 @@ SCALED = "scaled down"
 """How the note of a grid's smaller version begins."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Network(_Table):
+class Network(Table):
     """A row of the grid: a preset or a file, changed by `set`, called `label`.
 
     `set` changes fields of the spec and of the recipe, as `--set` of `train` does. A network given
@@ -54,7 +50,7 @@ class Network(_Table):
         return f"{name} {', '.join(self.set)}".strip()
 
 
-class Scaled(_Table):
+class Scaled(Table):
     """A smaller version of a grid, for machines that cannot run the whole; `about` says how honest.
 
     What is given replaces the grid's; `set` comes after the grid's.
@@ -71,7 +67,7 @@ class Scaled(_Table):
     target_accuracy: Fraction | None = None
 
 
-class Grid(_Table):
+class Grid(Description):
     """What is compared. A run for every network, backend and seed.
 
     name, about: what the outputs are headed with.
@@ -82,6 +78,8 @@ class Grid(_Table):
     show: what curves show, `error` (in percent) as in He et al. 2015, figure 6.
     notes: how this grid differs from the one in the file; every output repeats them.
     """
+
+    error = GridError
 
     name: Text = "comparison"
     about: str = ""
@@ -99,31 +97,12 @@ class Grid(_Table):
     scaled: Scaled | None = None
     notes: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
-    def __init__(self, /, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise GridError(*problems_of(error, Grid)) from None
+    def __init__(self, /, **data: Any) -> None:  # For type checkers: lists stand for tuples.
+        super().__init__(**data)
 
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        lines = list(_broken_rules(self))
-        if lines:
-            raise RuleError(lines)
-        return self
-
-    @classmethod
-    def from_dict(cls, data: Fields, where: str = "") -> Self:
-        """Validate a plain dict. Raises GridError with every problem, prefixed with `where`."""
-        try:
-            return cls(**data)
-        except GridError as error:
-            prefix = f"{where}: " if where else ""
-            raise GridError(*(prefix + line for line in error.problems)) from None
-
-    def to_dict(self) -> Fields:
-        """Return every field as plain JSON types; `from_dict` gives back an equal grid."""
-        return self.model_dump(mode="json")
+    def broken_rules(self) -> Iterator[str]:
+        """See `Description.broken_rules`."""
+        return _broken_rules(self)
 
     @property
     def labels(self) -> list[str]:
