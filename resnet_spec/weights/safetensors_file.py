@@ -35,40 +35,39 @@ _LARGEST_HEADER = 100_000_000
 
 def is_safetensors(source: Source) -> bool:
     """Whether the file begins as the format does."""
-    size = int.from_bytes(source.data[:8], "little")
+    size = _header_size(source)
     return 2 <= size <= len(source.data) - 8 and bytes(source.data[8:9]) == b"{"
 
 
 def read_safetensors(source: Source) -> object:
     """Return {name: tensor}; the tensors are views of the map, the metadata is not kept."""
-    metadata, tensors = _contents(source)
-    if metadata.get("format") == "ms":  # MindSpore keeps its optimiser among the weights.
+    header = _header(source)
+    tensors = _tensors(source, header)
+    if _text(header, "format") == "ms":  # MindSpore keeps its optimiser among the weights.
         return {n: Opaque("slot") if is_no_weight(n) else leaf for n, leaf in tensors.items()}
     return tensors
 
 
-def _contents(source: Source) -> tuple[dict[Any, Any], dict[str, Tensor]]:
-    """Return the metadata and the tensors."""
-    size = int.from_bytes(source.data[:8], "little")
-    body = source.data[8 + size :]
-    header = _header(source, size)
-    metadata = as_dict(header.pop("__metadata__", None)) or {}
-    return metadata, {name: _tensor(name, entry, body, source) for name, entry in header.items()}
+def _tensors(source: Source, header: dict[str, Any]) -> dict[str, Tensor]:
+    body = source.data[8 + _header_size(source) :]
+    return {
+        name: _tensor(name, entry, body, source)
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
 
 
 def safetensors_metadata(path: Path, key: str) -> str | None:
     """Return the metadata's text under `key`; None without it, or for a file of another kind."""
     try:
         source = Source(path)
-        return _text(source, key) if is_safetensors(source) else None
+        return _text(_header(source), key) if is_safetensors(source) else None
     except CheckpointError:
         return None
 
 
-def _text(source: Source, key: str) -> str | None:
-    size = int.from_bytes(source.data[:8], "little")
-    metadata = as_dict(_header(source, size).get("__metadata__")) or {}
-    text = metadata.get(key)
+def _text(header: dict[str, Any], key: str) -> str | None:
+    text = (as_dict(header.get("__metadata__")) or {}).get(key)
     return text if isinstance(text, str) else None
 
 
@@ -81,11 +80,11 @@ def mapped_safetensors(path: Path, key: str) -> tuple[str | None, dict[str, Arra
     source = Source(path)
     if not is_safetensors(source):
         raise source.refused("is not a sound safetensors file", "get it again")
-    metadata, tensors = _contents(source)
-    text = metadata.get(key)
-    if not isinstance(text, str):
+    header = _header(source)
+    text = _text(header, key)
+    if text is None:
         return None, {}
-    return text, {name: leaf.load() for name, leaf in tensors.items()}
+    return text, {name: leaf.load() for name, leaf in _tensors(source, header).items()}
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
@@ -98,7 +97,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
     cast(Any, safetensors).save_file(dict(tensors), path, metadata={"format": "pt"})
 
 
-def _header(source: Source, size: int) -> dict[str, Any]:
+def _header_size(source: Source) -> int:
+    return int.from_bytes(source.data[:8], "little")
+
+
+def _header(source: Source) -> dict[str, Any]:
+    size = _header_size(source)
     damaged = source.refused("has a damaged safetensors header", "get it again")
     if size > _LARGEST_HEADER:
         raise damaged
