@@ -99,10 +99,11 @@ def is_checkpoint(path: Path) -> bool:
 def checkpoint_header(path: Path) -> dict[str, Any] | None:
     """Return what is written beside the arrays (spec, recipe, data, ...), which are not read.
 
-    None for a file that `save_checkpoint` did not write, or that is not there.
+    None for a file that `save_checkpoint` did not write, or that is not there. Raises
+    CheckpointError for a header that is no table.
     """
     text = safetensors_metadata(path, _KEY) if path.is_file() else None
-    return None if text is None else json.loads(text)
+    return None if text is None else _parsed(path, text)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -148,13 +149,17 @@ def _read(path: Path) -> tuple[dict[str, Any], State]:
             f"{path}: is a safetensors file without a resnet_spec header; "
             "it was not written by this tool"
         )
+    return _parsed(path, text), arrays
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
     try:
         header: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: its header is damaged; get it again")
-    return cast("dict[str, Any]", header), arrays
+    return cast("dict[str, Any]", header)
 
 
 def _problems(checkpoint: Checkpoint, *, is_known_finite: bool) -> list[str]:

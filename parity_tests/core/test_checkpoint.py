@@ -12,7 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 from resnet_spec import checkpoint as checkpoint_module
 from resnet_spec import digests
-from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from resnet_spec.checkpoint import (
+    Checkpoint,
+    checkpoint_header,
+    load_checkpoint,
+    save_checkpoint,
+)
 from resnet_spec.errors import CheckpointError
 from resnet_spec.files import beside, replacing
 from resnet_spec.initial import initial_state
@@ -139,6 +144,15 @@ def test_newer_format(checkpoint: Checkpoint, tmp_path: Path) -> None:
 def test_damaged_header(checkpoint: Checkpoint, tmp_path: Path) -> None:
     path = rewritten(tmp_path / "c", checkpoint, spec={"block": "basic"})
     assert "its header is damaged: stages: is required" in refusal(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_a_header_that_is_no_table(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    save_file({"a": np.zeros(2)}, path, {"resnet_spec": text})
+    assert refusal(path) == f"{path}: its header is damaged; get it again"
+    with pytest.raises(CheckpointError, match="its header is damaged; get it again"):
+        checkpoint_header(path)
 
 
 def test_tensors_of_another_network_are_all_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
