@@ -5,7 +5,8 @@
 
 DIR is what `resnet-spec compare NAME --out DIR` has left. The tables of its report.md go between
 the page's two markers, and its figures beside the page; what people wrote around the markers stays.
-A page that is not there yet is begun.
+A page that is not there yet is begun. What the runs noted, their settings, their epochs and their
+summaries, goes to docs/studies/records/NAME, from which `resnet-spec report` makes all of it again.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def main() -> int:
         page.write_text(f"{head}{BEGIN}\n\n{results(folder, page.stem)}\n{END}{tail}", "utf-8")
         for name in FIGURES:
             shutil.copyfile(folder / f"{name}.png", PAGES / f"{page.stem}_{name}.png")
+        keep_records(folder, PAGES / "records" / page.stem)
         print(page)
     return 0
 
@@ -56,6 +58,26 @@ def results(folder: Path, name: str) -> str:
     notes, _, tables = body.partition("\n## ")
     pictures = "\n\n".join(f"![{words}]({name}_{file}.png)" for file, words in FIGURES.items())
     return f"{notes}\n\n{pictures}\n\n## {tables}\n"
+
+
+def keep_records(folder: Path, records: Path) -> None:
+    """Copy the text files of the finished runs in `folder` to `records`; no weights, no paths."""
+    shutil.rmtree(records, ignore_errors=True)
+    records.mkdir(parents=True)
+    without_path(folder / "grid.json", records / "grid.json")
+    for summary in sorted(folder.glob("runs/*/summary.json")):
+        run = records / "runs" / summary.parent.name
+        run.mkdir(parents=True)
+        shutil.copyfile(summary.parent / "metrics.jsonl", run / "metrics.jsonl")
+        for name in ("cell.json", "summary.json"):
+            without_path(summary.parent / name, run / name)
+
+
+def without_path(source: Path, target: Path) -> None:
+    """Copy a JSON file whose `data` may be a folder, of which only the name is kept."""
+    fields = json.loads(source.read_text("utf-8"))
+    fields["data"] = Path(fields["data"]).name
+    target.write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
