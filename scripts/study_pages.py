@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 PAGES = Path(__file__).parents[1] / "docs" / "studies"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -64,20 +65,27 @@ def keep_records(folder: Path, records: Path) -> None:
     """Copy the text files of the finished runs in `folder` to `records`; no weights, no paths."""
     shutil.rmtree(records, ignore_errors=True)
     records.mkdir(parents=True)
-    without_path(folder / "grid.json", records / "grid.json")
-    for summary in sorted(folder.glob("runs/*/summary.json")):
-        run = records / "runs" / summary.parent.name
-        run.mkdir(parents=True)
-        shutil.copyfile(summary.parent / "metrics.jsonl", run / "metrics.jsonl")
-        for name in ("cell.json", "summary.json"):
-            without_path(summary.parent / name, run / name)
+    grid = without_path(folder / "grid.json")
+    grid["notes"] = [note for note in grid["notes"] if not note.startswith("data = ")]
+    write(grid, records / "grid.json")
+    for source in sorted(folder.glob("runs/*/summary.json")):
+        summary = without_path(source)
+        if summary["complete"]:
+            run = records / "runs" / source.parent.name
+            run.mkdir(parents=True)
+            shutil.copyfile(source.with_name("metrics.jsonl"), run / "metrics.jsonl")
+            write(summary, run / "summary.json")
+            write(without_path(source.with_name("cell.json")), run / "cell.json")
 
 
-def without_path(source: Path, target: Path) -> None:
-    """Copy a JSON file whose `data` may be a folder, of which only the name is kept."""
-    fields = json.loads(source.read_text("utf-8"))
-    fields["data"] = Path(fields["data"]).name
-    target.write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
+def without_path(path: Path) -> dict[str, Any]:
+    """Return the table in a JSON file; of `data`, which may be a folder, only the name."""
+    fields = json.loads(path.read_text("utf-8"))
+    return {**fields, "data": Path(fields["data"]).name}
+
+
+def write(fields: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
