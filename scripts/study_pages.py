@@ -51,12 +51,10 @@ def begun(name: str, about: str) -> str:
 
 
 def results(folder: Path, name: str) -> str:
-    """Return the notes, figures and tables of a report, its headings one level lower."""
-    report = (folder / "report.md").read_text("utf-8")
-    body = report.split("\n", 1)[1].strip()  # Without its title.
+    """Return the notes, figures and tables of a report, without what it begins with."""
+    head, _, tables = (folder / "report.md").read_text("utf-8").partition("\n## ")
     # Where the data was, on that machine, is nobody's business.
-    body = re.sub(r"^- data = .*\n", "", body, flags=re.MULTILINE)
-    notes, _, tables = body.partition("\n## ")
+    notes = "\n".join(re.findall(r"^- (?!data = ).*", head, flags=re.MULTILINE))
     pictures = "\n\n".join(f"![{words}]({name}_{file}.png)" for file, words in FIGURES.items())
     return f"{notes}\n\n{pictures}\n\n## {tables}\n"
 
