@@ -9,7 +9,17 @@ import json
 import sys
 from pathlib import Path
 
-COLUMNS = ("backend", "version", "steps", "accuracy", "loss", "images/s", "first step, s", "all, s")
+COLUMNS = (
+    "backend",
+    "version",
+    "seed",
+    "steps",
+    "accuracy",
+    "loss",
+    "images/s",
+    "first step, s",
+    "all, s",
+)
 
 
 def row(path: Path) -> list[str]:
@@ -17,6 +27,7 @@ def row(path: Path) -> list[str]:
     return [
         summary["backend"],
         summary["environment"]["version"],
+        str(seed(path.parent)),
         str(summary["steps"]),
         f"{summary['final_accuracy']:.4f}",
         f"{summary['final_test_loss']:.4f}",
@@ -24,6 +35,12 @@ def row(path: Path) -> list[str]:
         f"{summary['first_step_s']:.1f}",
         f"{summary['wall_s']:.0f}",
     ]
+
+
+def seed(run: Path) -> int:
+    """Return the seed, which a comparison notes in cell.json, and train in recipe.json."""
+    cell = run / "cell.json"
+    return json.loads((cell if cell.is_file() else run / "recipe.json").read_text())["seed"]
 
 
 def main() -> int:

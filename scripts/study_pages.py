@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from resnet_spec.files import write_json
+
 PAGES = Path(__file__).parents[1] / "docs" / "studies"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 FIGURES = {"curves": "Loss and error over epochs", "accuracy": "Final test accuracy"}
@@ -65,25 +67,21 @@ def keep_records(folder: Path, records: Path) -> None:
     records.mkdir(parents=True)
     grid = without_path(folder / "grid.json")
     grid["notes"] = [note for note in grid["notes"] if not note.startswith("data = ")]
-    write(grid, records / "grid.json")
+    write_json(records / "grid.json", grid)
     for source in sorted(folder.glob("runs/*/summary.json")):
         summary = without_path(source)
         if summary["complete"]:
             run = records / "runs" / source.parent.name
             run.mkdir(parents=True)
             shutil.copyfile(source.with_name("metrics.jsonl"), run / "metrics.jsonl")
-            write(summary, run / "summary.json")
-            write(without_path(source.with_name("cell.json")), run / "cell.json")
+            write_json(run / "summary.json", summary)
+            write_json(run / "cell.json", without_path(source.with_name("cell.json")))
 
 
 def without_path(path: Path) -> dict[str, Any]:
     """Return the table in a JSON file; of `data`, which may be a folder, only the name."""
     fields = json.loads(path.read_text("utf-8"))
     return {**fields, "data": Path(fields["data"]).name}
-
-
-def write(fields: dict[str, Any], path: Path) -> None:
-    path.write_text(json.dumps(fields, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
