@@ -3,10 +3,11 @@
 
     python scripts/study_pages.py DIR [DIR ...]
 
-DIR is what `resnet-spec compare NAME --out DIR` has left. The tables of its report.md go between
-the page's two markers, and its figures beside the page; what people wrote around the markers stays.
-A page that is not there yet is begun. What the runs noted, their settings, their epochs and their
-summaries, goes to docs/studies/records/NAME, from which `resnet-spec report` makes all of it again.
+DIR is what `resnet-spec compare NAME --out DIR` has left, or docs/studies/records/NAME itself.
+What its runs noted, their settings, their epochs and their summaries, goes to
+docs/studies/records/NAME. `resnet-spec report` makes tables and figures of that; the tables go
+between the page's two markers, and the figures beside the page. What people wrote around the
+markers stays, and a page that is not there yet is begun.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from resnet_spec.cli.main import main as resnet_spec
 from resnet_spec.files import write_json
 
-PAGES = Path(__file__).parents[1] / "docs" / "studies"
+PAGES = Path(__file__).resolve().parents[1] / "docs" / "studies"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-FIGURES = {"curves": "Loss and error over epochs", "accuracy": "Final test accuracy"}
+FIGURES = {"curves": "Loss and accuracy over epochs", "accuracy": "Final test accuracy"}
 
 
 def main() -> int:
@@ -36,14 +39,24 @@ def main() -> int:
         if text.count(BEGIN) != 1 or text.count(END) != 1:
             print(f"{page}: must have {BEGIN} and {END}, once each", file=sys.stderr)
             return 1
-        head, rest = text.split(BEGIN)
-        tail = rest.split(END)[1]
-        page.write_text(f"{head}{BEGIN}\n\n{results(folder, page.stem)}\n{END}{tail}", "utf-8")
-        for name in FIGURES:
-            shutil.copyfile(folder / f"{name}.png", PAGES / f"{page.stem}_{name}.png")
-        keep_records(folder, PAGES / "records" / page.stem)
+        records = PAGES / "records" / page.stem
+        if folder.resolve() != records:
+            keep_records(folder, records)
+        with TemporaryDirectory() as made:
+            if status := resnet_spec(["report", str(records), "--out", made]):
+                return status
+            write(page, text, Path(made))
         print(page)
     return 0
+
+
+def write(page: Path, text: str, report: Path) -> None:
+    """Write `page`, `text` with the tables of a report between its markers, and the figures."""
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    page.write_text(f"{head}{BEGIN}\n\n{results(report, page.stem)}\n{END}{tail}", "utf-8")
+    for name in FIGURES:
+        shutil.copyfile(report / f"{name}.png", PAGES / f"{page.stem}_{name}.png")
 
 
 def begun(name: str, about: str) -> str:
@@ -55,8 +68,7 @@ def begun(name: str, about: str) -> str:
 def results(folder: Path, name: str) -> str:
     """Return the notes, figures and tables of a report, without what it begins with."""
     head, _, tables = (folder / "report.md").read_text("utf-8").partition("\n## ")
-    # Where the data was, on that machine, is nobody's business.
-    notes = "\n".join(re.findall(r"^- (?!data = ).*", head, flags=re.MULTILINE))
+    notes = "\n".join(re.findall(r"^- .*", head, flags=re.MULTILINE))
     pictures = "\n\n".join(f"![{words}]({name}_{file}.png)" for file, words in FIGURES.items())
     return f"{notes}\n\n{pictures}\n\n## {tables}\n"
 
@@ -66,6 +78,7 @@ def keep_records(folder: Path, records: Path) -> None:
     shutil.rmtree(records, ignore_errors=True)
     records.mkdir(parents=True)
     grid = without_path(folder / "grid.json")
+    # Where the data was, on that machine, is nobody's business.
     grid["notes"] = [note for note in grid["notes"] if not note.startswith("data = ")]
     write_json(records / "grid.json", grid)
     for source in sorted(folder.glob("runs/*/summary.json")):

@@ -60,6 +60,11 @@ class Result:
         last = self.epochs[-1].images_per_second if self.epochs else 0.0
         return self.summary.images_per_second or last or None
 
+    @property
+    def final_train_accuracy(self) -> float | None:
+        """The share of the last epoch's training images told right; None where unknown."""
+        return self.epochs[-1].train_accuracy if self.epochs else None
+
     def seconds_to(self, accuracy: float | None) -> float | None:
         """Return when the run first was as accurate on the test images, at an epoch's end."""
         if accuracy is None:
@@ -78,6 +83,7 @@ class Result:
             **{key: self.cell.get(key) for key in ("network", "backend", "seed")},
             "state": self.state,
             **{key: known.get(key) for key in _OF_SUMMARY},
+            "final_train_accuracy": self.final_train_accuracy,
             "images_per_second": self.images_per_second,
             "seconds_to_target": self.seconds_to(target),
             "target_accuracy": target,

@@ -8,7 +8,7 @@ where their tensors have the same names and shapes), so that differences are tak
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -73,19 +73,21 @@ class Group:
 
     def sample(self, name: str) -> Sample:
         """Return a field of the summaries, of those runs that have it."""
-        found = (getattr(r.summary, name) for r in self.complete)
-        return Sample(tuple(float(value) for value in found if value is not None))
+        return _known(getattr(r.summary, name) for r in self.complete)
+
+    @property
+    def train_accuracy(self) -> Sample:
+        """Shares of the last epoch's training images that were told right."""
+        return _known(r.final_train_accuracy for r in self.complete)
 
     @property
     def speed(self) -> Sample:
         """Images per second of training."""
-        found = (r.images_per_second for r in self.complete)
-        return Sample(tuple(value for value in found if value is not None))
+        return _known(r.images_per_second for r in self.complete)
 
     def seconds_to(self, target: float | None) -> Sample:
         """Return the times to a test accuracy, of those runs that reached it."""
-        found = (r.seconds_to(target) for r in self.complete)
-        return Sample(tuple(value for value in found if value is not None))
+        return _known(r.seconds_to(target) for r in self.complete)
 
     def by_seed(self) -> dict[int, float]:
         """Return the final test accuracies."""
@@ -94,6 +96,10 @@ class Group:
             for r in self.complete
             if r.summary is not None and r.summary.final_accuracy is not None
         }
+
+
+def _known(values: Iterable[float | None]) -> Sample:
+    return Sample(tuple(float(value) for value in values if value is not None))
 
 
 def groups_of(results: Sequence[Result]) -> list[Group]:

@@ -63,12 +63,13 @@ def _accuracy(groups: Sequence[Group]) -> Table:
     rows = tuple(_accuracy_row(group) for group in groups)
     notes = ["Mean and standard deviation over n seeds (n - 1), of the last epoch."]
     notes.append("best: the highest of any epoch and seed, chosen with the test images.")
+    notes.append("train: of augmented images, by the weights as they were during the epoch.")
     if any(0 < len(group.complete) < 2 for group in groups):
         notes.append("n = 1: no standard deviation, no interval.")
     if any(len(group.complete) < len(group.results) for group in groups):
         notes.append("n of m: the other runs are not complete, and are not counted.")
-    heads = ("network", "backend", "n", "test accuracy", "test error %", "best", "train loss")
-    return Table("Accuracy", heads, rows, 2, tuple(notes), ("curves", "accuracy"))
+    heads = ("network", "backend", "n", "test accuracy", "best", "test error %", "train error %")
+    return Table("Accuracy", (*heads, "train loss"), rows, 2, tuple(notes), ("curves", "accuracy"))
 
 
 def _accuracy_row(group: Group) -> tuple[str, ...]:
@@ -79,8 +80,9 @@ def _accuracy_row(group: Group) -> tuple[str, ...]:
         *group.key,
         str(done) if done == all_runs else f"{done} of {all_runs}",
         _with_std(accuracy, 4),
-        percent(accuracy),
         f"{max(best):.4f}" if best else "-",
+        percent(accuracy),
+        percent(group.train_accuracy),
         _with_std(group.sample("final_loss"), 4),
     )
 
