@@ -163,6 +163,9 @@ def _accuracy(comparison: Comparison, groups: Sequence[Group]) -> Any:
         )
     _name_lines(axes, comparison, groups)
     axes.set_xlabel("final test accuracy in %")
+    low, high = axes.get_xlim()
+    # Student's t of two seeds reaches far outside of what an accuracy can be; dots need an edge.
+    axes.set_xlim(max(low, -2), min(high, 102))
     axes.grid(axis="x", alpha=0.3)
     return figure
 
