@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,26 @@ def test_the_notebook_is_made_from_the_page(tmp_path: Path) -> None:
     assert done.returncode == 1 and "is not made from" in done.stdout
 
 
-def test_every_cell_of_the_notebook_runs(tmp_path: Path) -> None:
-    pytest.importorskip("nbclient")
-    pytest.importorskip("ipykernel")
-    done = make("--run", str(tmp_path))
+CHOICE = 'BACKEND = os.environ["BACKEND"] = "torch"'
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "torch",
+        pytest.param("flax", marks=pytest.mark.thorough),
+        pytest.param("mindspore", marks=pytest.mark.thorough),
+    ],
+)
+def test_every_cell_of_the_notebook_runs(backend: str, tmp_path: Path) -> None:
+    for name in ("nbclient", "ipykernel", "flax", backend):
+        if find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
+    assert text.count(CHOICE) == 1
+    page = tmp_path / "tutorial.md"
+    page.write_text(text.replace(CHOICE, CHOICE.replace("torch", backend)), "utf-8")
+    done = make(str(page), "--run", str(tmp_path))
     assert done.returncode == 0, done.stderr
     cells = json.loads((tmp_path / "tutorial.ipynb").read_text("utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", ())]

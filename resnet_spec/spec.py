@@ -85,7 +85,7 @@ class Norm(Table):
     variance: Literal["unbiased", "biased"] = "unbiased"
     """Which batch variance enters the running variance.
 
-    `unbiased` as in torch, n/(n-1) times the batch's; `biased` as in Flax, Keras and MindSpore.
+    `unbiased` as in torch, n/(n-1) times the batch's; `biased` as in Flax and Keras.
     """
     sync: Literal["global", "replica"] = "global"
     """Over what the statistics of a step with several processes are taken.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
@@ -129,7 +129,8 @@ def _bytes_of(values: Any, start: int, path: Path) -> list[bytes]:
 
 def _folders(paths: list[str | None]) -> Iterator[str]:
     for path in paths:
-        folder = PurePosixPath(path or "").parent.name
+        # As PurePosixPath(path).parent.name, which takes longer than reading the file.
+        folder = (path or "").rpartition("/")[0].rpartition("/")[2]
         if folder:
             yield folder
 
