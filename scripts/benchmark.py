@@ -23,6 +23,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,20 +75,23 @@ def main() -> int:
         parser.error(f"--cases: {', '.join(unknown)}: must be among {', '.join(CASES)}")
     warnings.simplefilter("ignore")  # The peers' own.
     peers = importlib.import_module(f"peers.{args.backend}_peers")
+    packages = [name for name in peers.PACKAGES if find_spec(name) is not None]
     found: list[Timed] = []
     info: Mapping[str, str] = {}
     with Progress(console=progress_console()) as bar:
         task = bar.add_task(args.backend, total=len(names) * (args.rounds + 1))
         for name in names:
             ours, info = our_contender(args.backend, CASES[name])
-            contenders = {OURS: ours, **peers.contenders(CASES[name])}
+            contenders = {OURS: ours, **peers.contenders(CASES[name], packages)}
             found.append(timed(CASES[name], contenders, args.rounds, lambda: bar.advance(task)))
     print("\n".join(table(found)))
-    setting = {**info, **peers.versions(), "processors": str(usable_processors())}
+    versions = {name: version(name) for name in packages}
+    setting = {**info, **versions, "processors": str(usable_processors())}
     print("\n" + ", ".join(f"{key} {value}" for key, value in setting.items()))
     print(f"medians of {args.rounds} rounds, after two to warm up, the first of which compiles")
-    for missing in peers.missing():
-        print(f"left out: {missing} is not installed")
+    for name in peers.PACKAGES:
+        if name not in packages:
+            print(f"left out: {name} is not installed")
     if args.out is not None:
         kept = [{"case": t.case._asdict(), "first_s": t.first, "rounds_s": t.rounds} for t in found]
         write_json(args.out, {"environment": setting, "cases": kept})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -53,8 +52,3 @@ CASES = {
     "predict-50-1": Case("resnet50", 224, 1, 20, False),
     "predict-50-16": Case("resnet50", 224, 16, 2, False),
 }
-
-
-def absent(packages: Iterable[str]) -> list[str]:
-    """Return those packages that cannot be imported."""
-    return [name for name in packages if importlib.util.find_spec(name) is None]

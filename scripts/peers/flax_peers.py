@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,28 +17,16 @@ from peers.case import (  # pyright: ignore[reportMissingImports]
     MOMENTUM,
     Case,
     Contender,
-    absent,
 )
 from peers.linen import Linen  # pyright: ignore[reportMissingImports]
 
 PACKAGES = ("flaxmodels",)
 
 
-def missing() -> list[str]:
-    """Return the peers that are not installed."""
-    return absent(PACKAGES)
-
-
-def versions() -> dict[str, str]:
-    """Return the peers' versions."""
-    found = (name for name in PACKAGES if name not in missing())
-    return {name: importlib.import_module(name).__version__ for name in found}
-
-
-def contenders(case: Case) -> dict[str, Contender]:
+def contenders(case: Case, packages: Sequence[str]) -> dict[str, Contender]:
     """Return a compiled turn of every peer."""
     found = {"flax.linen layers": _contender(Linen(case.network, CLASSES), case)}
-    if not missing():
+    if packages:
         models: Any = importlib.import_module("flaxmodels")
         make = {"resnet18": models.ResNet18, "resnet50": models.ResNet50}[case.network]
         network = make(output="logits", pretrained=None, num_classes=CLASSES, normalize=False)
@@ -54,7 +43,7 @@ def _contender(network: Any, case: Case) -> Contender:
         optax.add_decayed_weights(DECAY), optax.sgd(case.rate, momentum=MOMENTUM)
     )
 
-    def loss_of(weights: Any, statistics: Any) -> Any:
+    def loss_of(weights: Any, statistics: Any, images: Any, labels: Any) -> Any:
         logits, changed = network.apply(
             {"params": weights, "batch_stats": statistics}, images, mutable=["batch_stats"]
         )
@@ -62,8 +51,9 @@ def _contender(network: Any, case: Case) -> Contender:
         return losses.mean(), changed["batch_stats"]
 
     @partial(jax.jit, donate_argnums=(0, 1, 2))
-    def step(weights: Any, statistics: Any, slots: Any) -> Any:
-        (_, statistics), slopes = jax.value_and_grad(loss_of, has_aux=True)(weights, statistics)
+    def step(weights: Any, statistics: Any, slots: Any, images: Any, labels: Any) -> Any:
+        slopes_of = jax.grad(loss_of, has_aux=True)
+        slopes, statistics = slopes_of(weights, statistics, images, labels)
         change, slots = optimizer.update(slopes, slots, weights)
         return optax.apply_updates(weights, change), statistics, slots
 
@@ -75,7 +65,7 @@ def _contender(network: Any, case: Case) -> Contender:
 
     def train() -> None:
         for _ in range(case.steps):
-            standing[:] = step(*standing)
+            standing[:] = step(*standing, images, labels)
         jax.block_until_ready(standing)
 
     def predict() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore as ms
@@ -14,26 +15,14 @@ from peers.case import (  # pyright: ignore[reportMissingImports]
     MOMENTUM,
     Case,
     Contender,
-    absent,
 )
 
 PACKAGES = ("mindcv",)
 
 
-def missing() -> list[str]:
-    """Return the peers that are not installed."""
-    return absent(PACKAGES)
-
-
-def versions() -> dict[str, str]:
-    """Return the peers' versions."""
-    found = (name for name in PACKAGES if name not in missing())
-    return {name: importlib.import_module(name).__version__ for name in found}
-
-
-def contenders(case: Case) -> dict[str, Contender]:
+def contenders(case: Case, packages: Sequence[str]) -> dict[str, Contender]:
     """Return MindCV's network, trained by `nn.TrainOneStepCell` as its script does."""
-    if missing():
+    if not packages:
         return {}
     mindcv: Any = importlib.import_module("mindcv")
     network = mindcv.create_model(case.network, num_classes=CLASSES)

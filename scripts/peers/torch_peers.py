@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,29 +15,16 @@ from peers.case import (  # pyright: ignore[reportMissingImports]
     MOMENTUM,
     Case,
     Contender,
-    absent,
 )
 
 PACKAGES = ("torchvision", "timm")
 
 
-def missing() -> list[str]:
-    """Return the peers that are not installed."""
-    return absent(PACKAGES)
-
-
-def versions() -> dict[str, str]:
-    """Return the peers' versions."""
-    found = (name for name in PACKAGES if name not in missing())
-    return {name: importlib.import_module(name).__version__ for name in found}
-
-
-def contenders(case: Case) -> dict[str, Contender]:
+def contenders(case: Case, packages: Sequence[str]) -> dict[str, Contender]:
     """Return each package's network in both memory formats."""
+    _declare_operators()
     found: dict[str, Contender] = {}
-    for package in PACKAGES:
-        if package in missing():
-            continue
+    for package in packages:
         for layout in (torch.contiguous_format, torch.channels_last):
             words = "" if layout == torch.contiguous_format else ", channels_last"
             network = _network(package, case.network).to(memory_format=layout)
@@ -47,7 +35,6 @@ def contenders(case: Case) -> dict[str, Contender]:
 def _network(package: str, name: str) -> Any:
     if package == "timm":
         return importlib.import_module("timm").create_model(name, num_classes=CLASSES)
-    _declare_operators()
     return importlib.import_module("torchvision.models").get_model(name, num_classes=CLASSES)
 
 
