@@ -73,6 +73,8 @@ def main() -> int:
     names = args.cases.split(",")
     if unknown := [name for name in names if name not in CASES]:
         parser.error(f"--cases: {', '.join(unknown)}: must be among {', '.join(CASES)}")
+    if args.rounds < 1:
+        parser.error(f"--rounds = {args.rounds}: must be >= 1")
     warnings.simplefilter("ignore")  # The peers' own.
     peers = importlib.import_module(f"peers.{args.backend}_peers")
     packages = [name for name in peers.PACKAGES if find_spec(name) is not None]
