@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_spec.data.statistics import KNOWN
+
 Contender = Callable[[], None]
 """One turn: `Case.steps` steps or batches, waited for."""
 
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
 MOMENTUM, DECAY, CLASSES = 0.9, 1e-4, 1000
 
 
@@ -41,8 +41,8 @@ class Case(NamedTuple):
     def normalised(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the same images as float32 with ImageNet's mean and deviation, NHWC."""
         images, labels = self.arrays()
-        scaled = images.astype(np.float32) / np.float32(255)
-        return ((scaled - MEAN) / STD).astype(np.float32), labels
+        mean, std = KNOWN["imagenet"]
+        return ((images / 255 - mean) / std).astype(np.float32), labels
 
 
 CASES = {
