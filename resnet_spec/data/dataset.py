@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,7 +44,10 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named dataset. `mean` and `std` are per channel, of images scaled to 0..1."""
+    """A named dataset. `mean` and `std` are per channel, of images scaled to 0..1.
+
+    notes: what was left out, joined or assumed when it was read, one line each, for a person.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -53,6 +57,7 @@ class Dataset:
     std: tuple[float, ...]
     train: Split = field(repr=False)
     test: Split = field(repr=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,11 @@ class ArraySplit:
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.labels)
+
+    def content(self) -> Iterable[bytes | memoryview]:
+        """See `fingerprint.Identified`: the pixels, which are in memory anyway."""
+        yield str(self.pixels.shape).encode()
+        yield np.ascontiguousarray(self.pixels).reshape(-1).data
 
     def images(self, indices: Places) -> Images:
         """See `Split.images`."""
