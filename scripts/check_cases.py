@@ -170,7 +170,7 @@ def run(case: Path, command: Path) -> Outcome:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Run small inputs and judge what comes out.")
     parser.add_argument("folder", type=Path, help="the folder with a folder per case")
     parser.add_argument("cases", nargs="*", help="default: all")
     parser.add_argument(
