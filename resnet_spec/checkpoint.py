@@ -16,8 +16,9 @@ import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.digests import digest, matches
-from resnet_spec.errors import CheckpointError, RecipeError, SpecError
+from resnet_spec.errors import CheckpointError, OutputError, RecipeError, SpecError
 from resnet_spec.files import replacing
+from resnet_spec.json_text import json_text
 from resnet_spec.lowering import lower
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -66,7 +67,7 @@ _SLOTS = ("momentum/", "ema/", "loss_scale/")
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write `checkpoint` to `path`, whole or not at all.
 
-    Raises CheckpointError when the folder cannot be written.
+    Raises CheckpointError when the file cannot be written, for the disk is full or otherwise.
     """
     from safetensors import numpy as safetensors
 
@@ -83,12 +84,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "finite": not finite_problems(arrays),
         "digest": digest(arrays),
     }
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    text = json_text(header, sort_keys=True, compact=True)
     try:
         with replacing(path) as temporary:
             cast(Any, safetensors).save_file(arrays, temporary, metadata={_KEY: text})
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from None
+    except OutputError as error:
+        raise CheckpointError(*error.problems) from error
 
 
 def is_checkpoint(path: Path) -> bool:

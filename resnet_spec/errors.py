@@ -46,6 +46,18 @@ class TrackingError(ResnetSpecError):
     """A tracker that is unknown, not installed, or cannot be reached when a run starts."""
 
 
+class OutputError(ResnetSpecError, OSError):
+    """A file that cannot be written: the disk is full, the folder read-only, and the like."""
+
+    def __init__(self, path: object, cause: OSError) -> None:
+        why = cause.strerror or " ".join(str(cause).split()) or type(cause).__name__
+        super().__init__(f"{path}: cannot be written: {why}")
+        self.errno, self.strerror, self.filename = cause.errno, why, str(path)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
 def problem(where: str, value: object, rule: str, remedy: str = "") -> str:
     """Format one problem as `where = value: rule; remedy`."""
     line = f"{where} = {value}: {rule}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -22,6 +21,7 @@ from resnet_spec.contract import Array
 from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, problem
 from resnet_spec.files import beside, replacing
 from resnet_spec.folding import Folded, fold_norms
+from resnet_spec.json_text import json_text
 from resnet_spec.loader import load_backend
 from resnet_spec.lowering import lower
 from resnet_spec.parity.comparison import difference
@@ -281,7 +281,7 @@ def _metadata(
         "norms_folded": folded,
         "class_names": list(class_names),
     }
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return json_text(fields, sort_keys=True, compact=True)
 
 
 @contextmanager

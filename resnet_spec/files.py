@@ -1,22 +1,54 @@
-"""Write files whole or not at all: to a temporary name in the same folder, then renamed."""
+"""Write files whole or not at all: to a temporary name in the same folder, then renamed.
+
+Whatever writes, and whatever it raises for want of room or permission, the error is one: an
+`OutputError` that names the file as the user knows it.
+"""
 
 from __future__ import annotations
 
-import json
+import errno
 import os
+import re
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from resnet_spec.errors import OutputError
+from resnet_spec.json_text import json_text
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Turn what a writer of `path` raises where the system refuses into OutputError.
+
+    A library in another language may give the system's refusal as an error of its own kind.
+    """
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(path, error) from error
+    except Exception as error:
+        found = _RUST.search(str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OutputError(path, OSError(number, os.strerror(number))) from error
+
+
+_RUST = re.compile(r"\(os error (\d+)\)")
+"""How errors of Rust's standard library end, which safetensors passes on."""
 
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
     """Give a temporary path beside `path`; on success it becomes `path`, on failure it is removed.
 
-    The data and the folder's entry are flushed to the disk before this returns.
+    The data and the folder's entry are flushed to the disk before this returns. Raises OutputError.
     """
-    with _parents(path):
+    with writing(path), parents(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
@@ -35,15 +67,22 @@ def beside(path: Path) -> Generator[Path]:
     """Give a path of the same name in a temporary folder beside `path`, to be checked and renamed.
 
     What is left in the folder at the end is removed, and so are folders that were made in vain.
+    Raises OutputError.
     """
-    with _parents(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
+    with (
+        writing(path),
+        parents(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder,
+    ):
         yield Path(folder) / path.name
 
 
 @contextmanager
-def _parents(path: Path) -> Generator[None]:
+def parents(path: Path) -> Generator[None]:
     """Make the folders that `path` needs; those that stay empty go again."""
     missing = [folder for folder in path.parents if not folder.exists()]
+    if path.parent.exists() and not path.parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
@@ -54,14 +93,14 @@ def _parents(path: Path) -> Generator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all."""
+    """Write `text` to `path` whole or not at all. Raises OutputError."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON whole or not at all."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Write `value` as indented JSON (see `json_text`) whole or not at all. Raises OutputError."""
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def _flush(path: Path) -> None:

@@ -88,12 +88,7 @@ def put(
 
     print(heading)
     if output.files:
-        figure = draw()
-        try:
-            write_figure(figure, output.files)
-        except OSError as error:
-            why = error.strerror or error
-            raise DataError(f"--out = {output.files[0]}: cannot be written: {why}") from None
+        write_figure(draw(), output.files)
         print(f"left in {' and '.join(map(str, output.files))}")
         return 0
     print()
