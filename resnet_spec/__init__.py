@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from resnet_spec.building import build, session
     from resnet_spec.data import load_data
+    from resnet_spec.data.dataset import Dataset
     from resnet_spec.errors import (
         BackendError,
         CheckpointError,
@@ -38,6 +39,7 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "DataError",
+    "Dataset",
     "Plan",
     "Recipe",
     "RecipeError",
@@ -60,6 +62,7 @@ _HOMES = {
     "BackendError": "errors",
     "CheckpointError": "errors",
     "DataError": "errors",
+    "Dataset": "data.dataset",
     "Plan": "plan",
     "Recipe": "recipe",
     "RecipeError": "errors",

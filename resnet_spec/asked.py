@@ -8,7 +8,9 @@ from pathlib import Path
 
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint
 from resnet_spec.data import load_data
+from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import viewed
+from resnet_spec.data.given import name_of
 from resnet_spec.errors import BackendError, CheckpointError, DataError, RecipeError
 from resnet_spec.files import write_json
 from resnet_spec.fine_tuning import fine_tuned
@@ -22,6 +24,7 @@ from resnet_spec.runs import Position, Run
 from resnet_spec.settings import sorted_settings
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source, load_spec
+from resnet_spec.texts import Texts
 
 Say = Callable[[str], None]
 
@@ -32,9 +35,9 @@ class Asked:
 
     spec: Source | None = None
     backend: str | None = None
-    data: str | Path | None = None
+    data: str | Path | Dataset | None = None
     recipe: str | Path | Mapping[str, object] | Recipe | None = None
-    settings: Sequence[str] = ()
+    settings: Texts = ()
     out: Path | None = None
     overwrite: bool = False
     resume: bool | str | Path = False
@@ -138,20 +141,21 @@ def _run(
     asked: Asked,
     spec: Spec,
     recipe: Recipe,
-    data_name: str | Path,
+    source: str | Path | Dataset,
     say: Say,
     weights: Pretrained | None = None,
 ) -> Run:
     if asked.backend is None:
         raise BackendError("--backend: is required; see: resnet-spec backends")
-    data = load_data(data_name, size=asked.input_size)
+    data = load_data(source, size=asked.input_size)
+    data_name = name_of(source) if isinstance(source, Dataset) else str(source)
     data = data if weights is None else viewed(data, weights.view)
     spec, notes = fitted(spec, data)
     for note in notes:
         say(note)
     out = asked.out or Path("runs") / f"{spec.name}-{data.name}-{asked.backend}"
     plan = fine_tuned(lower(spec), recipe)
-    return Run(spec, plan, recipe, asked.backend, data, str(data_name), out)
+    return Run(spec, plan, recipe, asked.backend, data, data_name, out)
 
 
 def _clear(out: Path, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError, problem
+from resnet_spec.errors import CheckpointError, SpecError, problem
 from resnet_spec.files import beside
 from resnet_spec.lowering import lower
 from resnet_spec.naming import Scheme, scheme
@@ -26,6 +26,7 @@ from resnet_spec.proving import Network, Proof, prove
 from resnet_spec.recognising import AUTO, Recognised, recognise_file
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source
+from resnet_spec.texts import Texts, listed
 from resnet_spec.weights import finite_problems, read_weights, write_weights
 
 
@@ -48,13 +49,14 @@ def load_weights(
     path: Path,
     spec: Source | None = None,
     scheme: str = AUTO,
-    settings: Sequence[str] = (),
+    settings: Texts = (),
 ) -> Loaded:
     """Return the network and the canonical tensors in the file at `path`, of any kind and scheme.
 
     An own checkpoint gives its moving average where it has one. Arguments and errors are those of
     `recognise_file`; tensors that are not finite raise CheckpointError, too.
     """
+    settings = listed(settings, "settings", SpecError)
     return _loaded(recognise_file(path, spec, scheme, settings), settings, empties=True)
 
 
@@ -109,7 +111,7 @@ def convert(
     to: str | None = None,
     kind: str | None = None,
     spec: Source | None = None,
-    settings: Sequence[str] = (),
+    settings: Texts = (),
 ) -> Converted:
     """Write the weights in `source` to `destination`, whole and proven or not at all.
 
@@ -122,6 +124,7 @@ def convert(
     Raises CheckpointError as `load_weights` does, for a network that the scheme has no names for,
     and where the code of the scheme's project would compute other logits.
     """
+    settings = listed(settings, "settings", SpecError)
     is_own = to is None and kind is None and destination.suffix == ".safetensors"
     if to is None and not is_own:
         rule = "needs to know whose names to write"

@@ -11,6 +11,7 @@ from pathlib import Path
 from resnet_spec.errors import RecipeError, did_you_mean
 from resnet_spec.reading import Fields, merge, override, plain, read_file
 from resnet_spec.recipe import Recipe
+from resnet_spec.texts import Texts, listed
 
 RECIPES: dict[str, Fields] = {
     # Small data in a minute: twelve epochs, one cycle, shifts of one pixel.
@@ -67,26 +68,29 @@ def list_recipes() -> list[str]:
     return list(RECIPES)
 
 
-def load_recipe(
-    source: str | Path | Mapping[str, object] | Recipe, settings: Sequence[str] = ()
-) -> Recipe:
+Source = str | Path | Mapping[str, object] | Recipe
+
+
+def load_recipe(source: Source, settings: Texts = ()) -> Recipe:
     """Return a recipe from a name, a `.toml` or `.json` file, a dict or a recipe.
 
     A file may say `base = "cifar-fast"` and give only what differs. `settings` are `key=value`
-    texts such as `schedule.rate=0.05`; setting `steps` drops the base's `epochs` and the reverse.
+    texts such as `schedule.rate=0.05`, or one of them; setting `steps` drops the base's `epochs`
+    and the reverse.
 
     Raises RecipeError.
     """
     data, where = _read(source)
     data = _with_base(data, where)
-    changed = override(data, settings, RecipeError)
+    changes = listed(settings, "settings", RecipeError)
+    changed = override(data, changes, RecipeError)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if _sets(settings, given) and not _sets(settings, other):
+        if _sets(changes, given) and not _sets(changes, other):
             changed.pop(other, None)
     return Recipe.from_dict(changed, where)
 
 
-def _read(source: str | Path | Mapping[str, object] | Recipe) -> tuple[Fields, str]:
+def _read(source: Source) -> tuple[Fields, str]:
     if isinstance(source, Recipe):
         return source.to_dict(), ""
     if isinstance(source, Mapping):

@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_spec.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
 from resnet_spec.contract import Array
-from resnet_spec.errors import CheckpointError
+from resnet_spec.errors import CheckpointError, SpecError
 from resnet_spec.lowering import lower
 from resnet_spec.naming import SCHEMES, Scheme, scheme
 from resnet_spec.naming.conventions import conflicts
@@ -24,6 +24,7 @@ from resnet_spec.naming.usual import Taken, suited, taken
 from resnet_spec.reading import Fields, merge
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source, load_spec
+from resnet_spec.texts import Texts, listed
 from resnet_spec.weights import read_weights
 
 AUTO = "auto"
@@ -51,7 +52,7 @@ class Recognised:
 
 
 def recognise_file(
-    path: Path, spec: Source | None = None, names: str = AUTO, settings: Sequence[str] = ()
+    path: Path, spec: Source | None = None, names: str = AUTO, settings: Texts = ()
 ) -> Recognised:
     """Return what the file at `path` holds. Executes nothing of it.
 
@@ -62,6 +63,7 @@ def recognise_file(
     Raises CheckpointError for a file that is missing, damaged, or of no network or another than
     `spec`; SpecError for a spec or a setting that breaks a rule.
     """
+    settings = listed(settings, "settings", SpecError)
     schemes = list(SCHEMES.values()) if names == AUTO else [scheme(names)]
     try:
         if is_checkpoint(path):

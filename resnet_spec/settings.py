@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from resnet_spec.errors import RecipeError, did_you_mean
 from resnet_spec.recipe import Recipe
 from resnet_spec.spec import Spec
+from resnet_spec.texts import Texts, listed
 
 
-def sorted_settings(settings: Sequence[str]) -> tuple[list[str], list[str]]:
+def sorted_settings(settings: Texts) -> tuple[list[str], list[str]]:
     """Part settings into the recipe's and the spec's, by the table that knows their first key.
 
     `recipe.` and `spec.` before a key force it. Raises RecipeError for a key that neither knows.
     """
     for_recipe: list[str] = []
     for_spec: list[str] = []
-    for setting in settings:
+    for setting in listed(settings, "settings", RecipeError):
         owner, _, rest = setting.partition(".")
         key = setting.partition("=")[0].split(".")[0].split("[")[0].strip()
         if owner in ("recipe", "spec"):

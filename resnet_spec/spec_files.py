@@ -6,7 +6,7 @@ Imports `spec`, `presets` and `reading`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import reduce
 from pathlib import Path
 from typing import cast
@@ -15,21 +15,22 @@ from resnet_spec.errors import SpecError, did_you_mean, problem
 from resnet_spec.presets import PRESETS
 from resnet_spec.reading import Fields, merge, override, plain, read_file
 from resnet_spec.spec import Spec
+from resnet_spec.texts import Texts, listed
 
 Source = str | Path | Mapping[str, object] | Spec
 
 
-def load_spec(source: Source, settings: Sequence[str] = ()) -> Spec:
+def load_spec(source: Source, settings: Texts = ()) -> Spec:
     """Return a spec from a preset name, a `.toml` or `.json` file, a dict or a spec.
 
     A file or dict may say `base = "resnet50"` and give only what differs: tables merge, lists
     replace. A file without a name is called by its stem. `settings` are `key=value` texts such as
-    `stages[2].blocks=4`, applied last. Raises SpecError with every problem.
+    `stages[2].blocks=4` or one of them, applied last. Raises SpecError with every problem.
     """
     data, where = _read(source)
     data = _with_base(data, where)
-    if settings:
-        data = override(merge(_defaults(), data), settings, SpecError)
+    if changes := listed(settings, "settings", SpecError):
+        data = override(merge(_defaults(), data), changes, SpecError)
     return Spec.from_dict(data, where)
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from resnet_spec.asked import Asked, Job, Say, prepare
+from resnet_spec.data.dataset import Dataset
 from resnet_spec.fit import Watch, fit
 from resnet_spec.loader import load_backend
 from resnet_spec.metrics import Epoch
@@ -14,6 +15,8 @@ from resnet_spec.pretrained.adopting import Head
 from resnet_spec.recipe import Recipe
 from resnet_spec.runs import Position, Run, Summary
 from resnet_spec.spec_files import Source
+from resnet_spec.texts import Texts
+from resnet_spec.tracking.choice import chosen
 from resnet_spec.tracking.tracker import Tracked
 from resnet_spec.tracking.watching import Tracking, Watches
 
@@ -24,10 +27,10 @@ Watching = Callable[[Run, int], AbstractContextManager[Watch]]
 def train(
     spec: Source | None = None,
     backend: str | None = None,
-    data: str | Path | None = None,
+    data: str | Path | Dataset | None = None,
     recipe: str | Path | Mapping[str, object] | Recipe | None = None,
     *,
-    settings: Sequence[str] = (),
+    settings: Texts = (),
     out: str | Path | None = None,
     overwrite: bool = False,
     resume: bool | str | Path = False,
@@ -38,7 +41,7 @@ def train(
     head: Head | None = None,
     freeze: str | None = None,
     head_rate: float | None = None,
-    track: Sequence[str] = (),
+    track: Texts = (),
     watch: Watch | None = None,
     say: Say = lambda line: None,
 ) -> Summary:
@@ -46,9 +49,10 @@ def train(
 
     spec: a preset, a `.toml` or `.json` file, a dict or a spec; not needed with `pretrained`.
     backend: numpy, torch, flax, mindspore or one from outside.
-    data: a dataset's name or path; None: digits.
+    data: a dataset's name or path, or a `Dataset`; None: digits. A dataset that was made in Python
+        has to be given again to resume, and to evaluate.
     recipe: a name, a file, a dict or a recipe; None: demo, or fine-tune with `pretrained`.
-    settings: `key=value` texts that change a field of the recipe or the spec.
+    settings: `key=value` texts that change a field of the recipe or the spec, or one of them.
     out: the run's folder; None: `runs/SPEC-DATA-BACKEND`. One that holds a run is refused unless
         `overwrite`.
     resume: go on with the run in this folder, or in `out` where True; of all else only `backend`,
@@ -58,12 +62,13 @@ def train(
     pretrained: weights to start from, as in `build`.
     head: "keep" or "replace" their classifier; None: replaced where the number of classes differs.
     freeze, head_rate: as in `Recipe`.
-    track: trackers, of tensorboard, mlflow and wandb.
+    track: one or several of tensorboard, mlflow and wandb.
     watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each.
 
     Raises SpecError, RecipeError, DataError, CheckpointError, BackendError and TrackingError for
     inputs that break a rule, before anything is trained.
     """
+    trackers = chosen(track)
     asked = Asked(
         spec=spec,
         backend=backend,
@@ -82,7 +87,7 @@ def train(
     heard = _Silent() if watch is None else watch
     job = prepare(asked, say)
     return carry_out(
-        job, lambda run, at: nullcontext(heard), say, device=device, compile=compile, track=track
+        job, lambda run, at: nullcontext(heard), say, device=device, compile=compile, track=trackers
     )
 
 

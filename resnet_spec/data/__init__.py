@@ -13,6 +13,7 @@ from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.digits import load_digits
 from resnet_spec.data.download import data_root
 from resnet_spec.data.folder import is_image_folder, read_image_folder
+from resnet_spec.data.given import checked, is_name_of_given
 from resnet_spec.data.idx import is_idx, load_mnist, read_idx_folder
 from resnet_spec.data.parquet import is_parquet, read_parquet
 from resnet_spec.data.synthetic import load_synthetic
@@ -44,13 +45,15 @@ def list_datasets() -> list[str]:
 
 
 def load_data(
-    name_or_path: str | Path,
+    name_or_path: str | Path | Dataset,
     *,
     size: int | None = None,
     download: bool = True,
     root: str | Path | None = None,
 ) -> Dataset:
     """Return a dataset by name (`list_datasets`) or from a path (see docs/data.md).
+
+    A dataset is returned as it is, when it is sound.
 
     size: pixels per side; None takes the dataset's own.
     download: whether a named dataset that is not in `root` may be fetched.
@@ -60,9 +63,14 @@ def load_data(
     """
     if size is not None and not 1 <= size <= _MOST_SIZE:
         raise DataError(problem("input size", size, f"must be 1..{_MOST_SIZE} pixels"))
+    if isinstance(name_or_path, Dataset):
+        return checked(name_or_path, size)
     name, path = str(name_or_path), Path(name_or_path)
     if name in _NAMES and not isinstance(name_or_path, Path):
         return _NAMES[name](size, data_root() if root is None else Path(root), download)
+    if is_name_of_given(name) and not path.exists():
+        rule = "was a dataset made in Python, and cannot be read again by a name"
+        raise DataError(problem("data", name, rule, "give it, or where it is, as data (--data)"))
     if not path.exists():
         rule = "is neither a dataset nor a path that exists"
         raise DataError(problem("data", name, rule, did_you_mean(name, _NAMES)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.boxes import random_box
+from resnet_spec.data.statistics import channel_statistics
 from resnet_spec.data.views import boxed, resized
 
 Images = NDArray[np.uint8]
@@ -58,6 +59,24 @@ class Dataset:
     train: Split = field(repr=False)
     test: Split = field(repr=False)
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        train: tuple[Images, NDArray[np.integer[Any]]],
+        test: tuple[Images, NDArray[np.integer[Any]]],
+        classes: Sequence[str],
+    ) -> Dataset:
+        """Return a dataset of (images, labels) in memory, with the statistics of its images.
+
+        Images are uint8 [N, size, size, C], labels whole numbers [N] from 0. It is checked where
+        it is used, as in `load_data` and `train`.
+        """
+        size, channels = train[0].shape[2:]
+        mean, std = channel_statistics(train[0])
+        first, second = (ArraySplit(x, np.asarray(y, np.int64), size) for x, y in (train, test))
+        return cls(name, tuple(classes), size, channels, mean, std, first, second)
 
 
 @dataclass(frozen=True, eq=False)

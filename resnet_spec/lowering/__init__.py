@@ -13,16 +13,21 @@ from resnet_spec.lowering.line import Line
 from resnet_spec.ops import Chain
 from resnet_spec.plan import Input, Plan
 from resnet_spec.spec import Spec
+from resnet_spec.spec_files import Source, load_spec
 
 __all__ = ["lower"]
 
 
-def lower(spec: Spec, input_size: int | tuple[int, int] | None = None) -> Plan:
-    """Return the plan of `spec` for images of `input_size` pixels (height, width, or both in one).
+def lower(spec: Source, input_size: int | tuple[int, int] | None = None) -> Plan:
+    """Return the plan of a network for images of `input_size` pixels (height, width, or both).
+
+    spec: a preset name, a `.toml` or `.json` file, a dict or a spec.
 
     Without `input_size` the spec's own size is used. Without a mean and standard deviation in the
-    spec, pixels are only scaled to 0..1. Raises SpecError when `input_size` is not positive.
+    spec, pixels are only scaled to 0..1. Raises SpecError for a network that breaks a rule,
+    and when `input_size` is not positive.
     """
+    spec = spec if isinstance(spec, Spec) else load_spec(spec)
     size = spec.input.size if input_size is None else input_size
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:

@@ -8,7 +8,7 @@ Nothing here reads a foreign name: schemes are functions of plans, used in that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from resnet_spec.naming.usual import Taken, suited, taken, usual
 from resnet_spec.ops import Shape
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import load_spec
+from resnet_spec.texts import Texts, listed
 
 Shapes = Mapping[str, Shape]
 
@@ -44,7 +45,7 @@ class Inferred:
 
 
 def infer(
-    shapes: Shapes, settings: Sequence[str] = (), schemes: Iterable[Scheme] = SCHEMES.values()
+    shapes: Shapes, settings: Texts = (), schemes: Iterable[Scheme] = SCHEMES.values()
 ) -> Inferred:
     """Return the network that has exactly the tensors in `shapes`.
 
@@ -55,6 +56,7 @@ def infer(
     Raises CheckpointError that says which scheme and network came nearest, and which tensors speak
     against it; SpecError for a setting that breaks a rule of specs.
     """
+    settings = listed(settings, "settings", SpecError)
     found = _search(shapes, schemes)
     spec = found.spec
     if settings:

@@ -20,13 +20,14 @@ from resnet_spec.parity.verdicts import judge
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.report import Finding, Report, Row
+from resnet_spec.texts import Texts, listed
 
 
 def compare_backends(
     plan: Plan,
     recipe: Recipe,
-    backends: Sequence[str],
-    levels: Iterable[str] = tuple(LEVELS),
+    backends: Texts,
+    levels: Texts = tuple(LEVELS),
     precision: Precision = "float32",
     tick: Tick = lambda what: None,
     state: State | None = None,
@@ -42,13 +43,16 @@ def compare_backends(
 
     Raises BackendError when a backend cannot be had in `precision`.
     """
-    for name in backends:
+    names = listed(backends, "backends", BackendError)
+    wanted = listed(levels, "levels", BackendError)
+    check_levels(wanted)
+    for name in names:
         check_precision(name, precision)
     expected = reference_of(make_setup(plan, recipe, state=state, dataset=dataset))
     if state is None:
         expected = within_range(expected)
-    sides = [Side(name, expected.setup, precision) for name in backends]
-    return compare_sides(expected, sides, levels, precision, tick)
+    sides = [Side(name, expected.setup, precision) for name in names]
+    return compare_sides(expected, sides, wanted, precision, tick)
 
 
 def compare_sides(

@@ -7,7 +7,7 @@ optimiser) is not compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,8 @@ from resnet_spec.parity.settle import reference_of
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.report import Report
-from resnet_spec.spec import Spec
-from resnet_spec.spec_files import load_spec
+from resnet_spec.spec_files import Source, load_spec
+from resnet_spec.texts import Texts, listed
 
 LEVELS_OF_A_MODEL = (
     "names",
@@ -67,13 +67,13 @@ class OwnSide(Side):
 
 def compare(
     model: Any,
-    spec: Spec | str,
+    spec: Source,
     names: str | Mapping[str, str] = "timm",
     *,
-    settings: Sequence[str] = (),
+    settings: Texts = (),
     input_size: int | None = None,
     batch: int = 4,
-    levels: Iterable[str] | None = None,
+    levels: Texts | None = None,
     precision: Precision = "float32",
     dataset: Sequence[Batch] = (),
     tick: Tick = lambda what: None,
@@ -83,7 +83,7 @@ def compare(
     model: a torch `nn.Module`, a Flax NNX module, a Linen module with its variables as a pair, a
         MindSpore `nn.Cell`, the path of an ONNX file, or a function from normalised images
         [N, C, H, W] to logits [N, classes].
-    spec: a spec, a preset's name, or a file; `settings` as in `--set`.
+    spec: a preset name, a `.toml` or `.json` file, a dict or a spec; `settings` as in `--set`.
     names: a naming scheme, or a dict from canonical names to the model's.
     levels: those to compare at; by default all that the model can be compared at.
     dataset: batches whose predictions are compared.
@@ -91,11 +91,12 @@ def compare(
     Raises CheckpointError with every tensor that is missing, unexpected or misshapen, SpecError and
     BackendError.
     """
-    check_levels(levels or ())
-    plan = lower(spec if isinstance(spec, Spec) else load_spec(spec, list(settings)), input_size)
+    asked = None if levels is None else listed(levels, "levels", BackendError)
+    check_levels(asked or ())
+    plan = lower(load_spec(spec, settings), input_size)
     setup = make_setup(plan, make_recipe(1, batch), dataset=dataset)
     side = _side(model, setup, names, precision)
-    wanted = [level for level in LEVELS if side.offers(level)] if levels is None else levels
+    wanted = [level for level in LEVELS if side.offers(level)] if asked is None else asked
     return compare_sides(reference_of(side.setup), [side], wanted, precision, tick)
 
 

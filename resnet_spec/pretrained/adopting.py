@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from resnet_spec.checkpoint import mismatches
 from resnet_spec.contract import State
-from resnet_spec.errors import CheckpointError, problem
+from resnet_spec.errors import CheckpointError, SpecError, problem
 from resnet_spec.fine_tuning import classifier
 from resnet_spec.initial import initial_state
 from resnet_spec.lowering import lower
@@ -24,6 +24,7 @@ from resnet_spec.plan import Plan, tensors_of
 from resnet_spec.pretrained.loading import Pretrained
 from resnet_spec.reading import Fields
 from resnet_spec.spec import Spec
+from resnet_spec.texts import Texts, listed
 
 Head = Literal["auto", "keep", "replace"]
 
@@ -62,7 +63,7 @@ def adopt(
     weights: Pretrained,
     spec: Spec,
     *,
-    settings: Sequence[str] = (),
+    settings: Texts = (),
     head: Head = "auto",
     seed: int = 0,
 ) -> Adopted:
@@ -76,6 +77,7 @@ def adopt(
     Raises CheckpointError that lists every tensor that does not fit, or says in one line in what
     the spec and the weights' own code compute otherwise.
     """
+    settings = listed(settings, "settings", SpecError)
     spec, notes = with_statistics(weights, spec)
     plan = lower(spec)
     is_new = head == "replace" or (head == "auto" and spec.classes != weights.spec.classes)

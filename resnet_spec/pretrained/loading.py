@@ -5,7 +5,6 @@ What `--pretrained` and the checkpoint arguments of the command line stand for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from resnet_spec.pretrained.finding import find
 from resnet_spec.recognising import AUTO
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source
+from resnet_spec.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def load_pretrained(
     *,
     spec: Source | None = None,
     names: str = AUTO,
-    settings: Sequence[str] = (),
+    settings: Texts = (),
     download: bool = True,
 ) -> Pretrained:
     """Return the weights that `source` means: a published name, a file or `hf:OWNER/NAME`.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from resnet_spec.errors import TrackingError, did_you_mean, problem
+from resnet_spec.texts import Texts, listed
 from resnet_spec.tracking.tracker import Tracked, Tracker
 
 Start = Callable[[Tracked, str | None], Tracker]
@@ -29,19 +30,20 @@ TRACKERS = {
 NONE = "none"
 
 
-def chosen(text: str) -> tuple[str, ...]:
-    """Return the names in `text`, separated by commas; `none` is no tracker at all.
+def chosen(names: Texts) -> tuple[str, ...]:
+    """Return the names, which a text separates by commas; `none` is no tracker at all.
 
     Imports none of them. Raises TrackingError for an unknown name, and for a client that is not
     installed, with the command that installs it.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    if names == (NONE,):
+    texts = listed(names, "track", TrackingError)
+    found = tuple(dict.fromkeys(name.strip() for text in texts for name in text.split(",")))
+    if found == (NONE,):
         return ()
-    lines = [line for name in names if (line := _problem(name))]
+    lines = [line for name in found if (line := _problem(name))]
     if lines:
         raise TrackingError(*lines)
-    return names
+    return found
 
 
 def _problem(name: str) -> str:
