@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +12,28 @@ from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import viewed
 from resnet_spec.data.given import name_of
 from resnet_spec.errors import BackendError, CheckpointError, DataError, RecipeError
-from resnet_spec.files import write_json
 from resnet_spec.fine_tuning import fine_tuned
 from resnet_spec.fitting_data import fitted
+from resnet_spec.loader import load_backend
 from resnet_spec.lowering import lower
 from resnet_spec.pretrained.adopting import Head, adopt, with_statistics
 from resnet_spec.pretrained.loading import Pretrained, load_pretrained
 from resnet_spec.recipe import Recipe
 from resnet_spec.recipes import load_recipe
+from resnet_spec.run_folder import (
+    LAST,
+    Begins,
+    Say,
+    check_place,
+    checkpoint_to_go_on,
+    run_folder_of,
+)
 from resnet_spec.runs import Position, Run
+from resnet_spec.schedules import rates
 from resnet_spec.settings import sorted_settings
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source, load_spec
 from resnet_spec.texts import Texts
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,29 +57,34 @@ class Asked:
 
 @dataclass(frozen=True)
 class Job:
-    """A run and the checkpoint that it starts from; None: from the recipe's seed."""
+    """A run, the checkpoint that it starts from (None: from the recipe's seed), and its folder."""
 
     run: Run
     start: Checkpoint | None
+    begins: Begins
 
 
 def prepare(asked: Asked, say: Say) -> Job:
-    """Return what is to be trained; a fresh run's folder is ready, and free of older runs.
+    """Return what is to be trained. Nothing is written, and no old run is touched.
 
-    say: hears of what was changed on the way, a line each. Raises every error of the inputs.
+    say: hears of what was changed on the way, a line each. Raises every error of the inputs but
+    those of the session, which has still to be made.
     """
-    start = _resumed(asked)
-    return _fresh(asked, say) if start is None else Job(_continued(asked, start, say), start)
+    last = _asked_to_go_on(asked)
+    job = _fresh(asked, say) if last is None else _continued(asked, last, say)
+    rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
+    return job
 
 
-def _resumed(asked: Asked) -> Checkpoint | None:
+def _asked_to_go_on(asked: Asked) -> Path | None:
     """Return the checkpoint to go on from, or None for a fresh run."""
-    if not asked.resume:
+    if asked.resume is False:
         return None
-    folder = asked.out if asked.resume is True else Path(asked.resume)
-    if folder is None:
+    if asked.resume is not True:
+        return checkpoint_to_go_on(asked.resume)
+    if asked.out is None:
         raise CheckpointError("--resume: needs a run; give --resume RUN or --out DIR")
-    return load_checkpoint(folder / "last.safetensors" if folder.is_dir() else folder)
+    return checkpoint_to_go_on(asked.out, "--resume: --out")
 
 
 def _fresh(asked: Asked, say: Say) -> Job:
@@ -88,8 +100,8 @@ def _fresh(asked: Asked, say: Say) -> Job:
     if asked.spec is None:
         raise RecipeError("SPEC: is required without --pretrained; see: resnet-spec list")
     run = _run(asked, load_spec(asked.spec, for_spec), recipe, asked.data or "digits", say)
-    _clear(run.out, asked.overwrite)
-    return Job(run, None)
+    check_place(run.out, overwrite=asked.overwrite)
+    return Job(run, None, Begins(overwrite=asked.overwrite))
 
 
 def _pretrained(
@@ -107,34 +119,53 @@ def _pretrained(
         notes.append(f"input.mean, input.std: the weights do not say; {run.data.name}'s are taken")
     for note in notes:
         say(f"note: {note}")
-    _clear(run.out, asked.overwrite)
-    write_json(run.out / "pretrained.json", {**weights.record(), "notes": notes})
-    return Job(run, Checkpoint(run.spec, adopted.state, recipe, progress=Position().to_dict()))
+    check_place(run.out, overwrite=asked.overwrite)
+    record = {**weights.record(), "notes": notes}
+    start = Checkpoint(run.spec, adopted.state, recipe, progress=Position().to_dict())
+    return Job(run, start, Begins(overwrite=asked.overwrite, pretrained=record))
 
 
-def _continued(asked: Asked, start: Checkpoint, say: Say) -> Run:
-    """Return the run that `start` belongs to; only its backend, device and folder may change."""
-    given = {
+def _continued(asked: Asked, last: Path, say: Say) -> Job:
+    """Return the run that `last` belongs to; only backend, device, data, folder may change."""
+    for name, value in _fixed(asked).items():
+        if value is not None:
+            raise RecipeError(f"{name}: cannot be changed in the middle of a run; leave it out")
+    start = load_checkpoint(last)
+    if start.recipe is None or not start.progress:
+        raise CheckpointError(f"--resume = {last}: holds weights alone; use a run's {LAST}")
+    try:
+        Position.from_dict(start.progress)
+    except CheckpointError as error:
+        raise CheckpointError(f"--resume = {last}: {error}") from None
+    folder = run_folder_of(last)
+    out = asked.out or folder
+    is_elsewhere = out.resolve() != folder.resolve()
+    if is_elsewhere:
+        check_place(out, overwrite=asked.overwrite)
+        say(f"note: the run of {folder} goes on in {out}; {folder} stays as it is")
+    elif asked.overwrite:
+        raise DataError(f"--overwrite: would replace the run to go on with, {folder}; leave it out")
+    goes_on = Asked(
+        backend=asked.backend or start.backend.get("name"),
+        input_size=start.spec.input.size,
+        out=out,
+    )
+    run = _run(goes_on, start.spec, start.recipe, asked.data or start.data, say)
+    return Job(run, start, Begins(goes_on_from=folder, overwrite=asked.overwrite))
+
+
+def _fixed(asked: Asked) -> dict[str, object]:
+    """Return what belongs to a run from its beginning, by option; None for what is not given."""
+    return {
         "SPEC": asked.spec,
         "--recipe": asked.recipe,
         "--set": asked.settings or None,
+        "--input-size": asked.input_size,
         "--pretrained": asked.pretrained,
         "--head": asked.head,
         "--freeze": asked.freeze,
         "--head-rate": asked.head_rate,
     }
-    for name, value in given.items():
-        if value is not None:
-            raise RecipeError(f"{name}: cannot be changed in the middle of a run; leave it out")
-    if start.recipe is None:
-        raise CheckpointError("--resume: the checkpoint holds weights alone; use last.safetensors")
-    folder = None if asked.resume is True else Path(str(asked.resume))
-    goes_on = Asked(
-        backend=asked.backend or start.backend.get("name"),
-        input_size=start.spec.input.size,
-        out=asked.out or (folder if folder is not None and folder.is_dir() else None),
-    )
-    return _run(goes_on, start.spec, start.recipe, asked.data or start.data, say)
 
 
 def _run(
@@ -147,6 +178,7 @@ def _run(
 ) -> Run:
     if asked.backend is None:
         raise BackendError("--backend: is required; see: resnet-spec backends")
+    load_backend(asked.backend)  # Before anything is read or downloaded.
     data = load_data(source, size=asked.input_size)
     data_name = name_of(source) if isinstance(source, Dataset) else str(source)
     data = data if weights is None else viewed(data, weights.view)
@@ -156,23 +188,3 @@ def _run(
     out = asked.out or Path("runs") / f"{spec.name}-{data.name}-{asked.backend}"
     plan = fine_tuned(lower(spec), recipe)
     return Run(spec, plan, recipe, asked.backend, data, data_name, out)
-
-
-def _clear(out: Path, overwrite: bool) -> None:
-    """Refuse to mix two runs in one folder."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"--out = {out}: is a file, and a run needs a folder")
-    if (out / "last.safetensors").exists() and not overwrite:
-        raise DataError(
-            f"--out = {out}: holds a run; go on with --resume, replace it with --overwrite, "
-            "or name another folder"
-        )
-    for pattern in _FILES:
-        for path in out.glob(pattern):
-            path.unlink()
-
-
-_FILES = (
-    *("last.safetensors", "best.safetensors", "metrics.jsonl", "summary.json"),
-    *("pretrained.json", "tracking.json", "tensorboard/events.out.tfevents.*"),
-)

@@ -27,6 +27,7 @@ from resnet_spec.interrupt import Interrupt
 from resnet_spec.memory import peak_memory_mb
 from resnet_spec.metrics import Epoch, append_metrics, keep_metrics, read_metrics
 from resnet_spec.recipe import Recipe
+from resnet_spec.run_folder import BEST, LAST, SUMMARY, keep
 from resnet_spec.runs import Position, Run, Summary
 from resnet_spec.schedules import Rates, rates
 from resnet_spec.speed import Speed
@@ -77,7 +78,7 @@ def fit(
 
 def _finished(run: Run, start: Checkpoint | None) -> Summary | None:
     """Return the summary of the run in the folder when `start` is its end."""
-    path = run.out / "summary.json"
+    path = run.out / SUMMARY
     if start is None or start.progress.get("step") != run.total_steps or not path.is_file():
         return None
     with suppress(DataError, ValueError):  # Made anew where it is damaged.
@@ -155,7 +156,7 @@ def _end_epoch(
         result = evaluate(evaluator, run.data.test)
         if result.accuracy > position.best_accuracy:
             position = replace(position, best_accuracy=result.accuracy, best_epoch=number)
-            save_checkpoint(run.out / "best.safetensors", weights)
+            save_checkpoint(run.out / BEST, weights)
     epoch = Epoch(
         epoch=number,
         step=position.step,
@@ -193,7 +194,8 @@ def _checkpoint(run: Run, session: Session, position: Position) -> Checkpoint:
 
 
 def _save(run: Run, session: Session, position: Position) -> None:
-    save_checkpoint(run.out / "last.safetensors", _checkpoint(run, session, position))
+    save_checkpoint(run.out / LAST, _checkpoint(run, session, position))
+    keep(run.out)
 
 
 def _summarise(run: Run, session: Session, position: Position, speed: Speed) -> Summary:
@@ -221,5 +223,5 @@ def _summarise(run: Run, session: Session, position: Position, speed: Speed) -> 
         compile_s=speed.compile_s,
         peak_memory_mb=peak_memory_mb(),
     )
-    write_json(run.out / "summary.json", asdict(summary))
+    write_json(run.out / SUMMARY, asdict(summary))
     return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from resnet_spec.batches import steps_per_epoch
 from resnet_spec.contract import StepLog
 from resnet_spec.data.dataset import Dataset
-from resnet_spec.errors import DataError
+from resnet_spec.errors import CheckpointError, DataError
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.schedules import total_steps
@@ -66,9 +67,23 @@ class Position:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Position:
-        """Return the position that `to_dict` wrote; a run of an older version has no legs."""
-        legs = tuple(Leg(str(name), int(first)) for name, first in data.get("legs", ()))
+        """Return the position that `to_dict` wrote; a run of an older version has no legs.
+
+        Raises CheckpointError for what is no position.
+        """
+        unknown = sorted(data.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            rule = "the position of its run has what this version does not know"
+            raise CheckpointError(f"{rule} ({', '.join(unknown)}); update")
+        try:
+            legs = tuple(Leg(str(name), int(first)) for name, first in data.get("legs", ()))
+        except (TypeError, ValueError):
+            raise CheckpointError("the position of its run is damaged (legs)") from None
         numbers = {name: value for name, value in data.items() if name != "legs"}
+        for name, value in numbers.items():
+            kinds = (int, float) if isinstance(getattr(cls, name), float) else (int,)
+            if not isinstance(value, kinds) or isinstance(value, bool) or not math.isfinite(value):
+                raise CheckpointError(f"the position of its run is damaged ({name} = {value})")
         return cls(**numbers, legs=legs)
 
     def to_dict(self) -> dict[str, Any]:

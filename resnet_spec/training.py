@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from resnet_spec.asked import Asked, Job, Say, prepare
+from resnet_spec.asked import Asked, Job, prepare
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.fit import Watch, fit
 from resnet_spec.loader import load_backend
 from resnet_spec.metrics import Epoch
 from resnet_spec.pretrained.adopting import Head
 from resnet_spec.recipe import Recipe
+from resnet_spec.run_folder import Say, held
 from resnet_spec.runs import Position, Run, Summary
 from resnet_spec.spec_files import Source
 from resnet_spec.texts import Texts
@@ -101,7 +102,10 @@ def carry_out(
     track: Sequence[str] = (),
     begins: Callable[[Run, Mapping[str, str]], None] = lambda run, info: None,
 ) -> Summary:
-    """Train a job to its end, or until Ctrl-C. begins: is told of the session's `info` first."""
+    """Train a job to its end, or until Ctrl-C. begins: is told of the session's `info` first.
+
+    The folder is touched only when all is there that the first step needs.
+    """
     run, recipe = job.run, job.run.recipe
     make = load_backend(run.backend).Session
     session = make(run.plan, recipe, device=device, precision=recipe.precision, compile=compile)
@@ -112,6 +116,7 @@ def carry_out(
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
     tracked = Tracked.of(run, session.info)
     with (
+        held(run.out, job.begins, job.start, say),
         Tracking(track, tracked, at, say=lambda line: say(f"note: {line}")) as tracking,
         watching(run, at) as watch,
     ):

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("\n".join(_listed(cells, standings)))
         return 0
-    with locked(out) as kept_open:
+    with locked(out, lambda line: print(f"note: {line}")) as kept_open:
         return _run(grid, cells, share, out, kept_open)
 
 

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from resnet_spec import locking
 from resnet_spec.errors import GridError
 
 
 @contextmanager
-def locked(folder: Path) -> Generator[int]:
+def locked(folder: Path, say: Callable[[str], None] = lambda line: None) -> Generator[int]:
     """Hold `folder` and yield the descriptor that holds it, for the runs to inherit.
 
-    A lock lasts as long as any process has its descriptor open: after a comparison was killed, its
-    runs still keep others out. Raises GridError when somebody else holds the folder.
+    After a comparison was killed, its runs still keep others out. Raises GridError when somebody
+    else holds the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows.
-            yield file.fileno()
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            rule = "is in use by another comparison, or by runs that one has left behind"
-            raise GridError(f"--out = {folder}: {rule}; wait for them, or end them") from None
-        yield file.fileno()
+
+    def refuse(holder: str) -> GridError:
+        rule = "is in use by another comparison, or by runs that one has left behind"
+        by = f" ({holder})" if holder else ""
+        return GridError(f"--out = {folder}: {rule}{by}; wait for them, or end them")
+
+    with locking.locked(folder, refuse, say) as descriptor:
+        yield descriptor
