@@ -21,7 +21,7 @@ from resnet_spec.spec import Spec
 from resnet_spec.spec_files import load_spec
 from resnet_spec.weights import read_weights, write_weights
 
-CHECKPOINTS = Path("/work/shared/data/checkpoints")
+CHECKPOINTS = Path(__file__).parents[3] / "shared" / "data" / "checkpoints"
 
 SMALL = Spec.from_dict(
     {
@@ -295,7 +295,7 @@ def test_a_wrong_write_is_caught_by_the_proof(
 def test_published_checkpoints_are_recognised(tmp_path: Path, file: str, preset: str) -> None:
     path = CHECKPOINTS / file
     if not path.is_file():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"{file}, a published checkpoint, is not in {CHECKPOINTS}")
     done = convert(path, tmp_path / "a.safetensors")
     assert (done.source.scheme.name, done.spec.name) == ("akamaster", preset)
     expected = load_spec(preset, ["zero_pad_at=both"]).to_dict()

@@ -98,10 +98,12 @@ def test_archives_that_leave_their_folder_are_refused(tmp_path: Path) -> None:
 def test_a_zip_without_weights_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "w.zip", {"readme.txt": b"x"})
     assert refusal(path).startswith("is a zip archive without weights of a known kind")
-    deflated = zipped(tmp_path / "w.pth", {"a/data.pkl": b"\x80\x02}." * 9}, zipfile.ZIP_DEFLATED)
-    assert refusal(deflated) == (
-        "its member a/data.pkl is compressed; pack it again without compression"
+    deflated = {"config.json": b"{}", "model.weights.h5": b"\x89HDF" * 9}
+    assert refusal(zipped(tmp_path / "w.keras", deflated, zipfile.ZIP_DEFLATED)) == (
+        "its member model.weights.h5 is compressed; pack it again without compression"
     )
+    strange = zipped(tmp_path / "w.npz", {"w.npy": npy(np.zeros(1))}, zipfile.ZIP_BZIP2)
+    assert refusal(strange).startswith("its member w.npy is compressed in a way that is not read")
 
 
 def peak(path: Path) -> int:

@@ -26,6 +26,7 @@ from resnet_spec.weights.mindspore_ckpt import is_mindspore, read_mindspore, wri
 from resnet_spec.weights.npz import is_npz, read_npz, write_npz
 from resnet_spec.weights.orbax import read_orbax, write_orbax
 from resnet_spec.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
+from resnet_spec.weights.separators import nested
 from resnet_spec.weights.source import Origin, Source, refused
 from resnet_spec.weights.strangers import stranger
 from resnet_spec.weights.torch_legacy import MAGIC as LEGACY_MAGIC
@@ -71,9 +72,10 @@ def read_weights(path: Path, part: str | None = None) -> WeightFile:
     known kind. NaN is read as it is: see `finite_problems`.
     """
     kind, origin, tree = _tree(path)
+    tree, joined = nested(tree, origin)
     tensors, notes = unwrapped(tree, origin, part)
     arrays = loaded(tensors, origin, notes)
-    return WeightFile(path, kind, arrays, tuple(notes))
+    return WeightFile(path, kind, arrays, (*joined, *notes))
 
 
 def write_weights(path: Path, tensors: Mapping[str, Array], kind: str | None = None) -> None:

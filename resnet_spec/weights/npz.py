@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from resnet_spec.contract import Array
-from resnet_spec.weights.arrays import STORED, array, count, element_of, settled
+from resnet_spec.weights.arrays import STORED, array, count, element_of, raw_bytes, settled
 from resnet_spec.weights.source import Source, shown
 from resnet_spec.weights.tree import Opaque, Tensor
-from resnet_spec.weights.zip_members import Member
+from resnet_spec.weights.zip_members import Member, content, start
 from resnet_spec.weights.zip_writing import opened_member
 
 _MAGIC = b"\x93NUMPY"
@@ -24,8 +24,6 @@ _HEADER = re.compile(
     r"'shape': \(([\dL, ]*)\), ?\} *\n?"
 )
 _LONGEST_HEADER = 10_000
-_MOST_DEFLATION = 1032
-"""No deflated byte stands for more."""
 _CODES = {dtype.str[1:]: name for name, dtype in STORED.items() if name != "bfloat16"}
 
 
@@ -53,17 +51,15 @@ def _leaf(member: Member, source: Source) -> object:
     """Return the tensor of a member, whose header alone is read now."""
     name = member.name
     damaged = source.refused(f"its member {shown(name)} is damaged", "get it again")
-    if not member.stored and member.size > _MOST_DEFLATION * len(member.raw) + 1024:
+    head = start(member, source, _LONGEST_HEADER + 12)
+    if head[:6] != _MAGIC or len(head) < 12 or head[6] not in (1, 2, 3):
         raise damaged
-    start = _start(member, damaged)
-    if start[:6] != _MAGIC or len(start) < 12 or start[6] not in (1, 2, 3):
-        raise damaged
-    width = 2 if start[6] == 1 else 4
-    size = int.from_bytes(start[8 : 8 + width], "little")
+    width = 2 if head[6] == 1 else 4
+    size = int.from_bytes(head[8 : 8 + width], "little")
     begin = 8 + width + size
-    if size > _LONGEST_HEADER or begin > len(start):
+    if size > _LONGEST_HEADER or begin > len(head):
         raise damaged
-    text = start[8 + width : begin].decode("latin1")
+    text = head[8 + width : begin].decode("latin1")
     found = _HEADER.fullmatch(text)
     if found is None:
         if "'O'" in text or "|O" in text:
@@ -71,54 +67,36 @@ def _leaf(member: Member, source: Source) -> object:
         raise source.refused(f"{shown(name)} is of a type that no weights have", "remove it")
     order, code, by_column, axes = found.groups()
     element = _CODES.get(code)
-    if element is None or (order == ">" and STORED[element].itemsize > 1):
+    if element is None:
         return Opaque(f"numpy.ndarray of {code}")
     try:
         shape = [int(axis.rstrip("L")) for axis in axes.replace(",", " ").split()]
     except ValueError:
         raise damaged from None
-    return Tensor(
-        element, partial(_load, member, begin, element, shape, by_column == "True", source)
-    )
+    is_big = order == ">" and STORED[element].itemsize > 1
+    layout = _Layout(begin, element, shape, by_column == "True", is_big)
+    return Tensor(element, partial(_load, member, layout, source))
 
 
-def _start(member: Member, damaged: Exception) -> bytes:
-    if member.stored:
-        return bytes(member.raw[: _LONGEST_HEADER + 12])
-    try:
-        return zlib.decompressobj(-15).decompress(member.raw, _LONGEST_HEADER + 12)
-    except zlib.error:
-        raise damaged from None
+class _Layout(NamedTuple):
+    """How an array stands in its member, behind the header."""
+
+    begin: int
+    element: str
+    shape: list[int]
+    by_column: bool
+    is_big_endian: bool
 
 
-def _load(
-    member: Member, begin: int, element: str, shape: list[int], by_column: bool, source: Source
-) -> Array:
-    body = member.raw[begin:] if member.stored else _unpacked(member, source)[begin:]
-    axes = shape[::-1] if by_column else shape
+def _load(member: Member, layout: _Layout, source: Source) -> Array:
+    element, shape = layout.element, layout.shape
     size = count(shape, source, member.name) * STORED[element].itemsize
-    if not member.stored and size != member.size - begin:
+    if not member.is_stored and size != member.size - layout.begin:
         raise source.refused(f"its member {shown(member.name)} is damaged", "get it again")
-    found = array(body, element, axes, source, member.name)
-    return settled(found.T, "float32", source) if by_column else found
-
-
-def _unpacked(member: Member, source: Source) -> memoryview:
-    """Return a compressed member's bytes, unpacked in pieces into their final place."""
-    source.budget.take(member.size)
-    out = bytearray(member.size)
-    unpacker, at, left = zlib.decompressobj(-15), 0, member.raw
-    damaged = source.refused(f"its member {shown(member.name)} is damaged", "get it again")
-    try:
-        while not unpacker.eof:
-            piece = unpacker.decompress(left, 1 << 20)
-            left = unpacker.unconsumed_tail
-            if at + len(piece) > len(out) or not (piece or left or unpacker.eof):
-                raise damaged
-            out[at : at + len(piece)] = piece
-            at += len(piece)
-    except zlib.error:
-        raise damaged from None
-    if at != len(out):
-        raise damaged
-    return memoryview(out)
+    body = content(member, source)[layout.begin :]
+    if layout.is_big_endian:
+        source.budget.take(size)
+        dtype = STORED[element]
+        body = raw_bytes(np.frombuffer(body, dtype.newbyteorder(">")).astype(dtype))
+    found = array(body, element, shape[::-1] if layout.by_column else shape, source, member.name)
+    return settled(found.T, "float32", source) if layout.by_column else found

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import cast
 
 from resnet_spec.contract import Array
-from resnet_spec.weights.arrays import STORED, element_of, raw_bytes
+from resnet_spec.weights.arrays import element_of, raw_bytes
 from resnet_spec.weights.pickle_machine import PickleRefused, read_pickle
 from resnet_spec.weights.source import Source
 from resnet_spec.weights.torch_names import TorchNames, refusal
 from resnet_spec.weights.torch_pickle import STORAGE_NAMES, state_dict_pickle
+from resnet_spec.weights.torch_types import storage_itemsize
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _PROTOCOL = b"\x80\x02M\xe9\x03."
@@ -75,7 +76,7 @@ def _find_storages(
         if described is None or str(key) in storages:
             raise damaged
         size = int.from_bytes(source.data[at : at + 8], "little", signed=True)
-        end = at + 8 + size * STORED[described.element].itemsize
+        end = at + 8 + size * storage_itemsize(described.element)
         if size < 0 or end > len(source.data) or at + 8 > len(source.data):
             raise damaged
         storages[str(key)] = source.data[at + 8 : end]

@@ -17,30 +17,9 @@ from resnet_spec.weights.arrays import STORED, array, settled
 from resnet_spec.weights.pickle_machine import Global, PickleRefused
 from resnet_spec.weights.source import Source, shown
 from resnet_spec.weights.torch_tensors import Storage, View, strided
-from resnet_spec.weights.tree import Built, Opaque, Tensor, as_integers, as_list, as_tuple
+from resnet_spec.weights.torch_types import OTHER_STORAGES, STORAGES, element_of
+from resnet_spec.weights.tree import Built, Opaque, Tensor, as_dict, as_integers, as_list, as_tuple
 
-_STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "UntypedStorage": "uint8",
-}
-_ELEMENTS = {
-    **{name: name for name in STORED},
-    "float": "float32",
-    "double": "float64",
-    "half": "float16",
-    "long": "int64",
-    "int": "int32",
-    "short": "int16",
-}
 _DANGEROUS = """
     os posix nt subprocess sys shutil socket importlib runpy pty code codeop ctypes webbrowser
     pickle _pickle operator _operator commands popen2 multiprocessing io _io tempfile marshal
@@ -59,6 +38,7 @@ _HARMLESS_CALLS = """
     types.SimpleNamespace torch.device functools.partial torch.serialization._get_layout
     torch._utils._rebuild_qtensor torch._utils._rebuild_sparse_tensor
     torch._utils._rebuild_nested_tensor torch._utils._rebuild_meta_tensor_no_storage
+    torch._utils._rebuild_sparse_csr_tensor torch._utils._rebuild_wrapper_subclass
 """
 _SAFE = frozenset(_HARMLESS_BUILTINS.split())
 _INERT = frozenset(_HARMLESS_CALLS.split())
@@ -132,17 +112,26 @@ class TorchNames:
         kind, name, size = given[1], given[2], given[4]
         view = as_tuple(given[5]) if len(given) > 5 else None
         base = 0 if view is None else (as_integers(view[1:2]) or (-1,))[0]
-        if not isinstance(kind, Global) or kind.name not in _STORAGES:
+        if not isinstance(kind, Global) or kind.name not in STORAGES.keys() | OTHER_STORAGES.keys():
             raise PickleRefused(f"has a storage of the kind {shown(_kind(kind))}")
-        if not isinstance(name, str | int) or type(size) is not int or base < 0:
+        if not isinstance(name, str | int) or type(size) is not int or min(base, size) < 0:
             raise PickleRefused("has a storage that is not described as torch does it")
-        storage = Storage(str(name), _STORAGES[kind.name], base)
-        self.used.setdefault(storage.key, storage)
-        return storage
+        element = STORAGES.get(kind.name, str(kind))
+        storage = Storage(str(name), element, size, base)
+        if self.used.setdefault(storage.key, storage).element != element:
+            raise PickleRefused(f"has the storage {shown(storage.key)} as two types")
+        return storage if kind.name in STORAGES else Opaque(str(kind))
 
-    def rebuilt(self, given: tuple[Any, ...], element: str | None = None) -> object:
-        """Return the tensor of `_rebuild_tensor(storage, offset, shape, stride, ...)`."""
+    def rebuilt(
+        self, given: tuple[Any, ...], element: str | None = None, metadata: object = None
+    ) -> object:
+        """Return the tensor of `_rebuild_tensor(storage, offset, shape, stride, ...)`.
+
+        metadata: the last argument of newer versions, which has the bits of a lazy operation.
+        """
         storage, offset, shape, stride = _exactly(given, 4)
+        if isinstance(storage, Opaque):
+            return storage
         sizes, steps = as_integers(shape), as_integers(stride)
         if (
             not isinstance(storage, Storage)
@@ -153,14 +142,14 @@ class TorchNames:
         ):
             raise PickleRefused("has a tensor that is not described as torch does it")
         kind = storage.element if element is None else element
-        view = View(storage, kind, offset, sizes, steps)
+        view = View(storage, kind, offset, sizes, steps, _is_negative(metadata, kind))
         return Tensor(kind, partial(strided, view, self._storages, self._source))
 
     def _numpy(self, raw: bytes, dtype: Built, shape: tuple[int, ...], by_column: bool) -> object:
         order, code = cast("tuple[str, str]", dtype.value)
         element = _NUMPY_CODES.get(code)
         if element is None or order == ">":
-            return Opaque(f"numpy.ndarray of {shown(code)}")
+            return Opaque(f"numpy.ndarray of {shown(order + code)}")
         data = memoryview(raw)
 
         def load() -> Array:
@@ -212,12 +201,41 @@ def _first(_: TorchNames, given: tuple[Any, ...]) -> object:
     return _exactly(given, 1)[0]
 
 
+def _is_negative(metadata: object, element: str) -> bool:
+    """Whether a tensor's values are those of its storage times -1, as after `x.conj().imag`."""
+    if metadata is None:
+        return False
+    bits = as_dict(metadata)
+    if bits is None or bits.keys() - {"neg", "conj"} or not all(_is_bool(b) for b in bits.values()):
+        raise PickleRefused("has a tensor with metadata that are not known; save it as a clone")
+    if bits.get("conj") or (bits.get("neg") and not element.startswith(("float", "bfloat"))):
+        raise PickleRefused(f"has a tensor of {element} that is conjugate or negative by a bit")
+    return bool(bits.get("neg"))
+
+
+def _is_bool(value: object) -> bool:
+    return value is True or value is False
+
+
+def _second_version(names: TorchNames, given: tuple[Any, ...]) -> object:
+    return names.rebuilt(given, metadata=given[6] if len(given) > 6 else None)
+
+
 def _third_version(names: TorchNames, given: tuple[Any, ...]) -> object:
     dtype = _exactly(given, 7)[6]
-    element = _ELEMENTS.get(dtype.name) if isinstance(dtype, Global) else None
+    element = element_of(dtype)
     if element is None:
-        raise PickleRefused(f"has a tensor of {shown(str(dtype))}")
-    return names.rebuilt(given, element)
+        return Opaque(str(dtype))
+    return names.rebuilt(given, element, given[7] if len(given) > 7 else None)
+
+
+def _of_device(_: TorchNames, given: tuple[Any, ...]) -> object:
+    """`_rebuild_device_tensor_from_...(data, dtype, device, ...)`, which converts the data."""
+    data, dtype = _exactly(given, 2)
+    inner = data.value if isinstance(data, Built) else data
+    if isinstance(inner, Tensor) and inner.element == element_of(dtype):
+        return inner
+    return Opaque(f"torch.Tensor of a device, converted to {dtype}")
 
 
 def _of_type(names: TorchNames, given: tuple[Any, ...]) -> object:
@@ -255,11 +273,15 @@ _CALLS: dict[str, Callable[[TorchNames, tuple[Any, ...]], object]] = {
     "collections.OrderedDict": _mapping,
     "collections.defaultdict": lambda names, given: {},
     "torch._utils._rebuild_tensor": lambda names, given: names.rebuilt(given),
-    "torch._utils._rebuild_tensor_v2": lambda names, given: names.rebuilt(given),
+    "torch._utils._rebuild_tensor_v2": _second_version,
     "torch._utils._rebuild_tensor_v3": _third_version,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _of_device,
+    "torch._utils._rebuild_device_tensor_from_numpy": _of_device,
+    "torch._utils._rebuild_xla_tensor": _of_device,
     "torch.nn.parameter.Parameter": _first,
+    "torch._tensor._rebuild_from_type": _of_type,
     "torch._tensor._rebuild_from_type_v2": _of_type,
     "torch.Size": _first,
     "_codecs.encode": _encoded,

@@ -14,22 +14,24 @@ from resnet_spec.weights.source import Source, shown
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of elements in the file, called `key`; the first `base` of them are skipped."""
+    """A run of `size` elements in the file, called `key`; the first `base` of them are skipped."""
 
     key: str
     element: str
+    size: int
     base: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A tensor in a storage; offset and stride count elements."""
+    """A tensor in a storage; offset and stride count elements. is_negative: its bit is set."""
 
     storage: Storage
     element: str
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
+    is_negative: bool = False
 
 
 def strided(view: View, storages: Mapping[str, memoryview], source: Source) -> Array:
@@ -37,11 +39,22 @@ def strided(view: View, storages: Mapping[str, memoryview], source: Source) -> A
 
     Raises CheckpointError when it reaches outside its storage.
     """
+    if not view.is_negative:
+        return _placed(view, storages, source)
+    found = _placed(view, storages, source)
+    source.budget.take(found.nbytes)
+    return np.negative(found)
+
+
+def _placed(view: View, storages: Mapping[str, memoryview], source: Source) -> Array:
     element, shape, stride = view.element, view.shape, view.stride
     name = f"storage {shown(view.storage.key)}"
     raw = storages.get(view.storage.key)
     if raw is None:
         raise source.refused(f"lacks the {name} that a tensor names", "get it again")
+    whole = view.storage.size * STORED[view.storage.element].itemsize
+    if whole > len(raw):
+        raise source.refused(f"has fewer bytes in its {name} than it says", "get it again")
     size = count(shape, source, name)
     if not size:
         return settled(np.empty(shape, STORED[element]), element, source)
