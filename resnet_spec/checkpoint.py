@@ -22,6 +22,7 @@ from resnet_spec.json_text import json_text
 from resnet_spec.lowering import lower
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
 from resnet_spec.weights.safetensors_file import mapped_safetensors, safetensors_metadata
 from resnet_spec.weights.weight_file import finite_problems
@@ -30,8 +31,8 @@ FORMAT = 1
 _KEY = "resnet_spec"
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, repr=False)
+class Checkpoint(Shown):
     """A network's state with its description and, in the middle of a run, where the run stands.
 
     state: what `Session.state` returns. class_names: () when unknown. data: how the training data
@@ -45,6 +46,18 @@ class Checkpoint:
     data: str = ""
     class_names: tuple[str, ...] = ()
     progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows = [
+            ("data", self.data or None),
+            ("classes", self.spec.classes),
+            ("recipe", None if self.recipe is None else self.recipe.name),
+            ("trained by", " ".join(self.backend.get(key, "") for key in ("name", "version"))),
+            ("step", self.progress.get("step")),
+            ("tensors", len(self.state)),
+        ]
+        return Card(f"checkpoint of {self.spec.name}", rows)
 
     def plan(self) -> Plan:
         """Return the plan of the spec at the size it was trained with."""

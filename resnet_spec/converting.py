@@ -24,14 +24,15 @@ from resnet_spec.naming.lifting import from_file, to_file
 from resnet_spec.naming.usual import suited
 from resnet_spec.proving import Network, Proof, prove
 from resnet_spec.recognising import AUTO, Recognised, recognise_file
+from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source
 from resnet_spec.texts import Texts, listed
 from resnet_spec.weights import finite_problems, read_weights, write_weights
 
 
-@dataclass(frozen=True)
-class Loaded:
+@dataclass(frozen=True, repr=False)
+class Loaded(Shown):
     """Weights ready for a session. state: canonical, float32. scheme: whose names the file has.
 
     notes: what a person should know, one line each. checkpoint: an own one as it was written,
@@ -43,6 +44,15 @@ class Loaded:
     scheme: str
     notes: tuple[str, ...]
     checkpoint: Checkpoint | None = field(default=None, repr=False)
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows = [
+            ("names", self.scheme),
+            ("tensors", len(self.state)),
+            ("classes", self.spec.classes),
+        ]
+        return Card(f"weights of {self.spec.name}", rows, notes=_as_notes(self.notes))
 
 
 def load_weights(
@@ -91,8 +101,8 @@ def _overruled(found: Recognised, settings: Sequence[str]) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Converted:
+@dataclass(frozen=True, repr=False)
+class Converted(Shown):
     """What `convert` wrote. scheme: of the names in the new file. notes: one line each."""
 
     path: Path
@@ -101,6 +111,19 @@ class Converted:
     spec: Spec
     proof: Proof
     notes: tuple[str, ...]
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows = [
+            ("from", f"{self.source.path}: {self.source.kind}, {self.source.scheme.name}"),
+            ("names", self.scheme),
+            ("proof", self.proof.line),
+        ]
+        return Card(f"{self.path}: weights of {self.spec.name}", rows, notes=_as_notes(self.notes))
+
+
+def _as_notes(notes: Sequence[str]) -> list[str]:
+    return [f"note: {note}" for note in notes]
 
 
 def convert(

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from resnet_spec.batches import test_batches
 from resnet_spec.contract import Array, Batch, Session
 from resnet_spec.data.dataset import Split
+from resnet_spec.shown import Card, Shown, rounded
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, slots=True, repr=False)
+class Evaluation(Shown):
     """What a split gave: `accuracy` in 0..1, mean cross-entropy `loss`, and the image count.
 
     predictions: int64 [count], the arg-max class of each image in order (the first of equal ones).
@@ -28,6 +29,11 @@ class Evaluation:
     ties: int
     predictions: NDArray[np.int64] = field(repr=False)
     margins: NDArray[np.float64] = field(repr=False)
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows = [("accuracy", rounded(self.accuracy)), ("loss", rounded(self.loss))]
+        return Card(f"{self.count} images", [*rows, ("ties", self.ties)])
 
 
 def evaluate(

@@ -31,7 +31,9 @@ from resnet_spec.parity.limits import LIMITS
 from resnet_spec.parity.setup import make_recipe, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.plan import Plan
+from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
+from resnet_spec.spec_files import Source, load_spec
 
 Images = Literal["normalised", "uint8"]
 """What the exported model takes: float32 images that are normalised already, or uint8 images
@@ -83,8 +85,8 @@ class Exporter(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Exported:
+@dataclass(frozen=True, repr=False)
+class Exported(Shown):
     """What was written and how it was checked.
 
     about: the format's version. batches: how many images at a time it was run on. multiples: the
@@ -105,6 +107,17 @@ class Exported:
         """Whether the error is rounding; otherwise there is no file."""
         return self.multiples <= LIMIT
 
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows = [
+            ("format", f"{self.format}, {self.about}"),
+            ("size", _size(self.size)),
+            ("batches", ", ".join(map(str, self.batches))),
+            ("logits", f"{self.multiples:.3g} noise floors from the reference"),
+            ("folded norms", None if self.folded is None else len(self.folded.folded)),
+        ]
+        return Card(f"{self.path}: {'kept' if self.is_kept else 'not kept'}", rows)
+
     @property
     def line(self) -> str:
         """What was written and how far from the reference it is."""
@@ -123,7 +136,7 @@ def _size(count: int) -> str:
 
 
 def export(
-    spec: Spec,
+    spec: Source,
     state: Mapping[str, Array],
     format: str,
     path: Path,
@@ -135,14 +148,16 @@ def export(
 ) -> Exported:
     """Write the network with the weights `state` to `path`, and keep the file if it computes them.
 
-    format: one of `FORMATS`. batch: images at a time; None: any number, chosen at each call.
-    fold: put norms into the convolutions before them (see `folding`). class_names: for the file's
-    metadata, which also hold the spec.
+    spec: a preset name, a `.toml` or `.json` file, a dict or a spec. format: one of `FORMATS`.
+    batch: images at a time; None: any number, chosen at each call. fold: put norms into the
+    convolutions before them (see `folding`). class_names: for the file's metadata, which also hold
+    the spec.
 
     Raises BackendError for an unknown format, a framework that is not there or that fails, and
     uint8 images of unknown statistics; OSError where the file cannot be written.
     """
     chosen = format_of(format)
+    spec = load_spec(spec)
     _check_images(spec, images)
     exporter = _exporter(format)
     plan = lower(spec)

@@ -6,6 +6,7 @@ modules are folds over it. Imports only `ops`; made by `lowering.lower`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -49,7 +50,7 @@ class Input:
         return tuple(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A tree of ops and the flat views of it that the rest of the project reads."""
 
@@ -72,6 +73,13 @@ class Plan:
         object.__setattr__(self, "tensors", tuple(t for op in ops for t in tensors_of(op)))
         noises = tuple(op for op in ops if isinstance(op, Dropout | DropPath))
         object.__setattr__(self, "noises", noises)
+
+    def __repr__(self) -> str:
+        """Return one line; the tree has hundreds of ops."""
+        size = f"{self.input.height} x {self.input.width} x {self.input.channels}"
+        count = sum(math.prod(tensor.shape) for tensor in self.tensors if not tensor.is_statistic)
+        numbers = f"{len(self.ops)} ops, {count:,} parameters"
+        return f"Plan of {self.name}: input {size}, {self.classes} classes, {numbers}"
 
     @property
     def observed(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from resnet_spec.naming.inference import infer, recognise
 from resnet_spec.naming.relatives import Relative, relative_of
 from resnet_spec.naming.usual import Taken, suited, taken
 from resnet_spec.reading import Fields, merge
+from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source, load_spec
 from resnet_spec.texts import Texts, listed
@@ -30,8 +31,8 @@ from resnet_spec.weights import read_weights
 AUTO = "auto"
 
 
-@dataclass(frozen=True)
-class Recognised:
+@dataclass(frozen=True, repr=False)
+class Recognised(Shown):
     """A weight file and the network whose tensors it has, all and no others.
 
     kind: as in `weights.KINDS`, or "checkpoint" for this project's own. tensors: by the names of
@@ -49,6 +50,17 @@ class Recognised:
     open: tuple[Taken, ...] = ()
     notes: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows: list[tuple[str, object]] = [
+            ("network", self.spec.name),
+            ("kind", self.kind),
+            ("names", self.scheme.name),
+            ("tensors", len(self.tensors)),
+            *((f"taken: {it.field}", it.value) for it in self.open),
+        ]
+        return Card(str(self.path), rows, notes=[f"note: {note}" for note in self.notes])
 
 
 def recognise_file(

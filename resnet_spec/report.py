@@ -1,6 +1,6 @@
 """The Report: what was compared, worst first; a table for the terminal, JSON for machines.
 
-Holds findings and knows nothing of how they were reached. Imports nothing of the project.
+Holds findings and knows nothing of how they were reached. Imports `shown` alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from resnet_spec.shown import Card, Shown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,6 +108,11 @@ class Row:
         """Whether the level shows more than rounding."""
         return self.verdict in ("different", "suspect")
 
+    @property
+    def is_off(self) -> bool:
+        """Whether there is any error at all."""
+        return self.verdict != "equal"
+
     def to_dict(self, details: bool = True) -> dict[str, Any]:
         """Return the findings as plain JSON types, with every item where `details`."""
         worst = self.worst
@@ -160,8 +167,8 @@ class Finding:
         }
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Shown):
     """All rows of a comparison, and what they were computed with.
 
     setting: what was compared (network, input, batch, steps ...).
@@ -211,6 +218,15 @@ class Report:
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
+    def card(self) -> Card:
+        """See `shown.Shown`: the rows worst first, and where it goes wrong."""
+        rows = [
+            (row.backend, row.level, row.verdict, row.worst.name * row.is_off, *_numbers(row))
+            for row in self.worst_first
+        ]
+        heads = ("backend", "level", "verdict", "worst", "error", "floor", "x floor")
+        return Card(f"{self.verdict}: {self.title}", rows, heads, [*map(str, self.findings)])
+
     def to_table(self) -> Table:
         """Return a table for the terminal, worst first."""
         from rich import box
@@ -227,7 +243,7 @@ class Report:
             table.add_column(head, justify="right", no_wrap=True)
         for row in self.worst_first:
             verdict = Text(row.verdict, _COLOURS[row.verdict])
-            name = "" if row.verdict == "equal" else row.worst.name
+            name = row.worst.name if row.is_off else ""
             table.add_row(row.backend, row.level, verdict, Text(name), *_numbers(row))
         table.caption = Text("\n".join(_captions(self)))
         return table

@@ -15,6 +15,7 @@ from resnet_spec.errors import CheckpointError, DataError
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.schedules import total_steps
+from resnet_spec.shown import Card, Shown, rounded
 from resnet_spec.spec import Spec
 
 
@@ -115,8 +116,8 @@ def _running_sum(start: float, log: StepLog) -> float:
     return start
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Shown):
     """What a finished or stopped run came to; `summary.json` holds it. None: not evaluated yet.
 
     final_loss: mean training loss of the last epoch. images_per_second: training only, without the
@@ -147,6 +148,26 @@ class Summary:
     compile_s: float | None = None
     peak_memory_mb: float | None = None
 
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        best = rounded(self.best_accuracy)
+        at = "" if self.best_epoch is None else f" (epoch {self.best_epoch})"
+        rows = [
+            ("best accuracy", f"{best}{at}"),
+            ("final accuracy", rounded(self.final_accuracy)),
+            ("final test loss", rounded(self.final_test_loss)),
+            ("final training loss", rounded(self.final_loss)),
+            ("length", f"{_many(self.epochs, 'epoch')}, {_many(self.steps, 'step')}, {self.wall_s:.1f} s"),
+            ("speed", f"{self.images_per_second:.0f} images/s"),
+            ("environment", " ".join(self.environment.get(key, "") for key in _ENVIRONMENT)),
+        ]
+        if len(self.legs) > 1:
+            legs = (f"{leg['backend']} from step {leg['first_step']}" for leg in self.legs)
+            rows.append(("trained by", ", ".join(legs)))
+        state = "" if self.complete else ", not complete"
+        title = f"{self.spec} on {self.data}, recipe {self.recipe}, {self.backend}{state}"
+        return Card(title, rows)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Summary:
         """Return the summary in a `summary.json`; one of an older version lacks some fields.
@@ -159,3 +180,10 @@ class Summary:
             return cls(**values)
         except TypeError as error:
             raise DataError(f"summary: {str(error).removeprefix('Summary.__init__() ')}") from None
+
+
+_ENVIRONMENT = ("framework", "version", "device", "precision")
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

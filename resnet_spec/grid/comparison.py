@@ -18,12 +18,13 @@ from resnet_spec.grid.results import Result, read_result
 from resnet_spec.grid.standing import CELL, LAST, SUMMARY, read_fields, read_summary
 from resnet_spec.grid.statistics import Difference, Group, Spread, differences, groups_of, spreads
 from resnet_spec.reading import Fields
+from resnet_spec.shown import Card, Shown, rounded
 
 GRID = "grid.json"
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """What is shown: title, about, baseline, target and show are as in `Grid`."""
 
     title: str
@@ -33,6 +34,16 @@ class Comparison:
     baseline: str | None = None
     target: float | None = None
     show: Literal["accuracy", "error"] = "accuracy"
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows: list[tuple[object, ...]] = []
+        for group in self.groups:
+            mean = rounded(group.sample("final_accuracy").mean)
+            done = f"{len(group.complete)} of {len(group.results)}"
+            rows.append((*group.key, done, mean))
+        heads = ("network", "backend", "runs complete", "test accuracy")
+        return Card(self.title, rows, heads, self.notes)
 
     @property
     def heading(self) -> str:

@@ -23,19 +23,26 @@ from resnet_spec.naming.usual import suited
 from resnet_spec.plan import Plan, tensors_of
 from resnet_spec.pretrained.loading import Pretrained
 from resnet_spec.reading import Fields
+from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
 from resnet_spec.texts import Texts, listed
 
 Head = Literal["auto", "keep", "replace"]
 
 
-@dataclass(frozen=True)
-class Adopted:
+@dataclass(frozen=True, repr=False)
+class Adopted(Shown):
     """A network with weights. notes: what was done and what differs, one line each."""
 
     spec: Spec
     state: State = field(repr=False)
     notes: tuple[str, ...]
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows = [("tensors", len(self.state)), ("classes", self.spec.classes)]
+        notes = [f"note: {note}" for note in self.notes]
+        return Card(f"{self.spec.name} with weights", rows, notes=notes)
 
 
 def with_statistics(weights: Pretrained, spec: Spec) -> tuple[Spec, tuple[str, ...]]:

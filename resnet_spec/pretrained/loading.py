@@ -18,13 +18,14 @@ from resnet_spec.naming import Scheme, scheme
 from resnet_spec.pretrained.entry import Published
 from resnet_spec.pretrained.finding import find
 from resnet_spec.recognising import AUTO
+from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source
 from resnet_spec.texts import Texts
 
 
-@dataclass(frozen=True)
-class Pretrained:
+@dataclass(frozen=True, repr=False)
+class Pretrained(Shown):
     """Weights of a network. source: what they were asked for as. scheme: whose names they have.
 
     spec: the network; its `input.mean` is () where nothing says what it was trained with. state:
@@ -41,6 +42,17 @@ class Pretrained:
     entry: Published | None
     checkpoint: Checkpoint | None = field(repr=False)
     notes: tuple[str, ...]
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        rows = [
+            ("file", self.path),
+            ("sha256", self.sha256),
+            ("names", self.scheme.name),
+            ("classes", self.spec.classes),
+        ]
+        notes = [f"note: {note}" for note in self.notes]
+        return Card(f"{self.source}: weights of {self.spec.name}", rows, notes=notes)
 
     @property
     def view(self) -> View | None:
