@@ -150,6 +150,7 @@ class Summary(Shown):
 
     def card(self) -> Card:
         """See `shown.Shown`."""
+        length = f"{_many(self.epochs, 'epoch')}, {_many(self.steps, 'step')}"
         best = rounded(self.best_accuracy)
         at = "" if self.best_epoch is None else f" (epoch {self.best_epoch})"
         rows = [
@@ -157,7 +158,7 @@ class Summary(Shown):
             ("final accuracy", rounded(self.final_accuracy)),
             ("final test loss", rounded(self.final_test_loss)),
             ("final training loss", rounded(self.final_loss)),
-            ("length", f"{_many(self.epochs, 'epoch')}, {_many(self.steps, 'step')}, {self.wall_s:.1f} s"),
+            ("length", f"{length}, {self.wall_s:.1f} s"),
             ("speed", f"{self.images_per_second:.0f} images/s"),
             ("environment", " ".join(self.environment.get(key, "") for key in _ENVIRONMENT)),
         ]
