@@ -15,6 +15,7 @@ from typing import Any, cast, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from resnet_spec.encodings import decoded
 from resnet_spec.errors import ResnetSpecError, did_you_mean, problem
 
 Fields = dict[str, Any]
@@ -118,24 +119,31 @@ def _fields_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     return list(current.model_fields)
 
 
+_LARGEST_FILE = 1 << 20
+_SUFFIXES = (".toml", ".json")
+
+
+def is_file_name(name: str | Path) -> bool:
+    """Whether `name` is that of a file with a description, and not the name of a preset."""
+    return Path(name).suffix.lower() in _SUFFIXES
+
+
 def read_file(path: Path, error: type[ResnetSpecError]) -> Fields:
-    """Return the contents of a `.toml` or `.json` file as a dict; raise `error` in one line."""
+    """Return the contents of a `.toml` or `.json` file as a dict; raise `error` in one line.
+
+    The text is UTF-8, or has a byte order mark (see `encodings`).
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
-        text = content.decode("utf-8")
     except OSError as cause:
         raise error(f"{path}: cannot be read: {cause.strerror or cause}") from None
-    except UnicodeDecodeError:
-        raise error(f"{path}: cannot be read: is not UTF-8 text") from None
     except ValueError as cause:  # A path that no system call takes.
         raise error(f"{path!s}: cannot be read: {cause}") from None
     if len(content) > _LARGEST_FILE:
         raise error(f"{path}: cannot be read: is larger than {_LARGEST_FILE} bytes")
-    return parse_text(text, path.name, error, is_json=path.suffix == ".json")
-
-
-_LARGEST_FILE = 1 << 20
+    text = decoded(content, f"{path}: cannot be read", error)
+    return parse_text(text, path.name, error, is_json=path.suffix.lower() == ".json")
 
 
 def parse_text(

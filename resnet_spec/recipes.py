@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resnet_spec.errors import RecipeError, did_you_mean
-from resnet_spec.reading import Fields, merge, override, plain, read_file
+from resnet_spec.reading import Fields, is_file_name, merge, override, plain, read_file
 from resnet_spec.recipe import Recipe
 from resnet_spec.texts import Texts, listed
 
@@ -96,7 +96,7 @@ def _read(source: Source) -> tuple[Fields, str]:
     if isinstance(source, Mapping):
         return plain(source), ""
     path = Path(source)
-    if path.suffix in (".toml", ".json"):
+    if is_file_name(path):
         return read_file(path, RecipeError), path.name
     return {"base": str(source)}, ""
 

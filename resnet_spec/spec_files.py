@@ -13,7 +13,7 @@ from typing import cast
 
 from resnet_spec.errors import SpecError, did_you_mean, problem
 from resnet_spec.presets import PRESETS
-from resnet_spec.reading import Fields, merge, override, plain, read_file
+from resnet_spec.reading import Fields, is_file_name, merge, override, plain, read_file
 from resnet_spec.spec import Spec
 from resnet_spec.texts import Texts, listed
 
@@ -41,7 +41,7 @@ def _read(source: Source) -> tuple[Fields, str]:
     if isinstance(source, Mapping):
         return plain(source), ""
     path = Path(source)
-    if path.suffix in (".toml", ".json"):
+    if is_file_name(path):
         return {"name": path.stem, **read_file(path, SpecError)}, path.name
     return {"base": str(source), "name": str(source)}, ""
 

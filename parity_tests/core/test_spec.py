@@ -148,7 +148,7 @@ def test_sources_that_cannot_be_read_give_one_line(tmp_path: Path) -> None:
     folder.mkdir()
     broken, binary, large = (tmp_path / name for name in ("broken.toml", "b.json", "large.toml"))
     broken.write_text("a = [")
-    binary.write_bytes(b"\xff\xfe")
+    binary.write_bytes(b"\xff\xfd")  # FF FE would be the mark of UTF-16.
     large.write_bytes(b"#" * (1 << 20) + b"\n")
     listing = tmp_path / "list.json"
     listing.write_text("[1]")

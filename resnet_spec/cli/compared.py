@@ -134,8 +134,9 @@ def _network(args: argparse.Namespace) -> tuple[Spec, State | None]:
 def _is_weights(text: str) -> bool:
     from resnet_spec.presets import PRESETS
     from resnet_spec.pretrained.finding import is_weights
+    from resnet_spec.reading import is_file_name
 
-    return text not in PRESETS and not text.endswith((".toml", ".json")) and is_weights(text)
+    return text not in PRESETS and not is_file_name(text) and is_weights(text)
 
 
 def _weights(args: argparse.Namespace, source: str) -> tuple[Spec, State]:

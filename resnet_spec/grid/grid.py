@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from resnet_spec.descriptions import Description, Table
 from resnet_spec.errors import GridError, did_you_mean, problem
+from resnet_spec.reading import is_file_name
 
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -46,7 +47,7 @@ class Network(Table):
         if self.label:
             return self.label
         path = Path(self.spec)
-        name = path.stem if path.suffix in (".toml", ".json") else self.spec
+        name = path.stem if is_file_name(path) else self.spec
         return f"{name} {', '.join(self.set)}".strip()
 
 

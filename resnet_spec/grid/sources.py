@@ -10,7 +10,7 @@ from typing import Any, cast
 from resnet_spec.data import list_datasets
 from resnet_spec.errors import GridError, did_you_mean, problem
 from resnet_spec.grid.grid import Grid
-from resnet_spec.reading import Fields, parse_text, read_file
+from resnet_spec.reading import Fields, is_file_name, parse_text, read_file
 
 
 def list_studies() -> list[str]:
@@ -47,7 +47,7 @@ _NEEDED = {"specs": "networks", "backends": "backends"}
 
 def _read(source: str) -> Grid:
     path = Path(source)
-    if path.suffix in (".toml", ".json"):
+    if is_file_name(path):
         data = {"name": path.stem, **read_file(path, GridError)}
         return Grid.from_dict(_relative_to(path.parent, data), path.name)
     studies = list_studies()
@@ -72,7 +72,7 @@ def _placed(folder: Path, key: str, value: Any) -> Any:
     match key, value:
         case "networks", list():
             return [_network_in(folder, network) for network in cast(list[Any], value)]
-        case "recipe", str() if value.endswith((".toml", ".json")):
+        case "recipe", str() if is_file_name(value):
             return str(folder / value)
         case "data", str() if value not in list_datasets():
             return str(folder / value)
@@ -82,7 +82,7 @@ def _placed(folder: Path, key: str, value: Any) -> Any:
 
 def _network_in(folder: Path, network: Any) -> Any:
     if isinstance(network, str):
-        return str(folder / network) if network.endswith((".toml", ".json")) else network
+        return str(folder / network) if is_file_name(network) else network
     if not isinstance(network, dict):
         return network
     table = cast(Fields, network)
