@@ -152,9 +152,15 @@ def test_large_images_stay_encoded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        ({"img": structs(IMAGES)}, r"no column holds integer labels; name it label; it has img"),
+        (
+            {"img": structs(IMAGES)},
+            "no column holds labels by its name or by the metadata; name it label; it has img",
+        ),
         ({"label": LABELS}, r"no column holds image bytes; name it image; it has label \(int64\)"),
-        ({"img": structs(IMAGES), "label": ["a"] * 8}, "no column holds integer labels"),
+        (
+            {"img": structs(IMAGES), "label": [0.5] * 8},
+            r"no column holds labels .* label \(double\)",
+        ),
         ({"a": IMAGES, "b": IMAGES, "label": LABELS}, "several columns hold image bytes"),
         ({"img": structs(IMAGES), "label": [*LABELS[:7], None]}, "row 7: label = None"),
         ({"img": structs(IMAGES), "label": [0, -1, *LABELS[2:]]}, "row 1: label = -1: must be a"),

@@ -7,17 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from resnet_spec.data.cifar import is_cifar, load_cifar, read_cifar
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.digits import load_digits
 from resnet_spec.data.download import data_root
-from resnet_spec.data.folder import is_image_folder, read_image_folder
+from resnet_spec.data.folder import (
+    is_class_folder,
+    is_image_folder,
+    read_class_folder,
+    read_image_folder,
+)
 from resnet_spec.data.given import checked, is_name_of_given
 from resnet_spec.data.idx import is_idx, load_mnist, read_idx_folder
-from resnet_spec.data.parquet import is_parquet, read_parquet
+from resnet_spec.data.parquet import read_parquet
+from resnet_spec.data.parquet_splits import is_parquet
+from resnet_spec.data.places import is_there, parted
+from resnet_spec.data.splits import no_such_split
 from resnet_spec.data.synthetic import load_synthetic
-from resnet_spec.errors import DataError, did_you_mean, problem
+from resnet_spec.errors import DataError, did_you_mean, nearest, problem
 
 _MOST_SIZE = 8192
 
@@ -29,14 +38,36 @@ _NAMES: dict[str, Callable[[int | None, Path, bool], Dataset]] = {
     "fashion_mnist": lambda size, root, download: load_mnist("fashion_mnist", size, root, download),
     "synthetic": lambda size, root, download: load_synthetic(size),
 }
-# Tried in this order on a path that exists.
-_FORMS: tuple[tuple[Callable[[Path], bool], Callable[[Path, int | None], Dataset]], ...] = (
-    (lambda path: path.name.endswith((".tar.gz", ".tgz")), read_cifar),
-    (is_parquet, read_parquet),
-    (is_cifar, read_cifar),
-    (is_idx, read_idx_folder),
-    (is_image_folder, read_image_folder),
+
+
+class _Form(NamedTuple):
+    """A way in which a dataset lies on disk. read: takes the path, the size and the test split."""
+
+    title: str
+    fits: Callable[[Path], bool]
+    read: Callable[[Path, int | None, str | None], Dataset]
+
+
+def _one_split(read: Callable[[Path, int | None], Dataset]) -> Callable[..., Dataset]:
+    """Return a reader of a form that has one test split and no choice."""
+
+    def chosen(path: Path, size: int | None, asked: str | None) -> Dataset:
+        if asked is not None:
+            raise no_such_split(path, asked, ())
+        return read(path, size)
+
+    return chosen
+
+
+# A path that more than one of these fits is refused.
+_FORMS = (
+    _Form("Parquet files", is_parquet, read_parquet),
+    _Form("CIFAR", is_cifar, _one_split(read_cifar)),
+    _Form("IDX files", is_idx, _one_split(read_idx_folder)),
+    _Form("folders of images", is_image_folder, read_image_folder),
 )
+# Tried where none of these does, for nearly any folder with pictures below it fits.
+_LAST = _Form("folders of classes", is_class_folder, read_class_folder)
 
 
 def list_datasets() -> list[str]:
@@ -59,25 +90,51 @@ def load_data(
     download: whether a named dataset that is not in `root` may be fetched.
     root: folder of named datasets; None is $RESNET_SPEC_DATA or the user's cache folder.
 
-    A name wins over a folder of the same name: write `./cifar10` for the folder. Raises DataError.
+    A name wins over a folder of the same name: write `./cifar10` for the folder. `PATH@validation`
+    evaluates on that split of Parquet files and image folders. Raises DataError.
     """
     if size is not None and not 1 <= size <= _MOST_SIZE:
         raise DataError(problem("input size", size, f"must be 1..{_MOST_SIZE} pixels"))
     if isinstance(name_or_path, Dataset):
         return checked(name_or_path, size)
-    name, path = str(name_or_path), Path(name_or_path)
-    if name in _NAMES and not isinstance(name_or_path, Path):
+    name = str(name_or_path)
+    if _is_name(name_or_path):
         return _NAMES[name](size, data_root() if root is None else Path(root), download)
-    if is_name_of_given(name) and not path.exists():
-        rule = "was a dataset made in Python, and cannot be read again by a name"
-        raise DataError(problem("data", name, rule, "give it, or where it is, as data (--data)"))
-    if not path.exists():
-        rule = "is neither a dataset nor a path that exists"
-        raise DataError(problem("data", name, rule, did_you_mean(name, _NAMES)))
-    for is_form, read in _FORMS:
-        if is_form(path):
-            return read(path, size)
+    path, asked = parted(name)
+    if not is_there(path):
+        raise _not_there(name, path)
+    fitting = [form for form in _FORMS if form.fits(path)]
+    if len(fitting) > 1:
+        found = " and ".join(form.title for form in fitting)
+        raise DataError(f"{path}: holds {found}; give the path of one of them")
+    if not fitting and _LAST.fits(path):
+        fitting = [_LAST]
+    if fitting:
+        return fitting[0].read(path, size, asked)
     raise DataError(
         f"{path}: holds no dataset; it must be or hold a CIFAR folder or archive, IDX files, "
         "train*.parquet with test*.parquet, or train/CLASS/ and val/CLASS/ folders of images"
     )
+
+
+def data_place(name_or_path: str | Path) -> str:
+    """Return what finds the same data from every working folder: a name, or an absolute path."""
+    if _is_name(name_or_path) or is_name_of_given(str(name_or_path)):
+        return str(name_or_path)
+    path, asked = parted(str(name_or_path))
+    return f"{path.absolute()}@{asked}" if asked else str(path.absolute())
+
+
+def _is_name(name_or_path: str | Path) -> bool:
+    return not isinstance(name_or_path, Path) and name_or_path in _NAMES
+
+
+def _not_there(name: str, path: Path) -> DataError:
+    if is_name_of_given(name):
+        rule = "was a dataset made in Python, and cannot be read again by a name"
+        return DataError(problem("data", name, rule, "give it, or where it is, as data (--data)"))
+    if nearest(name, _NAMES) is not None or path.is_absolute():
+        rule = "is neither a dataset nor a path that exists"
+        return DataError(problem("data", name, rule, did_you_mean(name, _NAMES)))
+    rule = f"is neither a dataset nor a path that exists below {Path.cwd()}"
+    return DataError(problem("data", name, rule, did_you_mean(name, _NAMES)))

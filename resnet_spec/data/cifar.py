@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.archives import read_file, read_tar
-from resnet_spec.data.cifar_names import CIFAR10, CIFAR100
+from resnet_spec.data.cifar_names import CIFAR10, CIFAR100, read_names
+from resnet_spec.data.classes import Ordered, check_unique, few
 from resnet_spec.data.dataset import ArraySplit, Dataset, Images
 from resnet_spec.data.download import Remote, obtain
 from resnet_spec.data.pickles import byte_rows, read_pickle
-from resnet_spec.data.statistics import KNOWN
+from resnet_spec.data.statistics import KNOWN, channel_statistics
 from resnet_spec.errors import DataError, problem
 
 _SIZE = 32
@@ -55,65 +56,98 @@ class Form:
     archive: str
     train: tuple[str, ...]
     test: tuple[str, ...]
-    parse: Callable[[bytes, str], Read]
+    parse: Callable[[bytes, str, int], Read]
+    names: str
+    """The file with the classes' names."""
 
     @property
     def members(self) -> dict[str, str]:
         """{file: its name in the archive}."""
         return {file: f"{self.folder}/{file}" for file in (*self.train, *self.test)}
 
+    @property
+    def with_names(self) -> dict[str, str]:
+        """`members` and the file of names, which need not be there."""
+        return {**self.members, self.names: f"{self.folder}/{self.names}"}
+
 
 def load_cifar(name: Name, size: int | None, root: Path, download: bool) -> Dataset:
     """Return a CIFAR dataset from `root`, in any form; downloads the Python form when absent."""
     forms = [form for form in FORMS if form.name == name]
     found = _find(root, forms)
-    if found is None:
+    if not found:
         obtain(name, [_REMOTE[name]], root, download)
-        found = root / _REMOTE[name].file
-    return read_cifar(found, size)
+        return _read(root / _REMOTE[name].file, forms, size)
+    return _read(next(iter(found.values())), forms, size)
 
 
 def is_cifar(path: Path) -> bool:
-    """Whether folder `path` is, or holds, a CIFAR dataset in a form that can be read."""
-    return _find(path, FORMS) is not None
+    """Whether `path` is an archive, or is or holds a CIFAR dataset in a form that can be read."""
+    return _is_archive(path) or bool(_find(path, FORMS))
 
 
 def read_cifar(path: Path, size: int | None) -> Dataset:
-    """Return the CIFAR dataset at `path`: an archive, its folder, or a folder with one of both."""
-    place = path if path.is_file() else _find(path, FORMS)
-    assert place is not None, "is_cifar said so"
-    form, contents = _from_archive(place) if place.is_file() else _from_folder(place)
-    return _dataset(form, place, contents, size)
+    """Return the CIFAR dataset at `path`: an archive, its folder, or a folder with one of both.
+
+    Raises DataError where both CIFAR-10 and CIFAR-100 are there.
+    """
+    if _is_archive(path):
+        return _read(path, FORMS, size)
+    found = _find(path, FORMS)
+    if len(found) > 1:
+        places = " and ".join(place.name for place in found.values())
+        raise DataError(f"{path}: holds {places}; give the path of one of them")
+    return _read(next(iter(found.values())), FORMS, size)
 
 
-def _find(path: Path, forms: Sequence[Form]) -> Path | None:
-    """Return the folder or the archive of the first of `forms` that is at or in `path`."""
+def _is_archive(path: Path) -> bool:
+    return path.name.endswith((".tar.gz", ".tgz"))
+
+
+def _find(path: Path, forms: Sequence[Form]) -> dict[Name, Path]:
+    """Return where at or in `path` each dataset is: the first of its forms, folder or archive.
+
+    The forms of one dataset hold the same images, and downloads leave a folder and its archive.
+    """
+    found: dict[Name, Path] = {}
     for form in forms:
-        if _is_folder_of(path, form):
-            return path
-        for place in (path / form.folder, path / form.archive):
-            if _is_folder_of(place, form) or place.is_file():
-                return place
-    return None
+        inner = (path / form.folder, path / form.archive)
+        place = path if _is_folder_of(path, form) else None
+        place = place or next((it for it in inner if _is_folder_of(it, form) or it.is_file()), None)
+        if place is not None:
+            found.setdefault(form.name, place)
+    return found
 
 
 def _is_folder_of(path: Path, form: Form) -> bool:
-    return (path / form.train[0]).is_file() and (path / form.test[0]).is_file()
+    """Whether some of a form's files are in folder `path`; what is missing is said later.
+
+    CIFAR-100's are called `train` and `test`, and both must be there to be taken for it.
+    """
+    there = [(path / file).is_file() for file in form.members]
+    return any(there) if len(there) > 2 else all(there)
 
 
-def _from_folder(path: Path) -> tuple[Form, dict[str, bytes]]:
-    form = next(form for form in FORMS if _is_folder_of(path, form))
-    files = [file for file in form.members if (path / file).is_file()]
+def _read(place: Path, forms: Sequence[Form], size: int | None) -> Dataset:
+    form, contents = _from_archive(place) if place.is_file() else _from_folder(place, forms)
+    return _dataset(form, place, contents, size)
+
+
+def _from_folder(path: Path, forms: Sequence[Form]) -> tuple[Form, dict[str, bytes]]:
+    form = next(form for form in forms if _is_folder_of(path, form))
+    files = [file for file in form.with_names if (path / file).is_file()]
     return form, {file: read_file(path / file, _MOST_BYTES) for file in files}
 
 
 def _from_archive(path: Path) -> tuple[Form, dict[str, bytes]]:
-    wanted = {member for form in FORMS for member in form.members.values()}
+    wanted = {member for form in FORMS for member in form.with_names.values()}
     found = read_tar(path, wanted, _MOST_BYTES)
-    for form in FORMS:
-        contents = {file: found[m] for file, m in form.members.items() if m in found}
-        if contents:
-            return form, contents
+    held = [form for form in FORMS if any(member in found for member in form.members.values())]
+    if len(held) > 1:
+        folders = " and ".join(f"{form.folder}/" for form in held)
+        raise DataError(f"{path}: holds {folders}; unpack it, and give the folder of one of them")
+    if held:
+        return held[0], {file: found[m] for file, m in held[0].with_names.items() if m in found}
     folders = ", ".join(f"{form.folder}/" for form in FORMS)
     raise DataError(f"{path}: holds no CIFAR dataset; it must have one of {folders}")
 
@@ -122,24 +156,48 @@ def _dataset(form: Form, path: Path, contents: dict[str, bytes], size: int | Non
     missing = [file for file in form.members if file not in contents]
     if missing:
         raise DataError(f"{path}: lacks {', '.join(missing)}; get it again")
-    size = size or _SIZE
+    stored, notes = _class_names(form, path, contents)
+    order = Ordered.of(stored)
 
     def split(files: tuple[str, ...]) -> ArraySplit:
-        parts = [form.parse(contents.pop(file), f"{path}: {file}") for file in files]
+        parts = [form.parse(contents.pop(file), f"{path}: {file}", len(stored)) for file in files]
         images, labels = zip(*parts, strict=True)
-        return ArraySplit(np.concatenate(images), np.concatenate(labels), size)
+        places = order.places[np.concatenate(labels)]
+        return ArraySplit(np.concatenate(images), places, size or _SIZE)
 
-    mean, std = KNOWN[form.name]
+    train, test = split(form.train), split(form.test)
+    mean, std = KNOWN[form.name] if not notes else channel_statistics(train.pixels)
     return Dataset(
         name=form.name,
-        classes=CLASSES[form.name],
-        size=size,
+        classes=order.names,
+        size=size or _SIZE,
         channels=3,
         mean=mean,
         std=std,
-        train=split(form.train),
-        test=split(form.test),
+        train=train,
+        test=test,
+        notes=(*notes, *order.notes),
     )
+
+
+def _class_names(
+    form: Form, path: Path, contents: dict[str, bytes]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the classes in the order of the labels, and a note where they are not CIFAR's own."""
+    known = CLASSES[form.name]
+    if form.names not in contents:
+        return known, ()
+    where = f"{path}: {form.names}"
+    names = read_names(contents.pop(form.names), where, _NAMES_KEY[form.name])
+    if names == known:
+        return known, ()
+    check_unique(names, where)
+    what = "CIFAR-10" if form.name == "cifar10" else "CIFAR-100"
+    note = (
+        f"classes are those of {form.names} ({few(names)}), not {what}'s: the images are taken for "
+        "another dataset's, and their mean and deviation are measured"
+    )
+    return names, (note,)
 
 
 def _images(rows: NDArray[np.uint8]) -> Images:
@@ -155,8 +213,8 @@ def _checked(labels: NDArray[np.int64], classes: int, where: str) -> NDArray[np.
     return labels
 
 
-def _pickled(key: str, classes: int) -> Callable[[bytes, str], Read]:
-    def parse(data: bytes, where: str) -> Read:
+def _pickled(key: str) -> Callable[[bytes, str, int], Read]:
+    def parse(data: bytes, where: str, classes: int) -> Read:
         batch = read_pickle(data, where)
         if "data" not in batch or key not in batch:
             raise DataError(f"{where}: lacks data or {key}; it is another dataset's file")
@@ -171,8 +229,8 @@ def _pickled(key: str, classes: int) -> Callable[[bytes, str], Read]:
     return parse
 
 
-def _binary(label_bytes: int, classes: int) -> Callable[[bytes, str], Read]:
-    def parse(data: bytes, where: str) -> Read:
+def _binary(label_bytes: int) -> Callable[[bytes, str, int], Read]:
+    def parse(data: bytes, where: str, classes: int) -> Read:
         record = label_bytes + _PIXELS
         if len(data) % record or not data:
             raise DataError(
@@ -185,6 +243,7 @@ def _binary(label_bytes: int, classes: int) -> Callable[[bytes, str], Read]:
     return parse
 
 
+_NAMES_KEY: dict[Name, str] = {"cifar10": "label_names", "cifar100": "fine_label_names"}
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 FORMS = (
     Form(
@@ -193,7 +252,8 @@ FORMS = (
         archive="cifar-10-python.tar.gz",
         train=_BATCHES,
         test=("test_batch",),
-        parse=_pickled("labels", 10),
+        parse=_pickled("labels"),
+        names="batches.meta",
     ),
     Form(
         name="cifar10",
@@ -201,7 +261,8 @@ FORMS = (
         archive="cifar-10-binary.tar.gz",
         train=tuple(f"{batch}.bin" for batch in _BATCHES),
         test=("test_batch.bin",),
-        parse=_binary(1, 10),
+        parse=_binary(1),
+        names="batches.meta.txt",
     ),
     Form(
         name="cifar100",
@@ -209,7 +270,8 @@ FORMS = (
         archive="cifar-100-python.tar.gz",
         train=("train",),
         test=("test",),
-        parse=_pickled("fine_labels", 100),
+        parse=_pickled("fine_labels"),
+        names="meta",
     ),
     Form(
         name="cifar100",
@@ -217,6 +279,7 @@ FORMS = (
         archive="cifar-100-binary.tar.gz",
         train=("train.bin",),
         test=("test.bin",),
-        parse=_binary(2, 100),
+        parse=_binary(2),
+        names="fine_label_names.txt",
     ),
 )

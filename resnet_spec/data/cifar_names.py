@@ -1,6 +1,16 @@
-"""The classes of CIFAR-10 and CIFAR-100, in the order of their labels (batches.meta and meta)."""
+"""The classes of CIFAR-10 and CIFAR-100, in the order of their labels, and other datasets' names.
+
+A dataset in CIFAR's form names its classes in `batches.meta`, `batches.meta.txt`, `meta` or
+`fine_label_names.txt`, as CIFAR does.
+"""
 
 from __future__ import annotations
+
+from typing import cast
+
+from resnet_spec.data.pickles import read_pickle
+from resnet_spec.encodings import decoded
+from resnet_spec.errors import DataError
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """
@@ -15,3 +25,28 @@ _CIFAR100 = """
 """
 CIFAR10 = tuple(_CIFAR10.split())
 CIFAR100 = tuple(_CIFAR100.split())
+
+
+def read_names(data: bytes, where: str, key: str) -> tuple[str, ...]:
+    """Return the names in a file of them: a line each in a `.txt`, else a pickled list at `key`.
+
+    Raises DataError.
+    """
+    if where.endswith(".txt"):
+        lines = decoded(data, where, DataError).splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+    else:
+        found = read_pickle(data, where).get(key)
+        listed = cast("list[object]", found) if isinstance(found, list) else []
+        names = [_name(item, where) for item in listed]
+    if not names:
+        raise DataError(f"{where}: names no classes; get it again, or remove it")
+    return tuple(names)
+
+
+def _name(item: object, where: str) -> str:
+    if isinstance(item, bytes):
+        return decoded(item, where, DataError)
+    if isinstance(item, str):
+        return item
+    raise DataError(f"{where}: names a class {item!r}, which is no text; get it again")

@@ -85,18 +85,23 @@ class ArraySplit:
 
     pixels: uint8 [N, H, W, C]; resized on reading (Pillow's bilinear filter) where `size` differs.
     labels: int64 [N].
+    identity: what the pixels were decoded from, where decoders may differ; () is the pixels.
     """
 
     pixels: Images = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
     size: int
+    identity: tuple[bytes, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.labels)
 
     def content(self) -> Iterable[bytes | memoryview]:
-        """See `fingerprint.Identified`: the pixels, which are in memory anyway."""
+        """See `fingerprint.Identified`: the pixels, which are in memory, or what they are from."""
+        if self.identity:
+            yield from self.identity
+            return
         yield str(self.pixels.shape).encode()
         yield np.ascontiguousarray(self.pixels).reshape(-1).data
 

@@ -1,41 +1,96 @@
-"""Image folders: `train/CLASS/*.jpg` and `val/CLASS/*.jpg` (or `validation/`, `test/`)."""
+"""Image folders: a folder per class in `train/` and in `val/` (or another split), or classes alone.
+
+A class's images may lie in sub-folders. What is not read is counted in a note.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from resnet_spec.data.absent import Absent
+from resnet_spec.data.classes import absent_notes, order_notes, sorted_names
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
 from resnet_spec.data.images import SUFFIXES
+from resnet_spec.data.splits import NAMES, TRAIN, no_such_split, others_note
 from resnet_spec.data.statistics import KNOWN
+from resnet_spec.data.walking import (
+    Left,
+    count_file,
+    entries_of,
+    has_image,
+    images_below,
+    is_image,
+)
 from resnet_spec.errors import DataError, did_you_mean
 
 _SIZE = 224
-_TEST_NAMES = ("val", "validation", "test")
+_TEST_NAMES = ("val", "validation", "valid", "test", "eval")
+"""In this order, the first that has folders of classes."""
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The folders of a dataset. train: None where there is none to train on, for `reason`."""
+
+    train: Path | None
+    test: Path
+    reason: str
+    notes: tuple[str, ...]
 
 
 def is_image_folder(path: Path) -> bool:
-    """Whether `path` has a training folder and one to evaluate on."""
-    return (path / "train").is_dir() and _test_folder(path) is not None
+    """Whether `path` has splits with images in them."""
+    return bool(_splits(path))
 
 
-def read_image_folder(path: Path, size: int | None) -> Dataset:
-    """Return the dataset in `path`. Classes are the folders of `train/`, sorted by name.
+def is_class_folder(path: Path) -> bool:
+    """Whether `path` is a folder of classes: every image lies in a folder."""
+    return path.is_dir() and has_image(entry.path for entry in entries_of(path) if entry.is_folder)
 
-    Images are decoded when they are read. The statistics are ImageNet's.
+
+def read_image_folder(path: Path, size: int | None, asked: str | None = None) -> Dataset:
+    """Return the dataset in `path`. Classes are the folders of `train/`, numbers by their value.
+
+    asked: the split to evaluate on; None chooses. Images are decoded when they are read. The
+    statistics are ImageNet's.
     """
+    splits = _splits(path)
+    if asked is not None and asked not in splits:
+        raise no_such_split(path, asked, list(splits))
+    train = splits.get(TRAIN)
+    test, notes = (splits[asked], ()) if asked is not None else _test_split(path, splits)
+    reason = f"{path}: has no train/ to train on"
+    if train is None:
+        notes = (*notes, f"{path} has no train/: it can be evaluated, not trained on")
+    return _dataset(path, size, _Chosen(train, test, reason, notes))
+
+
+def read_class_folder(path: Path, size: int | None, asked: str | None = None) -> Dataset:
+    """Return the images of a folder of classes, to be evaluated; nobody parted it for training."""
+    if asked is not None:
+        raise no_such_split(path, asked, ())
+    reason = f"{path}: has folders of classes, not train/ and val/; part it to train on it"
+    note = f"{path} has no train/ and val/: all its images are evaluated, and none trained on"
+    return _dataset(path, size, _Chosen(None, path, reason, (note,)))
+
+
+def _dataset(path: Path, size: int | None, chosen: _Chosen) -> Dataset:
     size = size or _SIZE
-    classes = tuple(_folders(path / "train"))
-    test = _test_folder(path)
-    assert test is not None
-    unknown = [name for name in _folders(test) if name not in classes]
-    if unknown:
-        hint = did_you_mean(unknown[0], classes)
-        raise DataError(f"{test / unknown[0]}: is not a class of {path / 'train'}; {hint}")
+    home = chosen.train or chosen.test
+    classes = sorted_names(_folders(home))
+    _check_classes(chosen.test, classes, home)
+    left = Left()
+    test = _split(chosen.test, classes, size, left)
+    train = _split(chosen.train, classes, size, left) if chosen.train else None
+    _check_whole(train, classes, chosen.train)
     mean, std = KNOWN["imagenet"]
+    counts = absent_notes(classes, np.empty(0, np.int64), test.labels)
     return Dataset(
         name=path.resolve().name,
         classes=classes,
@@ -43,42 +98,96 @@ def read_image_folder(path: Path, size: int | None) -> Dataset:
         channels=3,
         mean=mean,
         std=std,
-        train=_split(path / "train", classes, size),
-        test=_split(test, classes, size),
+        train=train or Absent(chosen.reason),
+        test=test,
+        notes=(*chosen.notes, *order_notes(classes), *counts, *left.notes(str(path))),
     )
 
 
-def _test_folder(path: Path) -> Path | None:
-    return next((path / name for name in _TEST_NAMES if (path / name).is_dir()), None)
+def _splits(path: Path) -> dict[str, Path]:
+    """Return the folders of splits in `path` by their split, `Train/` as well as `train/`."""
+    if not path.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for entry in entries_of(path):
+        name = entry.name.lower()
+        if name not in NAMES or not entry.is_folder or _holds_parquet(entry.path):
+            continue
+        if name in found:
+            raise DataError(f"{path}: has {found[name].name}/ and {entry.name}/; rename one")
+        found[name] = path / entry.name
+    return found
+
+
+def _holds_parquet(folder: str) -> bool:
+    return any(entry.name.endswith(".parquet") for entry in entries_of(folder))
+
+
+def _test_split(path: Path, splits: dict[str, Path]) -> tuple[Path, tuple[str, ...]]:
+    """Return the folder that is evaluated on, and notes on the others."""
+    names = [name for name in _TEST_NAMES if name in splits]
+    usable = [name for name in names if _has_folders(splits[name])]
+    notes = [
+        f"{splits[name].name}/ has no folders of classes and is left out"
+        for name in names
+        if name not in usable
+    ]
+    if usable:
+        others = [f"{splits[name].name}" for name in usable[1:]]
+        return splits[usable[0]], (
+            *notes,
+            *others_note(f"{splits[usable[0]].name}/", others, path),
+        )
+    if names:
+        raise DataError(f"{splits[names[0]]}: has no folder; it must have one for each class")
+    expected = ", ".join(f"{name}/" for name in _TEST_NAMES)
+    raise DataError(f"{path}: has train/ and nothing to evaluate on; add one of {expected}")
+
+
+def _has_folders(path: Path) -> bool:
+    return any(entry.is_folder for entry in entries_of(path))
 
 
 def _folders(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        found = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    found = [entry.name for entry in entries_of(path) if entry.is_folder]
     if not found:
         raise DataError(f"{path}: has no folder; it must have one for each class")
     return found
 
 
-def _split(path: Path, classes: tuple[str, ...], size: int) -> EncodedSplit:
-    files: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = _image_files(path / name) if (path / name).is_dir() else []
-        files += found
-        labels += [label] * len(found)
-        if not found and path.name == "train":
-            raise DataError(f"{path / name}: holds no image; add {', '.join(SUFFIXES)} files")
+def _check_classes(test: Path, classes: Sequence[str], home: Path) -> None:
+    for name in _folders(test):
+        if name not in classes:
+            hint = did_you_mean(name, classes)
+            raise DataError(f"{test / name}: is not a class of {home}; {hint}")
+
+
+def _check_whole(train: EncodedSplit | None, classes: Sequence[str], place: Path | None) -> None:
+    """Raise DataError for a class without a training image."""
+    if train is None or place is None:
+        return
+    counts = np.bincount(train.labels, minlength=len(classes))
+    for name, count in zip(classes, counts.tolist(), strict=True):
+        if not count:
+            raise DataError(f"{place / name}: holds no image; add {', '.join(SUFFIXES)} files")
+
+
+def _split(path: Path, classes: Sequence[str], size: int, left: Left) -> EncodedSplit:
+    """Return the images of every class in `path`; count in `left` what is not read."""
+    places = {name: label for label, name in enumerate(classes)}
+    found: dict[int, list[str]] = {}
+    for entry in entries_of(path):
+        if entry.is_folder:
+            found[places[entry.name]] = images_below(entry.path, left)
+        elif is_image(entry.name):
+            left.files["images outside the folders of classes"] += 1
+        else:
+            count_file(entry.name, left)
+    files = [file for label in sorted(found) for file in found[label]]
     if not files:
         raise DataError(f"{path}: holds no image; add {', '.join(SUFFIXES)} files")
-    return EncodedSplit(files, np.array(labels, dtype=np.int64), size, 3, files.__getitem__)
-
-
-def _image_files(folder: Path) -> list[str]:
-    """Return the paths of the images of a class, sorted by name."""
-    with os.scandir(folder) as entries:
-        return sorted(
-            e.path
-            for e in entries
-            if e.name.lower().endswith(SUFFIXES) and not e.name.startswith(".") and e.is_file()
-        )
+    labels = np.repeat(
+        np.array(sorted(found), np.int64), [len(found[label]) for label in sorted(found)]
+    )
+    name = files.__getitem__
+    return EncodedSplit(files, labels, size, 3, name, root=os.fspath(path))

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.archives import read_file, read_gzip
+from resnet_spec.data.classes import absent_notes
 from resnet_spec.data.dataset import ArraySplit, Dataset
 from resnet_spec.data.download import Remote, obtain
+from resnet_spec.data.idx_files import check_same, found_idx, recognised
 from resnet_spec.data.statistics import KNOWN, channel_statistics
 from resnet_spec.errors import DataError
 
@@ -53,7 +55,7 @@ _SIZES_AND_DIGESTS = {
 def load_mnist(name: str, size: int | None, root: Path, download: bool) -> Dataset:
     """Return `mnist` or `fashion_mnist` from `root`; downloads into `root / name` when absent."""
     places = (root / name, root / _TORCHVISION[name], root)
-    found = next((place for place in places if is_idx(place)), None)
+    found = next((place for place in places if _holds(place)), None)
     if found is None:
         remotes = [
             Remote(f"{file}.gz", _BASE[name], length, digest)
@@ -65,13 +67,34 @@ def load_mnist(name: str, size: int | None, root: Path, download: bool) -> Datas
 
 
 def is_idx(path: Path) -> bool:
-    """Whether `path` is a folder with the training images of an IDX dataset."""
-    return _find(path, _FILES[0]) is not None
+    """Whether `path` has an IDX dataset: in it, in `raw/`, or where torchvision has it."""
+    return bool(_homes(path))
 
 
 def read_idx_folder(path: Path, size: int | None) -> Dataset:
-    """Return the IDX dataset in folder `path`, its classes named "0", "1", ..."""
-    return _dataset(path, size, path.resolve().name, ())
+    """Return the IDX dataset in folder `path`, its classes named "0", "1", ...
+
+    Fashion-MNIST is known by its pixels and labels, and its classes have their names.
+    """
+    homes = _homes(path)
+    if len(homes) > 1:
+        found = " and ".join(str(home.relative_to(path)) for home in homes)
+        raise DataError(f"{path}: holds {found}; give the path of one of them")
+    home = homes[0].resolve()
+    name = home.parent.name if home.name == "raw" else home.name
+    return _dataset(homes[0], size, name, ())
+
+
+def _holds(path: Path) -> bool:
+    return any(found_idx(path, file) for file in _FILES)
+
+
+def _homes(path: Path) -> list[Path]:
+    """Return the folders at or in `path` that hold IDX files."""
+    if _holds(path):
+        return [path]
+    inner = ("raw", *_TORCHVISION.values(), "KMNIST/raw")
+    return [path / name for name in inner if _holds(path / name)]
 
 
 def _dataset(path: Path, size: int | None, name: str, classes: tuple[str, ...]) -> Dataset:
@@ -83,24 +106,34 @@ def _dataset(path: Path, size: int | None, name: str, classes: tuple[str, ...]) 
         if images.shape[1] != images.shape[2] or not images.size:
             raise DataError(f"{path}: {file} holds images of {images.shape[1:]}; must be square")
         splits.append(ArraySplit(images[..., None], labels.astype(np.int64), images.shape[1]))
+    if splits[0].size != splits[1].size:
+        sizes = " and ".join(f"{split.size} x {split.size}" for split in splits)
+        raise DataError(f"{path}: has training and test images of {sizes} pixels; of two datasets")
+    by_name = bool(classes)
+    known = recognised(splits, str(path))
+    if by_name and known not in (None, name):
+        raise DataError(f"{path}: holds {known}, not {name}; place {name}'s files there")
+    notes: tuple[str, ...] = ()
+    if known == "fashion_mnist" and not by_name:
+        classes = CLASSES[known]
+        notes = ("this is Fashion-MNIST, by its pixels and labels: its classes have their names",)
     highest = max(int(split.labels.max()) for split in splits)
     classes = classes or tuple(str(i) for i in range(highest + 1))
     if highest >= len(classes):
         raise DataError(f"{path}: label = {highest}: must be 0..{len(classes) - 1} in {name}")
     size = size or splits[0].size
-    mean, std = KNOWN[name] if name in CLASSES else channel_statistics(splits[0].pixels)
+    mean, std = KNOWN[name] if by_name else channel_statistics(splits[0].pixels)
     train, test = (ArraySplit(split.pixels, split.labels, size) for split in splits)
-    return Dataset(name, classes, size, 1, mean, std, train, test)
-
-
-def _find(path: Path, file: str) -> Path | None:
-    return next((p for p in (path / file, path / f"{file}.gz") if p.is_file()), None)
+    absent = absent_notes(classes, train.labels, test.labels)
+    return Dataset(name, classes, size, 1, mean, std, train, test, (*notes, *absent))
 
 
 def _read(folder: Path, file: str) -> NDArray[np.uint8]:
-    path = _find(folder, file)
-    if path is None:
+    found = found_idx(folder, file)
+    if not found:
         raise DataError(f"{folder}: lacks {file}.gz; place it there")
+    check_same(found)
+    path = found[0]
     data = (read_gzip if path.suffix == ".gz" else read_file)(path, _MOST_BYTES)
     return parse_idx(data, 3 if "images" in file else 1, str(path))
 

@@ -1,4 +1,4 @@
-"""Decode image files: JPEG, PNG and WebP, eight bits per channel, of a bounded size."""
+"""Decode image files of the usual formats, eight bits per channel, of a bounded size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from resnet_spec.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".jfif", ".jpe"),
+)
+READ = "JPEG, PNG, WebP, BMP, TIFF, GIF or PPM"
 MOST_BYTES = 1 << 28
 MOST_PIXELS = 1 << 26
 _MODES = {1: "L", 3: "RGB"}
@@ -32,11 +36,12 @@ def read_image(path: Path, size: int, channels: int, view: View | None = None) -
 def decode(data: bytes, channels: int, where: str) -> Image.Image:
     """Return a decoded image of mode L (1 channel) or RGB (3); transparency is dropped.
 
-    Orientation tags are ignored, as torchvision does. Raises DataError that begins with `where`.
+    Orientation tags are ignored, as torchvision does; of several frames or pages the first counts.
+    Raises DataError that begins with `where`.
     """
     if channels not in _MODES:
         raise DataError(f"{where}: can be read with 1 or 3 channels, and {channels} were asked for")
-    image = _opened(data, where)
+    image = opened(data, where, load=True)
     if image.mode not in _EIGHT_BIT:
         raise DataError(f"{where}: has mode {image.mode}; convert it to 8 bits per channel")
     if image.mode == "P" and "transparency" in image.info:
@@ -45,22 +50,24 @@ def decode(data: bytes, channels: int, where: str) -> Image.Image:
     return image if image.mode == wanted else image.convert(wanted)
 
 
-def channels_of(data: bytes, where: str) -> int:
-    """Return 1 for a grey image and 3 for any other."""
-    return 1 if _opened(data, where).mode in ("1", "L", "LA") else 3
+def opened(data: bytes, where: str, *, load: bool = False) -> Image.Image:
+    """Return an image whose header is read; its pixels, too, where they are to be loaded.
 
-
-def _opened(data: bytes, where: str) -> Image.Image:
+    Raises DataError that begins with `where`.
+    """
     from PIL import Image
 
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
         if image.width * image.height <= MOST_PIXELS:
-            image.load()
+            if load:
+                image.load()
             return image
     except Exception as error:  # Decoders raise nearly anything on damaged files.
         reason = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({error})"
+        if not data:
+            reason = " (the file is empty)"
         raise DataError(
-            f"{where}: is not a whole JPEG, PNG or WebP image{reason}; replace or remove it"
+            f"{where}: is not a whole {READ} image{reason}; replace or remove it"
         ) from None
     raise DataError(f"{where}: has more than {MOST_PIXELS} pixels; make it smaller")

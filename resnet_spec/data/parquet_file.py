@@ -1,106 +1,98 @@
-"""One Parquet file with encoded images: which columns hold what, and their checked content."""
+"""One Parquet file with encoded images: its columns, and their checked content.
+
+Needs pyarrow, which is imported when such a file is read.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from resnet_spec.data.classes import Labels
+from resnet_spec.data.parquet_columns import Columns, Schema
 from resnet_spec.errors import DataError
 
 _MOST_BYTES = 1 << 34
-_IMAGE_NAMES = ("image", "img")
-_LABEL_NAMES = ("label", "labels", "fine_label")
+_MOST_CLASSES = 1_000_000
+_UNLABELLED = (None, -1)
+"""How a split without labels fills their column."""
+
+
+def read_schema(path: Path) -> Schema:
+    """Return the columns of the file `path`. Raises DataError."""
+    with _file(path) as (file, arrow):
+        return Schema.of(path, file.schema_arrow, arrow)
+
+
+def is_unlabelled(path: Path, label: str) -> bool:
+    """Whether the file `path` has no column `label`, or no label in any of its rows."""
+    with _file(path) as (file, _):
+        if label not in file.schema_arrow.names:
+            return True
+        values = file.read(columns=[label]).column(label).to_pylist()
+        return bool(values) and all(value in _UNLABELLED for value in values)
 
 
 @dataclass(frozen=True)
 class ParquetImages:
     """The rows of one file.
 
-    labels: int64 [N]. folders: the parent folder of each image's path, None where one has none.
-    names: the classes' names from the metadata that Hugging Face's `datasets` writes, or None.
+    labels: as the file numbers its classes, int64 [N]; texts: each row's class, where the labels
+    are names. folders: the parent folder of each image's path, None where one has none. names: the
+    classes' names from the metadata, or None.
     """
 
+    path: Path
     images: list[bytes]
-    labels: NDArray[np.int64]
+    labels: Labels
+    texts: list[str] | None
     folders: list[str] | None
     names: tuple[str, ...] | None
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, columns: Columns) -> Self:
         """Return the rows of `path`. Raises DataError."""
-        arrow, parquet = _pyarrow()
-        try:
-            with parquet.ParquetFile(path) as file:
-                features = _features(file.schema_arrow.metadata)
-                image, label = _columns(file.schema_arrow, features, path, arrow)
-                groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
-                if sum(group.total_byte_size for group in groups) > _MOST_BYTES:
-                    raise DataError(f"{path}: is larger than memory allows; use an image folder")
-                table = file.read(columns=[image, label])
-        except (arrow.ArrowException, OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise DataError(f"{path}: is not a whole Parquet file ({reason})") from None
-        images, folders = _images(table.column(image), path, arrow)
+        with _file(path) as (file, arrow):
+            schema = Schema.of(path, file.schema_arrow, arrow)
+            groups = (file.metadata.row_group(i) for i in range(file.metadata.num_row_groups))
+            if sum(group.total_byte_size for group in groups) > _MOST_BYTES:
+                raise DataError(f"{path}: is larger than memory allows; use an image folder")
+            table = file.read(columns=[columns.image, columns.label])
+        images, folders = _images(table.column(columns.image), path, arrow)
+        values = table.column(columns.label).to_pylist()
+        texts = _texts(values, columns.label, path) if columns.texts else None
+        numbers = [] if columns.texts else _numbers(values, columns.label, path)
         return cls(
-            images, _labels(table.column(label), label, path), folders, _names(features, label)
+            path=path,
+            images=images,
+            labels=np.array(numbers, dtype=np.int64),
+            texts=texts,
+            folders=folders,
+            names=None if columns.texts else schema.class_names(columns.label),
         )
 
 
-def _pyarrow() -> tuple[Any, Any]:
+@contextmanager
+def _file(path: Path) -> Generator[tuple[Any, Any]]:
+    """Give an open file, and pyarrow. Raises DataError for what is no whole Parquet file."""
     try:
-        return import_module("pyarrow"), import_module("pyarrow.parquet")
+        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
         raise DataError(
             "Parquet: needs pyarrow, which is not installed; pip install 'resnet-spec[parquet]'"
         ) from None
-
-
-def _features(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
-    """Return the `features` that Hugging Face's `datasets` writes into the file, or {}."""
     try:
-        value = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
-        return {}
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _columns(schema: Any, features: dict[str, Any], path: Path, arrow: Any) -> tuple[str, str]:
-    """Return the names of the image and the label column."""
-    types = {field.name: field.type for field in schema}
-    images = [name for name, kind in types.items() if _holds_bytes(kind, arrow)]
-    labels = [name for name, kind in types.items() if arrow.types.is_integer(kind)]
-    classes = [name for name in labels if _kind(features, name) == "ClassLabel"]
-    return (
-        _choose(images, _IMAGE_NAMES, "image bytes", types, path),
-        _choose(classes or labels, _LABEL_NAMES, "integer labels", types, path),
-    )
-
-
-def _holds_bytes(kind: Any, arrow: Any) -> bool:
-    if arrow.types.is_struct(kind):
-        places = [i for i in range(kind.num_fields) if kind.field(i).name == "bytes"]
-        return bool(places) and _holds_bytes(kind.field(places[0]).type, arrow)
-    return arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind)
-
-
-def _choose(
-    found: list[str], preferred: tuple[str, ...], what: str, types: dict[str, Any], path: Path
-) -> str:
-    for name in preferred:
-        if name in found:
-            return name
-    if len(found) == 1:
-        return found[0]
-    columns = ", ".join(f"{name} ({kind})" for name, kind in types.items())
-    rule = f"no column holds {what}" if not found else f"several columns hold {what}"
-    raise DataError(f"{path}: {rule}; name it {preferred[0]}; it has {columns}")
+        with parquet.ParquetFile(path) as file:
+            yield file, arrow
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: is not a whole Parquet file ({reason})") from None
 
 
 def _images(column: Any, path: Path, arrow: Any) -> tuple[list[bytes], list[str] | None]:
@@ -135,22 +127,16 @@ def _folders(paths: list[str | None]) -> Iterator[str]:
             yield folder
 
 
-def _labels(column: Any, name: str, path: Path) -> NDArray[np.int64]:
-    rows = cast("list[int | None]", column.to_pylist())
-    for row, value in enumerate(rows):
-        if value is None or not 0 <= value < 1_000_000:
+def _numbers(values: list[Any], name: str, path: Path) -> list[int]:
+    for row, value in enumerate(values):
+        if value is None or not 0 <= value < _MOST_CLASSES:
             raise DataError(f"{path}: row {row}: {name} = {value}: must be a class number >= 0")
-    return np.array(rows, dtype=np.int64)
+    return values
 
 
-def _kind(features: dict[str, Any], name: str) -> object:
-    feature = features.get(name)
-    return cast("dict[str, Any]", feature).get("_type") if isinstance(feature, dict) else None
-
-
-def _names(features: dict[str, Any], label: str) -> tuple[str, ...] | None:
-    feature = features.get(label)
-    names = cast("dict[str, Any]", feature).get("names") if isinstance(feature, dict) else None
-    if not isinstance(names, list):
-        return None
-    return tuple(str(name) for name in cast("list[object]", names))
+def _texts(values: list[Any], name: str, path: Path) -> list[str]:
+    for row, value in enumerate(values):
+        if not value:
+            rule = "must be a class's name; remove the row or name its class"
+            raise DataError(f"{path}: row {row}: {name} = {value!r}: {rule}")
+    return values

@@ -5,6 +5,7 @@ Integer arithmetic on raw random words: the same bytes on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +57,11 @@ class SyntheticSplit:
     def labels(self) -> NDArray[np.int64]:
         """See `Split.labels`."""
         return np.arange(self.count, dtype=np.int64) % len(self.patterns)
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """See `fingerprint.Identified`: the patterns and the split's number; the rest follows."""
+        yield f"synthetic {self.part} {self.count} {self.patterns.shape}\n".encode()
+        yield np.ascontiguousarray(self.patterns).reshape(-1).data
 
     def images(self, indices: Places) -> Images:
         """See `Split.images`."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.dataset import Images, Places, Split
+from resnet_spec.data.fingerprint import Identified
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,12 @@ class First:
     def __len__(self) -> int:
         """Return the number of samples."""
         return min(self.count, len(self.whole))
+
+    def content(self) -> Iterator[bytes | memoryview]:
+        """See `fingerprint.Identified`: the number, and what the whole split says of itself."""
+        yield f"first {len(self)}\n".encode()
+        if isinstance(self.whole, Identified):
+            yield from self.whole.content()
 
     def images(self, indices: Places) -> Images:
         """See `Split.images`."""

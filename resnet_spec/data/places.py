@@ -1,0 +1,24 @@
+"""Where a dataset is, as a person writes it: a path, and perhaps the split to evaluate on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnet_spec.errors import DataError
+
+
+def parted(text: str) -> tuple[Path, str | None]:
+    """Return the path in `text` and the split behind its last '@'; a path that exists is whole."""
+    before, sign, split = text.rpartition("@")
+    if not sign or not before or not split.isalpha() or is_there(Path(text)):
+        return Path(text), None
+    return Path(before), split
+
+
+def is_there(path: Path) -> bool:
+    """Whether `path` exists. Raises DataError for what no system call takes."""
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"data = {path}: cannot be looked for ({reason})") from None
