@@ -8,6 +8,7 @@ from pathlib import Path
 
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint
 from resnet_spec.data import load_data
+from resnet_spec.data.absent import training_split
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import viewed
 from resnet_spec.data.given import name_of
@@ -181,9 +182,10 @@ def _run(
     load_backend(asked.backend)  # Before anything is read or downloaded.
     data = load_data(source, size=asked.input_size)
     data_name = name_of(source) if isinstance(source, Dataset) else str(source)
+    training_split(data)  # Raises where there is none.
     data = data if weights is None else viewed(data, weights.view)
     spec, notes = fitted(spec, data)
-    for note in notes:
+    for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)
     out = asked.out or Path("runs") / f"{spec.name}-{data.name}-{asked.backend}"
     plan = fine_tuned(lower(spec), recipe)

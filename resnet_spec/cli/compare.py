@@ -131,7 +131,7 @@ def _opening_lines(
         f"in {out}",
         f"on {first.data.name} ({len(first.data.train)} train, {len(first.data.test)} test images, "
         f"{first.data.size} px), recipe {first.recipe.name}",
-        *(f"note: {note}" for note in grid.notes),
+        *(f"note: {note}" for note in (*grid.notes, *first.data.notes)),
     ]
     return "\n".join(lines)
 

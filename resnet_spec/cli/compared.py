@@ -104,7 +104,9 @@ def _expected(args: argparse.Namespace) -> Side:
     plan = lower(spec)
     setup = make_setup(plan, make_recipe(args.steps, args.batch, _RATE), state=state)
     if args.data is not None:
-        setup = with_data(setup, load_data(args.data, size=spec.input.size), args.images)
+        data = load_data(args.data, size=spec.input.size)
+        _tell(*data.notes)
+        setup = with_data(setup, data, args.images)
     expected = reference_of(setup)
     return within_range(expected) if state is None else expected
 

@@ -34,8 +34,10 @@ class Loaded:
         object.__setattr__(self, "plan", lower(self.spec))
 
     def split(self, name: str) -> Split:
-        """Return the images of `name`, train or test."""
-        return self.data.train if name == "train" else self.data.test
+        """Return the images of `name`, train or test. Raises DataError where there are none."""
+        from resnet_spec.data.absent import training_split
+
+        return training_split(self.data) if name == "train" else self.data.test
 
     def session(self, backend: str, device: str, precision: str) -> Session:
         """Return a session of `backend` that holds the weights. Raises BackendError."""
@@ -62,7 +64,7 @@ def loaded_of(args: argparse.Namespace) -> Loaded:
     data = viewed(load_data(place, size=weights.spec.input.size), weights.view)
     spec, note = with_known_statistics(weights, data)
     _check_fit(spec, data, place)
-    return Loaded(weights, spec, data, place, (*weights.notes, *note))
+    return Loaded(weights, spec, data, place, (*weights.notes, *note, *data.notes))
 
 
 def _check_fit(spec: Spec, data: Dataset, place: str) -> None:

@@ -40,6 +40,8 @@ def _samples(args: argparse.Namespace) -> int:
         raise RecipeError("--split test: is not augmented; leave --recipe, --set and --seed out")
     recipe = load_recipe(args.recipe or "demo", settings)
     data = load_data(args.data, size=args.input_size)
+    for note in data.notes:
+        print(f"note: {note}")
     output = output_of(args, data.name)
     if args.split == "test":
         found = samples.test_samples(data, count)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.data.dataset import Dataset, Images, Places
+from resnet_spec.data.dataset import Dataset, Images, Places, Split
 from resnet_spec.errors import DataError
 
 
@@ -40,7 +40,8 @@ class Absent:
         raise DataError(self.reason)
 
 
-def check_trainable(data: Dataset) -> None:
-    """Raise DataError where `data` has nothing to train on."""
+def training_split(data: Dataset) -> Split:
+    """Return the images that `data` is trained on. Raises DataError where it has none."""
     if isinstance(data.train, Absent):
         raise DataError(data.train.reason)
+    return data.train

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_spec.data import load_data
+from resnet_spec.data.absent import training_split
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.errors import GridError, ResnetSpecError, problem
 from resnet_spec.fine_tuning import fine_tuned
@@ -89,6 +90,7 @@ def cells_of(grid: Grid, out: Path) -> list[Cell]:
         if backend not in installed_backends():
             load_backend(backend)  # Says what is wrong with it; the others stay unimported.
     data = load_data(grid.data, size=grid.input_size)
+    training_split(data)  # Raises where there is none.
     networks = [_resolved(grid, network, data) for network in grid.networks]
     cells = list(_cells(grid, networks, data, out))
     for cell in cells[: len(grid.networks) * len(grid.backends)]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.batches import test_batches
 from resnet_spec.contract import Array, Batch
+from resnet_spec.data.absent import training_split
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.errors import DataError
 from resnet_spec.initial import initial_state
@@ -88,7 +89,7 @@ def with_data(setup: Setup, data: Dataset, images: int) -> Setup:
     images: how many of those predictions are compared on.
     """
     draw = np.random.default_rng([setup.seed, 3])
-    found = islice(test_batches(data.train, setup.recipe.batch), len(setup.batches))
+    found = islice(test_batches(training_split(data), setup.recipe.batch), len(setup.batches))
     batches = tuple(replace(batch, noise=_noise(setup.plan, len(batch), draw)) for batch in found)
     if len(batches) < len(setup.batches):
         rule = f"has too few images for {len(setup.batches)} batches of {setup.recipe.batch}"

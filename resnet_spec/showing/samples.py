@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.batches import steps_per_epoch, test_batches, train_batches
 from resnet_spec.contract import Batch
+from resnet_spec.data.absent import training_split
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describe_text import table
 from resnet_spec.recipe import Recipe
@@ -40,6 +41,7 @@ def training_samples(data: Dataset, recipe: Recipe, count: int) -> list[Sample]:
     Raises DataError when the training split is smaller than a batch.
     """
     last = -(-count // recipe.batch)
+    training_split(data)  # Raises where there is none.
     steps_per_epoch(len(data.train), recipe.batch)
     batches = train_batches((), data.train, recipe, 0, last)
     return list(islice(_samples(batches, data.classes), count))
