@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import fill
 
+from resnet_spec.columns import aligned
 from resnet_spec.describe import (
     FIELD_CONVENTION,
     MACS_CONVENTION,
@@ -43,15 +44,7 @@ def description_text(it: Description) -> str:
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Return lines of aligned columns; those numbered in `right` are aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(_cells(row, widths, right)).rstrip() for row in rows]
-
-
-def _cells(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> list[str]:
-    return [
-        cell.rjust(width) if i in right else cell.ljust(width)
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
+    return aligned(rows, right)
 
 
 def _shape(shape: Shape) -> str:

@@ -93,9 +93,13 @@ def parents(path: Path) -> Generator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all. Raises OutputError."""
+    """Write `text` to `path` as UTF-8, whole or not at all.
+
+    What is no text, as in the name of a file that is no UTF-8, is written with a backslash.
+    Raises OutputError.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from resnet_spec.errors import DataError
 from resnet_spec.files import replacing
 from resnet_spec.metrics import Epoch
+from resnet_spec.plot_text import drawable
 
 # Okabe & Ito's palette: told apart by colour-blind readers, and with markers in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -45,7 +46,8 @@ def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
         axes.set_xlabel("epoch")
         axes.set_ylabel(f"{name} (dashed: train, solid: test)")
         axes.grid(alpha=0.3)
-        axes.legend()
+        for label in axes.legend().get_texts():
+            label.set_parse_math(False)
     losses.set_yscale("log")
     return figure
 
@@ -80,7 +82,7 @@ def write_figure(figure: Any, files: Sequence[Path], dpi: int = 120) -> list[Pat
         for file in files:
             kind = file.suffix[1:].lower()
             dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
-            with replacing(file) as temporary:
+            with replacing(file) as temporary, drawable(figure):
                 figure.savefig(temporary, format=kind, dpi=dpi, **dated)
                 if kind == "png":
                     _shrink(temporary)

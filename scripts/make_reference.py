@@ -46,6 +46,7 @@ PAGES = {
     "export": "[Exported models](../export.md)",
     "parity": "[Parity](../parity.md)",
     "bisect": "[Parity](../parity.md)",
+    "completion": "[The command line](../command_line.md#completion)",
 }
 
 

@@ -1,17 +1,22 @@
-"""`resnet-spec list`: the networks that have a name, and published weights."""
+"""`resnet-spec list`: the networks, published weights and other things that have a name."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.errors import SpecError, did_you_mean
+from resnet_spec.cli.list_known import matching
+from resnet_spec.columns import Column, fitted
+from resnet_spec.consoles import table_width
 
 if TYPE_CHECKING:
     from resnet_spec.pretrained import Published
+
+Rows = list[dict[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,37 +24,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pattern", nargs="?", default="", help="a part of the name, or a pattern as in 'resnet*d'"
     )
-    parser.add_argument(
-        "--pretrained", action="store_true", help="list published weights instead of networks"
-    )
+    what = parser.add_mutually_exclusive_group()
+    for name, text in _INSTEAD.items():
+        what.add_argument(f"--{name}", action="store_true", help=f"{text} instead of networks")
     add_format(parser, ("table", "json"))
 
 
+_INSTEAD = {
+    "pretrained": "published weights",
+    "recipes": "recipes of training",
+    "data": "datasets",
+    "schemes": "how projects call their tensors",
+}
+
+
 def run(args: argparse.Namespace) -> int:
-    """Print name, parameters, multiply-accumulates and parts of every preset that matches.
+    """Print what matches as a table or JSON: presets with their parameters, costs and parts.
 
     With --pretrained: name, scheme, images, accuracy, digest and license of published weights.
     """
-    from resnet_spec.presets import about, list_presets
-
-    if args.pretrained:
-        return _run_pretrained(args)
-
-    names = [name for name in list_presets() if _matches(name, args.pattern)]
-    if not names:
-        hint = did_you_mean(args.pattern, list_presets()) or "see: resnet-spec list"
-        raise SpecError(f"pattern = {args.pattern}: matches no preset; {hint}")
-    rows = [{**_costs(name), "about": about(name)} for name in names]
-    print(json.dumps(rows, indent=2) if args.format == "json" else _table(rows))
+    rows, as_table = _chosen(args)
+    print(json.dumps(rows, indent=2) if args.format == "json" else as_table(rows))
     return 0
 
 
-def _matches(name: str, pattern: str) -> bool:
-    is_glob = any(sign in pattern for sign in "*?[")
-    return fnmatchcase(name, pattern) if is_glob else pattern in name
+def _chosen(args: argparse.Namespace) -> tuple[Rows, Callable[[Rows], str]]:
+    """Return what is listed, and the function that makes a table of it."""
+    if args.pretrained:
+        return _published(args.pattern), _pretrained_table
+    if not (args.recipes or args.data or args.schemes):
+        return _presets(args.pattern), _table
+    from resnet_spec.cli import list_known as known
+
+    if args.recipes:
+        return known.recipes(args.pattern), known.recipes_table
+    if args.data:
+        return known.datasets(args.pattern), known.datasets_table
+    return known.schemes(args.pattern), known.schemes_table
 
 
-def _costs(name: str) -> dict[str, object]:
+def _presets(pattern: str) -> Rows:
+    from resnet_spec.presets import about, list_presets
+
+    names = matching(list_presets(), pattern, "preset", "see: resnet-spec list")
+    return [{**_costs(name), "about": about(name)} for name in names]
+
+
+def _costs(name: str) -> dict[str, Any]:
     from resnet_spec.describe import count_macs, count_params
     from resnet_spec.lowering import lower
     from resnet_spec.spec_files import load_spec
@@ -65,10 +86,14 @@ def _costs(name: str) -> dict[str, object]:
     }
 
 
-def _table(rows: list[dict[str, object]]) -> str:
-    from resnet_spec.describe_text import table
-
-    heads = ("name", "params", "MACs", "input", "about")
+def _table(rows: Rows) -> str:
+    columns = [
+        Column("name"),
+        Column("params", right=True),
+        Column("MACs", right=True, drop=2),
+        Column("input", right=True, drop=1),
+        Column("about", least=20, tail=True),
+    ]
     cells = [
         (
             str(row["name"]),
@@ -79,26 +104,19 @@ def _table(rows: list[dict[str, object]]) -> str:
         )
         for row in rows
     ]
-    return "\n".join(table([heads, *cells], right=(1, 2, 3)))
+    return "\n".join(fitted(columns, cells, table_width()))
 
 
-def _run_pretrained(args: argparse.Namespace) -> int:
+def _published(pattern: str) -> Rows:
     from resnet_spec.errors import CheckpointError
     from resnet_spec.pretrained import PUBLISHED
 
-    found = [entry for name, entry in PUBLISHED.items() if _matches(name, args.pattern)]
-    if not found:
-        hint = did_you_mean(args.pattern, PUBLISHED) or "see: resnet-spec list --pretrained"
-        raise CheckpointError(f"pattern = {args.pattern}: matches no published weights; {hint}")
-    rows = [_pretrained_row(entry) for entry in found]
-    if args.format == "json":
-        print(json.dumps(rows, indent=2))
-    else:
-        print(_pretrained_table(rows))
-    return 0
+    hint = "see: resnet-spec list --pretrained"
+    found = matching(list(PUBLISHED), pattern, "published weights", hint, CheckpointError)
+    return [_pretrained_row(PUBLISHED[name]) for name in found]
 
 
-def _pretrained_row(entry: Published) -> dict[str, object]:
+def _pretrained_row(entry: Published) -> dict[str, Any]:
     mean, std = entry.statistics
     return {
         "name": entry.name,
@@ -119,19 +137,25 @@ def _pretrained_row(entry: Published) -> dict[str, object]:
     }
 
 
-def _pretrained_table(rows: list[dict[str, object]]) -> str:
-    from resnet_spec.describe_text import table
-
-    heads = ("name", "names", "input", "of", "filter", "top-1", "top-5", "SHA-256", "license")
+def _pretrained_table(rows: Rows) -> str:
+    columns = [
+        Column("name"),
+        Column("names"),
+        Column("input", right=True),
+        Column("of", right=True, drop=2),
+        Column("filter", drop=1),
+        Column("top-1", right=True),
+        Column("top-5", right=True, drop=5),
+        Column("SHA-256", drop=3),
+        Column("license", drop=4),
+    ]
     keys = ("name", "names", "input_size", "resize", "interpolation", "top1", "top5", "sha256")
     cells = [
         tuple("-" if row[k] is None else str(row[k]) for k in (*keys, "license")) for row in rows
     ]
-    return "\n".join(
-        [
-            *table([heads, *cells], right=(2, 3, 5, 6)),
-            "",
-            "Accuracies are the publishers', in percent on ImageNet-1K; SHA-256 is what is known",
-            "of the file's digest. Sources, means and addresses: --format json.",
-        ]
+    about = (
+        "Accuracies are the publishers', in percent on ImageNet-1K; SHA-256 is what is known of "
+        "the file's digest. Sources, means and addresses: --format json."
     )
+    width = table_width()
+    return "\n".join([*fitted(columns, cells, width), "", *wrap(about, min(width or 88, 88))])

@@ -7,16 +7,14 @@ bad input or usage, 130 interrupted; a command may use 1 for a negative finding.
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from resnet_spec.errors import ResnetSpecError, did_you_mean
-
-PROGRAM = "resnet-spec"
+from resnet_spec.cli import streams
+from resnet_spec.cli.parsing import PROGRAM, USAGE, Parser
+from resnet_spec.errors import ResnetSpecError, did_you_mean, nearest
 
 
 class Command(NamedTuple):
@@ -27,7 +25,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "list": Command("resnet_spec.cli.list", "networks that have a name"),
+    "list": Command("resnet_spec.cli.list", "networks, weights, recipes and data by name"),
     "describe": Command("resnet_spec.cli.describe", "stages, parameters and costs of a network"),
     "schema": Command("resnet_spec.cli.schema", "the JSON Schema of a spec file"),
     "backends": Command("resnet_spec.cli.backends", "frameworks that can be used here"),
@@ -42,67 +40,53 @@ COMMANDS = {
     "show": Command("resnet_spec.cli.show", "pictures of data, networks and results"),
     "parity": Command("resnet_spec.cli.parity", "prove that backends compute the same"),
     "bisect": Command("resnet_spec.cli.bisect", "find the first node that does not"),
+    "completion": Command("resnet_spec.cli.completion", "a script by which the Tab key completes"),
 }
 
-_USAGE = 2
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with the nearest option for an unknown one."""
-
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Print one line and end with the status of a usage error."""
-        print(f"{PROGRAM}: error: {message}; see: {self.prog} --help", file=sys.stderr)
-        raise SystemExit(_USAGE)
-
-    def parse_all(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse `arguments`; anything left over is an error."""
-        args, unknown = self.parse_known_args(arguments)
-        if unknown:
-            # A command with parsers of its own names the one that was chosen.
-            chosen: Parser = getattr(args, "parser", self)
-            chosen.error(chosen._unknown(unknown[0].partition("=")[0]))
-        return args
-
-    def _unknown(self, word: str) -> str:
-        if not word.startswith("-"):
-            return f"{word}: one argument too many"
-        known = [option for action in self._actions for option in action.option_strings]
-        return f"{word}: unknown option; {did_you_mean(word, known)}".removesuffix("; ")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: that of the process) and return its exit status."""
     try:
-        status = _run(sys.argv[1:] if argv is None else argv)
+        streams.prepare()
+        status = _status(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return status
+    except BrokenPipeError:  # The reader, such as `head`, has had enough.
+        streams.abandon(sys.stdout)
+        return _BROKEN_PIPE
+    except OSError as error:
+        _print_errors([_failure(error)])
+        streams.abandon(sys.stdout)
+        return USAGE
+
+
+def _status(argv: Sequence[str]) -> int:
+    """Run the command line; what it is told in errors of its own becomes lines and a status."""
+    try:
+        return _run(argv)
     except SystemExit as stop:  # argparse, after a usage error or --help
         return stop.code if isinstance(stop.code, int) else 0
     except ResnetSpecError as error:
         _print_errors(error.problems)
-        return _USAGE
+        return USAGE
     except KeyboardInterrupt:
         _print_errors(["interrupted"])
         return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader, such as `head`, has had enough; Python would complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
-    except OSError as error:
-        _print_errors([f"{error.filename or 'output'}: {error.strerror or error}"])
-        return _USAGE
+
+
+def _failure(error: OSError) -> str:
+    if error.strerror is None and error.filename is None:
+        return str(error)
+    return f"{error.filename or 'output'}: {error.strerror or error}"
 
 
 def _run(argv: Sequence[str]) -> int:
     name = argv[0] if argv else "--help"
     if name not in COMMANDS:
-        return _run_without_command(name)
+        return _run_without_command(name, argv[1:])
     args = parser_of(name).parse_all(argv[1:])
     return importlib.import_module(COMMANDS[name].module).run(args)
 
@@ -116,7 +100,7 @@ def parser_of(name: str) -> Parser:
     return parser
 
 
-def _run_without_command(word: str) -> int:
+def _run_without_command(word: str, rest: Sequence[str]) -> int:
     if word in ("-h", "--help"):
         print(_help())
         return 0
@@ -125,9 +109,24 @@ def _run_without_command(word: str) -> int:
 
         print(PROGRAM, version(PROGRAM))
         return 0
-    kind, known = ("option", _OPTIONS) if word.startswith("-") else ("command", COMMANDS)
-    _print_errors([f"{word}: unknown {kind}; {did_you_mean(word, known)}"])
-    return _USAGE
+    kind = "option" if word.startswith("-") else "command"
+    _print_errors([f"{word}: unknown {kind}; {_remedy(word, rest)}"])
+    return USAGE
+
+
+def _remedy(word: str, rest: Sequence[str]) -> str:
+    """Return what to type in the place of an unknown command, or of an option before one."""
+    from resnet_spec.cli.hints import instead
+
+    told = instead(word, rest, COMMANDS)
+    if told is not None:
+        return told
+    if not word.startswith("-"):
+        return did_you_mean(word, COMMANDS) or f"see: {PROGRAM} --help"
+    close = nearest(word, _OPTIONS)
+    if close is not None:
+        return f"did you mean '{close}'?"
+    return f"a command comes first, as in {PROGRAM} train; see: {PROGRAM} --help"
 
 
 _OPTIONS = {"--help": "show this help; also after a command", "--version": "show the version"}
@@ -151,8 +150,11 @@ def _help() -> str:
 
 
 def _print_errors(lines: Sequence[str]) -> None:
-    for line in lines:
-        print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+    try:
+        for line in lines:
+            print(f"{PROGRAM}: error: {line}", file=sys.stderr, flush=True)
+    except OSError:  # Nobody reads the error stream any more.
+        streams.abandon(sys.stderr)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from resnet_spec.grid.comparison import Comparison
 from resnet_spec.grid.statistics import Group, Sample
 from resnet_spec.metrics import Epoch
+from resnet_spec.plot_text import printable
 from resnet_spec.plots import COLOURS, MARKERS, new_figure
 
 Value = Callable[[Epoch], float | None]
@@ -219,4 +220,4 @@ def _columns(labels: Sequence[str]) -> int:
 
 def _plain(label: str) -> str:
     """Return the label so that matplotlib takes no part of it as a formula."""
-    return label.replace("$", r"\$")
+    return printable(label).replace("$", r"\$")

@@ -14,6 +14,7 @@ from resnet_spec.grid.words import duration, number
 from resnet_spec.html.document import document
 from resnet_spec.html.markup import Markup, element
 from resnet_spec.html.tables import environments
+from resnet_spec.plot_text import drawable
 
 
 def page(comparison: Comparison, figures: Mapping[str, tuple[Any, str]]) -> Markup:
@@ -115,7 +116,8 @@ def _svg(figure: Any, name: str, caption: str) -> Markup:
 
     matplotlib: Any = untyped
     buffer = StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "resnet-spec"}):
+    look = {"svg.fonttype": "none", "svg.hashsalt": "resnet-spec"}
+    with matplotlib.rc_context(look), drawable(figure):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

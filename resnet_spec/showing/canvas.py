@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_spec.plot_text import printable
 from resnet_spec.plots import new_figure
 
 _TILE = 1.12
@@ -87,7 +88,7 @@ def grid_shape(count: int) -> tuple[int, int]:
 
 def short(name: str, most: int = 16) -> str:
     """Return `name` with spaces for underscores, its middle left out when it is longer."""
-    name = name.replace("_", " ")
+    name = printable(name.replace("_", " "))
     if len(name) <= most:
         return name
     half = (most - 1) // 2
