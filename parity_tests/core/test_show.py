@@ -194,7 +194,10 @@ def test_thumbnails_for_terminals_with_colour() -> None:
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        (["sampels"], "invalid choice: 'sampels'"),
+        (
+            ["sampels"],
+            "WHAT = sampels: must be samples, predictions, confusion, filters, features, ",
+        ),
         (["samples", "--data", "digits", "--cuont", "1"], "did you mean '--count'?"),
         (["samples", "--data", "digits", "--count", "0"], "--count = 0: must be 1..400"),
         (["samples", "--data", "digitz"], "did you mean 'digits'?"),
