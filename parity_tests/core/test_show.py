@@ -196,7 +196,7 @@ def test_thumbnails_for_terminals_with_colour() -> None:
     [
         (
             ["sampels"],
-            "WHAT = sampels: must be samples, predictions, confusion, filters, features, ",
+            "did you mean 'samples'?",
         ),
         (["samples", "--data", "digits", "--cuont", "1"], "did you mean '--count'?"),
         (["samples", "--data", "digits", "--count", "0"], "--count = 0: must be 1..400"),
