@@ -23,6 +23,7 @@ from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec_flax.devices import describe, find_device
 from resnet_spec_flax.networks import LinenNetwork, Network, NnxNetwork, Weights, logits_of, same
 
 Seen = dict[str, list[Array]]
@@ -77,7 +78,7 @@ class Model:
         self.info: Mapping[str, str] = {
             "framework": "flax",
             "version": flax.__version__,
-            "device": str(jax.devices()[0]),
+            "device": describe(find_device("auto")),
             "precision": precision,
             "math": "strict",
             "jax": jax.__version__,

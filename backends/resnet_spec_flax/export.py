@@ -16,6 +16,7 @@ from jax import export
 
 from resnet_spec.contract import Array
 from resnet_spec.plan import Input, Plan
+from resnet_spec_flax.devices import cpu
 from resnet_spec_flax.modules import build
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -52,7 +53,7 @@ def read(path: Path, kind: str) -> Callable[[Array], Array]:
     exported = export.deserialize(bytearray(path.read_bytes()))
 
     def run(images: Array) -> Array:
-        with jax.default_device(jax.devices("cpu")[0]):
+        with jax.default_device(cpu()):
             return np.asarray(exported.call(images))
 
     return run

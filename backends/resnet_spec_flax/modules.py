@@ -24,6 +24,7 @@ from resnet_spec import ops
 from resnet_spec.contract import State
 from resnet_spec.ops import Node
 from resnet_spec.plan import Plan
+from resnet_spec_flax.devices import cpu
 from resnet_spec_flax.layers import (
     Activation,
     Add,
@@ -50,7 +51,7 @@ def build(plan: Plan, state: State | None = None) -> ResNet:
 
     Raises CheckpointError when `state` does not fit, with every name that does not.
     """
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(cpu()):
         if state is None:
             return ResNet(plan, rngs=nnx.Rngs(0))
         network = empty(plan)

@@ -22,6 +22,7 @@ from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.ops import Norm, Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec_flax.devices import describe, find_device
 from resnet_spec_flax.modules import empty
 from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite, first_scale
 from resnet_spec_flax.weights import (
@@ -62,7 +63,7 @@ class Session:
             raise BackendError(problem("precision", precision, "is not one of flax's", hint))
         self._plan = plan
         self._recipe = recipe
-        self._device = _find_device(device)
+        self._device = find_device(device)
         self._precision = precision
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
         self._optimizer = optax.identity() if recipe is None else make_optimizer(plan, recipe)
@@ -74,7 +75,7 @@ class Session:
         self.info: Mapping[str, str] = {
             "framework": "flax",
             "version": flax.__version__,
-            "device": _describe(self._device),
+            "device": describe(self._device),
             "precision": precision,
             "math": f"computes in {precision}" if precision in _REDUCED else "strict",
             "jax": jax.__version__,
@@ -342,27 +343,5 @@ def _memory_errors(device: Any) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        rule = f"a training step does not fit into the memory of {_describe(device)}"
+        rule = f"a training step does not fit into the memory of {describe(device)}"
         raise BackendError(f"batch: {rule}; lower it, or raise accumulate") from None
-
-
-def _find_device(name: str) -> Any:
-    """Return the `jax.Device` called `name`, as "gpu" or "cuda:1", or the best there is.
-
-    Raises BackendError.
-    """
-    if name == "auto":
-        return jax.devices()[0]
-    platform, _, index = name.partition(":")
-    try:
-        return jax.devices(platform)[int(index or 0)]
-    except (RuntimeError, IndexError, ValueError):
-        there = dict.fromkeys(["auto", *(d.platform for d in jax.devices()), "cpu"])
-        remedy = f"choose from {', '.join(there)}"
-        raise BackendError(problem("device", name, "cannot be used by jax here", remedy)) from None
-
-
-def _describe(device: Any) -> str:
-    if device.platform == "cpu":
-        return "cpu"
-    return f"{device.platform}:{device.id} ({device.device_kind})"

@@ -10,6 +10,7 @@ from flax import nnx
 
 from resnet_spec.ops import Shape
 from resnet_spec.plan import Plan
+from resnet_spec_flax.devices import cpu
 from resnet_spec_flax.modules import ResNet, abstract
 from resnet_spec_flax.weights import canonical_shape, path_of
 
@@ -32,6 +33,7 @@ def output_shape(plan: Plan, batch: int) -> Shape:
 
 @lru_cache(maxsize=1)  # Deep networks take seconds, and both functions are asked in turn.
 def _abstract(plan: Plan) -> ResNet:
-    network = abstract(plan)
+    with jax.default_device(cpu()):
+        network = abstract(plan)
     network.eval()
     return network

@@ -35,7 +35,7 @@ def _choose(name: str) -> None:
     if target is None or not (number.isdigit() or number == ""):
         hint = did_you_mean(word, ("auto", *_TARGETS.values()))
         raise BackendError(problem("device", name, "is not one of MindSpore's", hint))
-    with silenced(), suppress(RuntimeError, ValueError):
+    with silenced(), suppress(Exception):  # Whatever a driver raises.
         ms.set_device(target, int(number)) if number else ms.set_device(target)
     current = ms.get_context("device_target")
     if current != target or (number and ms.get_context("device_id") != int(number)):

@@ -1,8 +1,9 @@
 """The plan as native cells: `mindspore.nn` ones, and one class per op where MindSpore has none.
 
-The attribute path of every cell is its name in the plan; parameters keep MindSpore's own names
-(`gamma`, `moving_variance`). NCHW, in graph mode and in PyNative mode. Nothing here knows of
-sessions: the cells can be used, swapped and saved without this project.
+The attribute path of every cell is its name in the plan, and the `name` of every parameter is the
+canonical one; the attributes of norms are MindSpore's (`bn1.gamma` is called "bn1.weight"). NCHW,
+in graph mode and in PyNative mode. Nothing here knows of sessions: the cells can be used, swapped
+and saved without this project.
 """
 
 # MindSpore's cells are untyped: `construct` takes anything.
@@ -32,11 +33,9 @@ from resnet_spec.ops import Gate as GateOp
 from resnet_spec.ops import GlobalPool as GlobalPoolOp
 from resnet_spec.ops import MaxPool as MaxPoolOp
 from resnet_spec.ops import PadChannels as PadChannelsOp
-from resnet_spec.plan import Plan, walk
+from resnet_spec.plan import Plan
+from resnet_spec_mindspore.containers import Cells, Chain, Container, Noise, NoiseCell, takes_noise
 from resnet_spec_mindspore.weights import load_weights, parameters_of
-
-Cells = OrderedDict[str, nn.Cell]
-Noise = tuple[Tensor, ...]
 
 
 def build(plan: Plan, state: State | None = None) -> ResNet:
@@ -85,20 +84,6 @@ def training(network: nn.Cell, value: bool) -> Iterator[None]:
             cell.phase = phase
 
 
-class Chain(nn.SequentialCell):
-    """Cells one after another; hands `noise` on to those that take it."""
-
-    def __init__(self, cells: Cells) -> None:
-        super().__init__(cells)
-        self.takes_noise = tuple(_takes_noise(cell) for cell in cells.values())
-
-    def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """[N, C, H, W] to [N, C', H', W'], or [N, F] after the flattening."""
-        for cell, takes_noise in zip(self.cell_list, self.takes_noise):  # noqa: B905 (graph mode)
-            x = cell(x, noise) if takes_noise else cell(x)
-        return x
-
-
 class ResNet(Chain):
     """Normalised images [N, C, H, W] to logits [N, classes].
 
@@ -115,38 +100,43 @@ class Gate(Chain):
         return x * super().construct(x, noise)
 
 
-class ResidualBlock(nn.Cell):
+class ResidualBlock(Container):
     """tail(add(body(e), shortcut(e))) with e = entry(x); without a shortcut, x itself is added.
 
-    All parts are direct children under their own keys and looked up at each call, so any of them
-    can be replaced.
+    All parts are direct children under their own keys. Any of them can be replaced; one that is
+    deleted is left out, and a `downsample` that is set becomes the shortcut.
     """
 
     def __init__(self, entry: Cells, body: Cells, shortcut: Cells, sum: Cells) -> None:
         """Take the cells of each part by key; `sum` is the addition and what follows it."""
         super().__init__()
+        add, *tail = sum
+        self.keys = tuple(entry), tuple(body), ("downsample",), (add,), tuple(tail)
         for part in (entry, body, shortcut, sum):
             for key, cell in part.items():
                 self.insert_child_to_cell(key, cell)
-        self.entry, self.body, self.shortcut = tuple(entry), tuple(body), tuple(shortcut)
-        self.sum, *self.tail = sum
-        self.noisy = tuple(key for key, cell in body.items() if _takes_noise(cell))
+
+    def arrange(self) -> None:
+        """Run the children of each part that are there."""
+        held = self.held()
+        parts = [[held[key] for key in keys if key in held] for keys in self.keys]
+        self.entry, self.body, self.shortcut, self.sum, self.tail = parts
+        self.noisy = [takes_noise(cell) for cell in self.body]
 
     def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
         entered = x
-        for key in self.entry:
-            entered = getattr(self, key)(entered)
+        for cell in self.entry:
+            entered = cell(entered)
         body = entered
-        for key in self.body:
-            cell = getattr(self, key)
-            body = cell(body, noise) if key in self.noisy else cell(body)
+        for cell, is_noisy in zip(self.body, self.noisy):  # noqa: B905 (graph mode)
+            body = cell(body) if noise is None or not is_noisy else cell(body, noise)
         shortcut = x
-        for key in self.shortcut:
-            shortcut = getattr(self, key)(entered)
-        out = getattr(self, self.sum)(body, shortcut)
-        for key in self.tail:
-            out = getattr(self, key)(out)
+        for cell in self.shortcut:
+            shortcut = cell(entered)
+        out = self.sum[0](body, shortcut)
+        for cell in self.tail:
+            out = cell(out)
         return out
 
 
@@ -209,7 +199,7 @@ class GlobalPool(nn.Cell):
         return ops.mean(x, (2, 3), self.keep_dims)
 
 
-class Dropout(nn.Cell):
+class Dropout(NoiseCell):
     """`nn.Dropout`, or in training the product with `noise[index]` [N, C], 0 or 1/(1-rate)."""
 
     def __init__(self, rate: float, index: int) -> None:
@@ -224,7 +214,7 @@ class Dropout(nn.Cell):
         return x * noise[self.index].astype(x.dtype).reshape(x.shape)
 
 
-class DropPath(nn.Cell):
+class DropPath(NoiseCell):
     """Stochastic depth (Huang et al. 2016): drops whole samples of a block's body.
 
     In training, multiplies by `noise[index]` [N], 0 or 1/(1-rate), where given, else draws it.
@@ -260,7 +250,7 @@ class _Builder:
         """Return the cell of one node."""
         match node:
             case ChainOp():
-                return _container(node)(self.cells(node.children))
+                return Chain(self.cells(node.children))
             case GateOp():
                 return Gate(self.cells(node.children))
             case Residual():
@@ -295,15 +285,6 @@ class _Builder:
                 return Dropout(node.rate, self.index[node.name])
             case DropPathOp():
                 return DropPath(node.rate, self.index[node.name])
-
-
-def _container(node: ChainOp) -> Any:
-    has_noise = any(isinstance(part, DropoutOp | DropPathOp) for part in walk(node))
-    return Chain if has_noise else nn.SequentialCell
-
-
-def _takes_noise(cell: nn.Cell) -> bool:
-    return any(isinstance(part, Dropout | DropPath) for _, part in cell.cells_and_names())
 
 
 def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:

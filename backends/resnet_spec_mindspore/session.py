@@ -18,6 +18,7 @@ from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec_mindspore.containers import structure
 from resnet_spec_mindspore.devices import describe_math, find_device, find_dtype
 from resnet_spec_mindspore.graphs import (
     Average,
@@ -33,6 +34,7 @@ from resnet_spec_mindspore.graphs import (
 from resnet_spec_mindspore.modules import GlobalPool, empty, training
 from resnet_spec_mindspore.weights import (
     Parameters,
+    check_native,
     check_state,
     copy_into,
     family,
@@ -63,23 +65,35 @@ class Session:
         del compile  # Training and prediction always run as compiled graphs.
         self._plan, self._recipe, self._precision = plan, recipe, precision
         self._device = find_device(device)
-        dtype = find_dtype(precision, PRECISIONS)
+        self._dtype = find_dtype(precision, PRECISIONS)
         self.native = empty(plan)
-        if dtype != ms.float32:
-            _reduce(self.native, dtype)
-        self._weights = parameters_of(self.native, plan)
-        self._slots = _slots(plan, recipe, self._weights)
+        self._slots = _slots(plan, recipe)
         self._loss_scale = _loss_scale() if precision == "float16" else {}
+        self._sum: Any = Sum()
+        self._structure: tuple[int, ...] = ()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Make the graphs of the native cell as it is now, where a part of it was replaced."""
+        now = structure(self.native)
+        if now == self._structure:
+            return
+        plan, recipe = self._plan, self._recipe
+        self._weights = parameters_of(self.native, plan)
+        check_native({name: tuple(p.shape) for name, p in self._weights.items()}, plan)
+        if self._dtype != ms.float32:
+            _reduce(self.native, self._dtype)
         smoothing = 0.0 if recipe is None else recipe.label_smoothing
         self._logits: Any = Logits(self.native, plan)
-        loss = Loss(Logits(self.native, plan), smoothing, self._loss_scale.get("loss_scale/scale"))
+        loss_scale = self._loss_scale.get("loss_scale/scale")
+        loss = Loss(Logits(self.native, plan), smoothing, loss_scale)
         self._gradients: Any = Gradients(loss, [self._weights[name] for name in plan.trainable])
         self._update: Any = None if recipe is None else self._make_update(recipe)
         self._average: Any = None if recipe is None else self._make_average(recipe)
         self._step: Any = None
         if recipe is not None:
             self._step = Step(self._gradients, self._update, self._average)
-        self._sum: Any = Sum()
+        self._structure = now
 
     @property
     def info(self) -> Mapping[str, str]:
@@ -114,10 +128,12 @@ class Session:
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
+        self._follow()
         return to_state(self._weights | self._slots | self._loss_scale)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
+        self._follow()
         targets = self._weights | self._slots | self._loss_scale
         check_state(targets, state)
         families = {family(name) for name in state}
@@ -131,6 +147,7 @@ class Session:
         The next batch is under way while one is handed out. A batch smaller than the first, as the
         last one often is, is filled up to its size: a graph is compiled for one size.
         """
+        self._follow()
         waiting: deque[tuple[int, Tensor]] = deque()
         size = 0
         for batch in batches:
@@ -146,6 +163,7 @@ class Session:
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""
+        self._follow()
         (inputs,) = self._parts(batch, 1)
         with self._unchanged(), mode(ms.GRAPH_MODE), training(self.native, True):
             loss, _, gradients = self._gradients(*inputs)
@@ -160,6 +178,7 @@ class Session:
 
         Runs op by op (PyNative), where cells can be hooked; on a CPU both modes give equal bits.
         """
+        self._follow()
         outputs: State = {}
         cells = dict(self.native.cells_and_names())
         if train:
@@ -215,6 +234,7 @@ class Session:
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
+        self._follow()
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         count: list[int] = []
@@ -286,15 +306,16 @@ class Session:
             copy_into(statistics, before)
 
 
-def _slots(plan: Plan, recipe: Recipe | None, weights: Parameters) -> Parameters:
+def _slots(plan: Plan, recipe: Recipe | None) -> Parameters:
     """Return velocities and averages, zero, by their names in the state."""
     slots: Parameters = {}
+    shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
     if recipe is not None and recipe.optimizer.momentum > 0:
         for name in plan.trainable:
-            slots[f"momentum/{name}"] = _slot(f"momentum.{name}", weights[name].shape)
+            slots[f"momentum/{name}"] = _slot(f"momentum.{name}", shapes[name])
     if recipe is not None and recipe.ema.decay > 0:
-        for name, weight in weights.items():
-            slots[f"ema/{name}"] = _slot(f"ema.{name}", weight.shape)
+        for name, shape in shapes.items():
+            slots[f"ema/{name}"] = _slot(f"ema.{name}", shape)
     return slots
 
 

@@ -1,7 +1,7 @@
 """The border between MindSpore parameters and the canonical state.
 
 MindSpore's layouts are the canonical ones (conv OIHW, dense [out, in]), so nothing is transposed;
-its names of norm parameters are mapped by walking the plan.
+the attributes of its norms are mapped by walking the plan.
 """
 
 from __future__ import annotations
@@ -12,33 +12,55 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError
-from resnet_spec.ops import Conv, Linear, Norm
-from resnet_spec.plan import Plan
+from resnet_spec.errors import BackendError, CheckpointError
+from resnet_spec.plan import Plan, tensors_of
 
 Parameters = dict[str, Parameter]
 SLOTS = ("momentum/", "ema/", "loss_scale/")
 
 
 def parameters_of(network: nn.Cell, plan: Plan) -> Parameters:
-    """Return the live parameters of the plan by canonical name, in the plan's order."""
+    """Return the live parameters of the plan by canonical name, in the plan's order.
+
+    Those of cells that gave way to others without such a parameter are left out.
+    """
     cells = dict(network.cells_and_names())
     found: Parameters = {}
     for op in plan.ops:
-        match op:
-            case Conv() | Linear():
-                found[op.weight.name] = cells[op.name].weight
-                if op.bias is not None:
-                    found[op.bias.name] = cells[op.name].bias
-            case Norm():
-                norm = cells[op.name]
-                found[op.scale.name] = norm.gamma
-                found[op.shift.name] = norm.beta
-                found[op.running_mean.name] = norm.moving_mean
-                found[op.running_var.name] = norm.moving_variance
-            case _:
-                pass
+        for tensor in tensors_of(op):
+            attribute = _NORM_ATTRIBUTES.get(tensor.role, tensor.name.rpartition(".")[2])
+            parameter = getattr(cells.get(op.name), attribute, None)
+            if isinstance(parameter, Parameter):
+                found[tensor.name] = parameter
     return found
+
+
+_NORM_ATTRIBUTES = {
+    "norm_scale": "gamma",
+    "norm_shift": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+
+def check_native(shapes: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
+    """Raise BackendError where the native cell no longer has the plan's tensors.
+
+    shapes: of those that it has, by canonical name.
+    """
+    lines = [
+        f"native.{tensor.name}: is missing in a session's network; {_REMEDY}"
+        if tensor.name not in shapes
+        else f"native.{tensor.name} = {list(shapes[tensor.name])}: must have shape "
+        f"{list(tensor.shape)} in a session's network; {_REMEDY}"
+        for tensor in plan.tensors
+        if shapes.get(tensor.name) != tensor.shape
+    ]
+    if lines:
+        raise BackendError(*lines)
+
+
+_REMEDY = "change the spec instead, or train the network by itself"
 
 
 def load_weights(network: nn.Cell, plan: Plan, state: Mapping[str, Array]) -> None:

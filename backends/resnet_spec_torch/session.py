@@ -331,15 +331,14 @@ def _fetch(values: list[Tensor]) -> Array:
 
 def _find_device(name: str) -> torch.device:
     """Return the device called `name`, or the best there is. Raises BackendError."""
-    # Ascend's torch_npu adds torch.npu when imported.
-    if (name == "auto" or name.startswith("npu")) and importlib.util.find_spec("torch_npu"):
-        importlib.import_module("torch_npu")
-    if name == "auto":
-        return torch.device(next(filter(_is_available, ("cuda", "npu", "mps")), "cpu"))
     try:
-        device = torch.device(name)
+        # Ascend's torch_npu adds torch.npu when imported.
+        if (name == "auto" or name.startswith("npu")) and importlib.util.find_spec("torch_npu"):
+            importlib.import_module("torch_npu")
+        best = next(filter(_is_available, ("cuda", "npu", "mps")), "cpu")
+        device = torch.device(best if name == "auto" else name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except Exception:  # Whatever a driver, or a package that torch asks for the device, raises.
         device = torch.device("meta")
     if device.type == "meta":
         there = [kind for kind in ("cuda", "npu", "mps") if _is_available(kind)]

@@ -1,0 +1,70 @@
+"""JAX's devices, with errors in the project's words.
+
+JAX looks for its platforms at the first question, and whatever a platform's start raises comes out
+there: RuntimeError, but AssertionError, too, without a text.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+
+from resnet_spec.errors import BackendError, problem
+
+
+def find_device(name: str) -> Any:
+    """Return the `jax.Device` called `name`, as "gpu" or "cuda:1", or the best there is.
+
+    Raises BackendError where it is not there, or no platform can be started.
+    """
+    there = _started()
+    if name == "auto":
+        return there[0]
+    platform, _, index = name.partition(":")
+    try:
+        if not platform or not (index or "0").isdigit():
+            raise ValueError(name)  # JAX takes "" for auto, and Python -1 for the last one.
+        return jax.devices(platform)[int(index or 0)]
+    except Exception:  # IndexError, ValueError, and what a platform raises.
+        names = dict.fromkeys(["auto", *(device.platform for device in there), *_cpu()])
+        remedy = f"choose from {', '.join(names)}"
+        raise BackendError(problem("device", name, "cannot be used by jax here", remedy)) from None
+
+
+def cpu() -> Any:
+    """Return the CPU, or the best device where JAX_PLATFORMS leaves it out."""
+    there = _started()
+    return jax.devices("cpu")[0] if _cpu() else there[0]
+
+
+def describe(device: Any) -> str:
+    """Return the device in words, for `Session.info`."""
+    if device.platform == "cpu":
+        return "cpu"
+    return f"{device.platform}:{device.id} ({device.device_kind})"
+
+
+def _started() -> list[Any]:
+    """Return the devices of the best platform; starts JAX's platforms."""
+    try:
+        return jax.devices()
+    except Exception as error:
+        wanted = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
+        why = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].rstrip(".")
+        if wanted is None:
+            raise BackendError(f"jax: finds no device: {why or type(error).__name__}") from None
+        rule = f"cannot be started here ({why})" if why else "is a platform that is not there"
+        where = "JAX_PLATFORMS" if "JAX_PLATFORMS" in os.environ else "jax_platforms"
+        remedy = f"unset {where}, or set it to cpu"
+        raise BackendError(problem(where, wanted, rule, remedy)) from None
+
+
+def _cpu() -> list[str]:
+    """Return "cpu" where it can be used; JAX_PLATFORMS may leave it out."""
+    try:
+        jax.devices("cpu")
+    except Exception:
+        return []
+    return ["cpu"]
