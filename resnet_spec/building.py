@@ -6,7 +6,7 @@ The public entry points for Python. Imports the core and, by name, a backend.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from resnet_spec.contract import Precision, Session, State
 from resnet_spec.fine_tuning import fine_tuned
@@ -14,9 +14,40 @@ from resnet_spec.initial import initial_state
 from resnet_spec.loader import load_backend
 from resnet_spec.lowering import lower
 from resnet_spec.plan import Plan
-from resnet_spec.recipe import Recipe
+from resnet_spec.recipes import Source as RecipeSource
 from resnet_spec.recipes import load_recipe
 from resnet_spec.spec_files import Source, load_spec
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from flax import nnx
+    from mindspore.nn.cell import Cell  # pyright: ignore
+    from torch import nn as torch_nn
+
+    from resnet_spec.typed import (
+        BuildOptions,
+        FlaxSession,
+        MindSporeSession,
+        SessionOptions,
+        TorchSession,
+    )
+
+
+@overload
+def build(
+    source: Source, backend: Literal["torch"], **options: Unpack[BuildOptions]
+) -> torch_nn.Module: ...
+@overload
+def build(
+    source: Source, backend: Literal["flax"], **options: Unpack[BuildOptions]
+) -> nnx.Module: ...
+@overload
+def build(
+    source: Source, backend: Literal["mindspore"], **options: Unpack[BuildOptions]
+) -> Cell: ...
+@overload
+def build(source: Source, backend: str, **options: Unpack[BuildOptions]) -> Any: ...
 
 
 def build(
@@ -46,10 +77,38 @@ def build(
     return load_backend(backend).build(plan, state)
 
 
+@overload
+def session(
+    source: Source,
+    backend: Literal["torch"],
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> TorchSession: ...
+@overload
+def session(
+    source: Source,
+    backend: Literal["flax"],
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> FlaxSession: ...
+@overload
+def session(
+    source: Source,
+    backend: Literal["mindspore"],
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> MindSporeSession: ...
+@overload
 def session(
     source: Source,
     backend: str,
-    recipe: str | Path | Recipe | None = None,
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> Session: ...
+def session(
+    source: Source,
+    backend: str,
+    recipe: RecipeSource | None = None,
     *,
     classes: int | None = None,
     input_size: int | None = None,
@@ -61,7 +120,7 @@ def session(
 ) -> Session:
     """Return a session of the network on `device`, with initial weights from `seed` loaded.
 
-    recipe: a name, a file or a recipe; needed by `Session.train`.
+    recipe: a name, a `.toml` or `.json` file, a dict or a recipe; needed by `Session.train`.
     precision: default: the recipe's, or float32 without one.
 
     Other arguments and errors as in `build`; RecipeError for a recipe that breaks a rule.

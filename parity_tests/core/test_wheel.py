@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -18,6 +20,9 @@ PACKAGES = {
     "resnet_spec_flax",
     "resnet_spec_mindspore",
 }
+
+EMBEDDED = (".npz", ".css", ".js", ".toml")
+"""How the files end that are read when the program runs, and are no Python."""
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +64,37 @@ def test_every_source_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
 
 
 def test_the_embedded_data_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    data = ROOT / "resnet_spec" / "data" / "digits.npz"
-    assert data.exists() == ("resnet_spec/data/digits.npz" in wheel.namelist())
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for ending in EMBEDDED
+        for path in (ROOT / "resnet_spec").rglob(f"*{ending}")
+    }
+    assert {"resnet_spec/data/digits.npz", "resnet_spec/html/page.css"} <= sources
+    packed = {name for name in wheel.namelist() if name.endswith(EMBEDDED)}
+    assert packed == sources
+    digits = (ROOT / "resnet_spec" / "data" / "digits.npz").read_bytes()
+    assert wheel.read("resnet_spec/data/digits.npz") == digits
+
+
+def test_every_package_in_the_wheel_is_typed(wheel: zipfile.ZipFile) -> None:
+    packed = {name for name in wheel.namelist() if name.endswith("py.typed")}
+    assert packed == {f"{package}/py.typed" for package in PACKAGES}
+
+
+def test_the_wheel_s_digits_are_read_where_nothing_else_is_there(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    wheel.extractall(tmp_path)
+    code = "from resnet_spec import load_data; print(len(load_data('digits').train))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "1437\n", done.stderr
 
 
 def test_entry_points(wheel: zipfile.ZipFile) -> None:
@@ -76,6 +110,9 @@ def test_the_base_install_needs_no_framework(wheel: zipfile.ZipFile) -> None:
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:")]
     base = " ".join(line for line in needed if "extra ==" not in line)
     assert "numpy" in base
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        assert f"Classifier: Programming Language :: Python :: {version}\n" in metadata
+    assert "Requires-Python: >=3.11\n" in metadata
     for framework in ("torch", "jax", "flax", "mindspore"):
         assert framework not in base
         assert any(framework in line for line in needed)
