@@ -221,7 +221,7 @@ def test_a_file_that_computes_something_else_is_not_kept(
     writes(faulty)
     older = checkpoint.with_suffix(".pt2")
     older.write_text("older")
-    status, out, err = run(capsys, checkpoint, "--to", "torch-export")
+    status, out, err = run(capsys, checkpoint, "--to", "torch-export", "--overwrite")
     assert (status, out) == (1, "")
     assert "noise floors from the reference, and 8 is the limit; no file is kept" in err
     assert err.count("\n") == 1
@@ -263,6 +263,75 @@ def error(capsys: Captured, *argv: str | Path) -> str:
 def test_bad_options(more: tuple[str, ...], line: str, checkpoint: Path, capsys: Captured) -> None:
     assert error(capsys, checkpoint, *more) == line
     assert list(checkpoint.parent.iterdir()) == [checkpoint]
+
+
+def test_what_is_there_stays(checkpoint: Path, capsys: Captured) -> None:
+    needs("torch-export")
+    older = checkpoint.with_suffix(".pt2")
+    older.write_text("older")
+    line = error(capsys, checkpoint, "--to", "torch-export")
+    assert line == f"{older}: cannot be written: exists already; --overwrite replaces it"
+    assert older.read_text() == "older"
+    status, _, err = run(capsys, checkpoint, "--to", "torch-export", "--overwrite")
+    assert (status, err) == (0, "")
+    assert older.read_bytes()[:2] == b"PK"
+    older.unlink()
+    older.symlink_to(checkpoint.name)
+    line = error(capsys, checkpoint, "--to", "torch-export", "--overwrite")
+    assert line.endswith("which is read; name another file")
+    older.unlink()
+    older.mkdir()
+    line = error(capsys, checkpoint, "--to", "torch-export", "--overwrite")
+    assert line == f"{older}: cannot be written: is a folder"
+
+
+def test_a_network_without_finite_logits_is_not_exported(tmp_path: Path, capsys: Captured) -> None:
+    needs("torch-export")
+    state = worn_state(POST.plan, 0)
+    huge = {n: np.full_like(a, 1e30) if n.endswith("bn2.weight") else a for n, a in state.items()}
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, Checkpoint(POST.spec, huge))
+    line = error(capsys, path, "--to", "torch-export")
+    assert line.startswith("--to = torch-export: the network's logits are NaN or infinite")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+FULL = """
+import resource, signal, sys
+from resnet_spec.cli.main import main
+import resnet_spec.exporting
+from resnet_spec.loader import load_backend
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (9000,) * 2)
+sys.exit(main(["export", *sys.argv[1:]]))
+"""
+
+
+SLOW = ("onnx", "mindir")
+
+
+@pytest.mark.parametrize(
+    "format",
+    [pytest.param(it, marks=pytest.mark.thorough if it in SLOW else ()) for it in FORMATS],
+)
+def test_a_full_disk_is_one_line(format: str, checkpoint: Path) -> None:
+    needs(format)
+    out = checkpoint.with_suffix(FORMATS[format].ending)
+    out.write_text("older")
+    command = [sys.executable, "-c", FULL]
+    done = subprocess.run(
+        [*command, str(checkpoint), "--to", format, "--overwrite"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    if format != "mindir":  # MindSpore does not say why it fails.
+        line = f"resnet-spec: error: {out}: cannot be written: File too large\n"
+        assert done.stderr == line
+    assert out.read_text() == "older"
+    assert sorted(checkpoint.parent.iterdir()) == sorted([out, checkpoint])
 
 
 def test_no_checkpoint(tmp_path: Path, capsys: Captured) -> None:

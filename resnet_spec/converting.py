@@ -15,7 +15,8 @@ import numpy as np
 
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError, SpecError, problem
+from resnet_spec.destinations import check_destination
+from resnet_spec.errors import CheckpointError, SpecError
 from resnet_spec.files import beside
 from resnet_spec.lowering import lower
 from resnet_spec.naming import Scheme, scheme
@@ -25,10 +26,13 @@ from resnet_spec.naming.usual import suited
 from resnet_spec.proving import Network, Proof, prove
 from resnet_spec.recognising import AUTO, Recognised, recognise_file
 from resnet_spec.shown import Card, Shown
+from resnet_spec.soundness import as_float32, check_values
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source
 from resnet_spec.texts import Texts, listed
-from resnet_spec.weights import finite_problems, read_weights, write_weights
+from resnet_spec.weights import kind_to_write, read_weights, write_weights
+from resnet_spec.weights.folders import put_folder
+from resnet_spec.weights.orbax import ORBAX_FILES
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,21 +75,16 @@ def load_weights(
 
 
 def _loaded(found: Recognised, settings: Sequence[str], *, empties: bool = False) -> Loaded:
-    problems = finite_problems(found.tensors)
-    problems += [
-        problem(name, array.dtype, "must hold floating-point numbers")
-        for name, array in found.tensors.items()
-        if array.dtype.kind != "f" and array.size > 1
-    ]
-    if problems:
-        more = [f"... and {len(problems) - 4} more"] if len(problems) > 4 else []
-        raise CheckpointError(*(f"{found.path}: {line}" for line in (*problems[:4], *more)))
-    state = from_file(lower(found.spec), found.scheme, found.tensors, empties=empties)
+    check_values(found.path, found.tensors, counters=True)
+    with np.errstate(over="ignore"):  # Where a bias is folded; what comes of it is looked at.
+        state = from_file(lower(found.spec), found.scheme, found.tensors, empties=empties)
+    folded = {fold.mean for fold in found.scheme.folds(lower(found.spec))}
+    check_values(found.path, {n: a for n, a in state.items() if n in folded or a.dtype.kind != "f"})
     wide = [name for name, array in state.items() if array.dtype != np.float32]
     notes = [*found.notes, *found.scheme.caveats, *_overruled(found, settings)]
     if wide:
         notes.append(f"{len(wide)} tensors are rounded to float32")
-        state |= {name: state[name].astype(np.float32) for name in wide}
+        state = as_float32(found.path, state)
     return Loaded(found.spec, state, found.scheme.name, tuple(notes), found.checkpoint)
 
 
@@ -135,6 +134,7 @@ def convert(
     kind: str | None = None,
     spec: Source | None = None,
     settings: Texts = (),
+    overwrite: bool = False,
 ) -> Converted:
     """Write the weights in `source` to `destination`, whole and proven or not at all.
 
@@ -143,9 +143,11 @@ def convert(
         spec in it.
     kind: of the new file, as in `weights.KINDS`; None: as its name ends.
     spec, settings: as in `recognise_file`.
+    overwrite: replace what is at `destination`, of whatever it is a link to.
 
-    Raises CheckpointError as `load_weights` does, for a network that the scheme has no names for,
-    and where the code of the scheme's project would compute other logits.
+    Raises CheckpointError as `load_weights` does, for a network that the scheme has no names for or
+    whose logits are not finite, and where the code of the scheme's project would compute other
+    logits; OutputError where `destination` cannot be written, or is there and not to be replaced.
     """
     settings = listed(settings, "settings", SpecError)
     is_own = to is None and kind is None and destination.suffix == ".safetensors"
@@ -153,6 +155,8 @@ def convert(
         rule = "needs to know whose names to write"
         raise CheckpointError(f"{destination}: {rule}; say --to timm, or another scheme")
     target = scheme(to or "canonical")
+    is_folder = not is_own and kind_to_write(destination, kind).is_folder
+    check_destination(destination, overwrite=overwrite, folder=ORBAX_FILES if is_folder else ())
     found = recognise_file(source, spec, names, settings)
     loaded = _loaded(found, settings)
     target.in_file(lower(found.spec))  # Refuses what the project has not, before what it has else.
@@ -166,7 +170,7 @@ def convert(
             write_weights(temporary, tensors, kind)
             del tensors
         proof = prove(exact, _read_back(temporary, target, found.spec, is_own))
-        temporary.replace(destination)
+        put_folder(temporary, destination) if is_folder else temporary.replace(destination)
     return Converted(destination, found, target.name, found.spec, proof, tuple(notes))
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -18,8 +19,9 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import numpy as np
 
 from resnet_spec.contract import Array
+from resnet_spec.destinations import check_destination
 from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, problem
-from resnet_spec.files import beside, replacing
+from resnet_spec.files import beside, replacing, writing
 from resnet_spec.folding import Folded, fold_norms
 from resnet_spec.json_text import json_text
 from resnet_spec.loader import load_backend
@@ -145,18 +147,21 @@ def export(
     fold: bool = False,
     images: Images = "normalised",
     class_names: tuple[str, ...] = (),
+    overwrite: bool = False,
 ) -> Exported:
     """Write the network with the weights `state` to `path`, and keep the file if it computes them.
 
     spec: a preset name, a `.toml` or `.json` file, a dict or a spec. format: one of `FORMATS`.
     batch: images at a time; None: any number, chosen at each call. fold: put norms into the
     convolutions before them (see `folding`). class_names: for the file's metadata, which also hold
-    the spec.
+    the spec. overwrite: replace what is at `path`.
 
-    Raises BackendError for an unknown format, a framework that is not there or that fails, and
-    uint8 images of unknown statistics; OSError where the file cannot be written.
+    Raises BackendError for an unknown format, a framework that is not there or that fails, uint8
+    images of unknown statistics, and a network whose logits are not finite; OutputError where the
+    file cannot be written, or is there and not to be replaced.
     """
     chosen = format_of(format)
+    check_destination(path, overwrite=overwrite)
     spec = load_spec(spec)
     _check_images(spec, images)
     exporter = _exporter(format)
@@ -165,9 +170,9 @@ def export(
     network, weights = (plan, state) if folded is None else (folded.plan, folded.state)
     metadata = _metadata(spec, chosen, images, fold, class_names)
     batches = (1, 2, 3) if batch is None else (batch,)
-    with _folder(path) as folder:
-        file = folder / f"network{chosen.ending}"
-        with _failures_of(format):
+    with beside(path) as temporary:
+        file = temporary.with_name(f"network{chosen.ending}")
+        with _failures_of(format), writing(path):
             about = exporter.write(
                 file,
                 network,
@@ -205,11 +210,16 @@ def check(
 
     plan, state: the network it should compute, with its norms. batches: how many images at a time.
 
-    Raises BackendError for a file that cannot be run.
+    Raises BackendError for a file that cannot be run, and for a network whose logits are not
+    finite: no file can be right or wrong about them.
     """
     setup = make_setup(plan, make_recipe(steps=1, batch=min(max(batches), _PROBE)), state=state)
     expected = Side("numpy", setup, "float64")
-    floor = Floors(expected, "float32").of("logits")["logits"]
+    with np.errstate(over="ignore", invalid="ignore"):
+        floor = Floors(expected, "float32").of("logits")["logits"]
+    if not math.isfinite(floor) or not np.isfinite(expected.logits).all():
+        rule = "the network's logits are NaN or infinite, and no file can be checked against them"
+        raise BackendError(problem("--to", format, rule, "its weights are not sound"))
     probe = setup.batches[0].images
     errors: list[float] = []
     with _failures_of(format):
@@ -312,14 +322,3 @@ def _failures_of(format: str) -> Generator[None]:
         first = (str(error).strip().splitlines() or [""])[0]
         rule = f"{FORMATS[format].backend} fails: {type(error).__name__}: {first}"
         raise BackendError(problem("--to", format, rule)) from error
-
-
-@contextmanager
-def _folder(path: Path) -> Generator[Path]:
-    """Give a temporary folder beside `path`. Raises BackendError where there can be none."""
-    with ExitStack() as stack:
-        try:
-            temporary = stack.enter_context(beside(path))
-        except OSError as error:
-            raise BackendError(f"{path}: cannot be written: {error.strerror or error}") from None
-        yield temporary.parent

@@ -31,15 +31,15 @@ def writing(path: Path) -> Generator[None]:
     except OSError as error:
         raise OutputError(path, error) from error
     except Exception as error:
-        found = _RUST.search(str(error))
+        found = _SYSTEM.search(str(error))
         if found is None:
             raise
-        number = int(found[1])
+        number = int(found[1] or found[2])
         raise OutputError(path, OSError(number, os.strerror(number))) from error
 
 
-_RUST = re.compile(r"\(os error (\d+)\)")
-"""How errors of Rust's standard library end, which safetensors passes on."""
+_SYSTEM = re.compile(r"\(os error (\d+)\)|os_error_code='(\d+)'")
+"""What the errors of Rust's standard library (of safetensors) and those of tensorstore end in."""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from resnet_spec.contract import Array, Batch, State
+from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.describe import count_params
 from resnet_spec.errors import CheckpointError
 from resnet_spec.loader import load_backend
@@ -59,7 +59,8 @@ def prove(source: Network, written: Network) -> Proof:
     source: float64 where the file implies more digits than float32 has (folded biases). A tensor
     must have these very values, rounded to float32 once where they are float64.
 
-    Raises CheckpointError, naming the tensor, where the written file has other values.
+    Raises CheckpointError, naming the tensor, where the written file has other values, and where
+    the network's logits are not finite: of such a network nothing is proven.
     """
     rounded = 0
     for name, array in source.state.items():
@@ -69,8 +70,11 @@ def prove(source: Network, written: Network) -> Proof:
         rounded += not np.array_equal(array, there)
     size = min(source.spec.input.size, _LARGEST_PROBE)
     ours, theirs = (_logits(network, size) for network in (source, written))
+    # What float64 can hold may be beyond float32, in which networks are used.
+    for precision, logits in (("float64", ours), ("float32", _logits(written, size, "float32"))):
+        _check_finite(logits, precision)
     difference = 0.0
-    if not np.array_equal(ours, theirs, equal_nan=True):
+    if not np.array_equal(ours, theirs):
         difference = float(np.abs(ours - theirs).max() / np.abs(ours).max())
         if not (rounded and difference <= _ROUNDING):
             raise CheckpointError(
@@ -86,13 +90,23 @@ _ROUNDING = 1e-5
 """A mean that is rounded to float32 moves by 6e-8 of itself; blocks add this up."""
 
 
-def _logits(network: Network, size: int) -> Array:
+def _check_finite(logits: Array, precision: str) -> None:
+    bad = logits.size - int(np.count_nonzero(np.isfinite(logits)))
+    if bad:
+        raise CheckpointError(
+            f"logits: {bad} of {logits.size} are NaN or infinite in {precision}, "
+            "so nothing is proven; the network's weights are not sound"
+        )
+
+
+def _logits(network: Network, size: int, precision: Precision = "float64") -> Array:
     plan = lower(network.spec, size)
     state: State = dict(network.state)
     shape = (_IMAGES, size, size, plan.input.channels)
-    images = np.random.default_rng(0).standard_normal(shape)
+    images = np.random.default_rng(0).standard_normal(shape).astype(precision)
     none = np.full(_IMAGES, -1, np.int64)
-    session = load_backend("numpy").Session(plan, precision="float64")
+    session = load_backend("numpy").Session(plan, precision=precision)
     session.load(state)
-    (logits,) = session.predict([Batch(images, none, none)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        (logits,) = session.predict([Batch(images, none, none)])
     return logits

@@ -5,6 +5,7 @@ Reached by name (`contract`, "export"). Imported only when something is exported
 
 from __future__ import annotations
 
+import io
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +47,10 @@ def write(
     if kind == "onnx":
         return _write_onnx(path, network, images, shapes, metadata)
     program = torch.export.export(network, images, dynamic_shapes=shapes, strict=False)
-    torch.export.save(program, path, extra_files={_EXTRA: metadata})
+    # Not to the file itself: where the disk is full, torch's writer ends the process.
+    whole = io.BytesIO()
+    torch.export.save(program, whole, extra_files={_EXTRA: metadata})
+    path.write_bytes(whole.getbuffer())
     return f"torch {torch.__version__}"
 
 

@@ -256,7 +256,7 @@ def test_a_file_that_exists_is_kept_where_the_new_one_is_refused(tmp_path: Path)
     source = file_of(tmp_path / "a.npz", SMALL, "timm", **{"bn1.bias": nan((8,))})
     (tmp_path / "b.safetensors").write_bytes(b"before")
     with pytest.raises(CheckpointError):
-        convert(source, tmp_path / "b.safetensors")
+        convert(source, tmp_path / "b.safetensors", overwrite=True)
     assert (tmp_path / "b.safetensors").read_bytes() == b"before"
 
 

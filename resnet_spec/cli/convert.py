@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from resnet_spec.cli.arguments import add_network
+from resnet_spec.destinations import OVERWRITE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--to", metavar="SCHEME", help="whose names DST has, as timm or mindcv")
     parser.add_argument("--kind", metavar="KIND", help="kind of DST (default: as its name ends)")
+    parser.add_argument("--overwrite", action="store_true", help=f"{OVERWRITE}, once it is proven")
     add_network(parser)
 
 
@@ -41,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
         kind=args.kind,
         spec=args.spec,
         settings=args.settings,
+        overwrite=args.overwrite,
     )
     for note in done.notes:
         print(f"note: {note}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_network
+from resnet_spec.destinations import OVERWRITE
 from resnet_spec.errors import BackendError, problem
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: CHECKPOINT with the format's ending"
     )
+    parser.add_argument("--overwrite", action="store_true", help=f"{OVERWRITE}, once it is checked")
     parser.add_argument(
         "--batch", default="dynamic", metavar="N", help="images at a time (default: dynamic)"
     )
@@ -48,11 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and print what was written and checked; 1 when it computes something else."""
     from resnet_spec.converting import load_weights
+    from resnet_spec.destinations import check_destination
     from resnet_spec.exporting import export, format_of, takes
 
     batch = _batch(args.batch)
     chosen = format_of(args.to)
     out = _out(args.out, args.checkpoint, chosen.ending)
+    check_destination(out, overwrite=args.overwrite, source=args.checkpoint)
     loaded = load_weights(args.checkpoint, args.spec, args.names, args.settings)
     for note in loaded.notes:
         print(f"note: {note}")
@@ -64,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         batch=batch,
         fold=args.fold_norms,
         images=args.input,
+        overwrite=args.overwrite,
         class_names=() if loaded.checkpoint is None else loaded.checkpoint.class_names,
     )
     if not done.is_kept:
@@ -94,8 +99,6 @@ def _out(out: Path | None, checkpoint: Path, ending: str) -> Path:
         return checkpoint.with_suffix(ending)
     if out.suffix != ending:
         raise BackendError(problem("--out", out, f"must end in {ending}"))
-    if out.is_dir():
-        raise BackendError(problem("--out", out, "is a folder", "give the name of a file"))
     return out
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from resnet_spec.contract import Array
-from resnet_spec.errors import CheckpointError, did_you_mean, problem
+from resnet_spec.destinations import check_destination
+from resnet_spec.errors import CheckpointError, OutputError, did_you_mean, problem
 from resnet_spec.files import replacing
 from resnet_spec.weights.arrays import plain
 from resnet_spec.weights.flax_msgpack import is_msgpack, read_msgpack, write_msgpack
@@ -24,7 +25,7 @@ from resnet_spec.weights.keras import is_keras_zip, read_keras_hdf5, read_keras_
 from resnet_spec.weights.keras_writing import refuse_keras_zip, write_keras_2, write_keras_3
 from resnet_spec.weights.mindspore_ckpt import is_mindspore, read_mindspore, write_mindspore
 from resnet_spec.weights.npz import is_npz, read_npz, write_npz
-from resnet_spec.weights.orbax import read_orbax, write_orbax
+from resnet_spec.weights.orbax import ORBAX_FILES, read_orbax, write_orbax
 from resnet_spec.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
 from resnet_spec.weights.separators import nested
 from resnet_spec.weights.source import Origin, Source, refused
@@ -36,17 +37,30 @@ from resnet_spec.weights.unwrapping import loaded, unwrapped
 from resnet_spec.weights.weight_file import WeightFile, finite_problems
 from resnet_spec.weights.zip_members import Member, zip_members
 
-__all__ = ["KINDS", "Kind", "WeightFile", "finite_problems", "read_weights", "write_weights"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "WeightFile",
+    "finite_problems",
+    "kind_to_write",
+    "read_weights",
+    "weight_tree",
+    "write_weights",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of weight file. endings: the names that ask for it when writing; the longest wins."""
+    """A kind of weight file. endings: the names that ask for it when writing; the longest wins.
+
+    is_folder: a folder of files.
+    """
 
     name: str
     words: str
     endings: tuple[str, ...]
     write: Callable[[Path, Mapping[str, Array]], None]
+    is_folder: bool = False
 
 
 _ALL = [
@@ -55,7 +69,7 @@ _ALL = [
     Kind("safetensors", "safetensors", (".safetensors",), write_safetensors),
     Kind("mindspore", "MindSpore", (".ckpt",), write_mindspore),
     Kind("msgpack", "Flax", (".msgpack",), write_msgpack),
-    Kind("orbax", "Orbax, a folder", (".orbax",), write_orbax),
+    Kind("orbax", "Orbax, a folder", (".orbax",), write_orbax, is_folder=True),
     Kind("keras", "Keras 3 with the model's configuration", (".keras",), refuse_keras_zip),
     Kind("keras-weights", "Keras 3", (".weights.h5",), write_keras_3),
     Kind("keras-h5", "Keras 2", (".h5", ".hdf5"), write_keras_2),
@@ -71,24 +85,26 @@ def read_weights(path: Path, part: str | None = None) -> WeightFile:
     model. Raises CheckpointError, one line, for a file that is missing, damaged, hostile or of no
     known kind. NaN is read as it is: see `finite_problems`.
     """
-    kind, origin, tree = _tree(path)
-    tree, joined = nested(tree, origin)
+    kind, origin, tree = weight_tree(path)
     tensors, notes = unwrapped(tree, origin, part)
     arrays = loaded(tensors, origin, notes)
-    return WeightFile(path, kind, arrays, (*joined, *notes))
+    return WeightFile(path, kind, arrays, (*origin.notes, *notes))
+
+
+def weight_tree(path: Path) -> tuple[str, Origin, object]:
+    """Return a weight file's kind, the file, and its tree, of which no tensor is loaded yet."""
+    kind, origin, tree = _tree(path)
+    return kind, origin, nested(tree, origin)
 
 
 def write_weights(path: Path, tensors: Mapping[str, Array], kind: str | None = None) -> None:
     """Write tensors to `path`, whole or not at all.
 
     kind: one of `KINDS`; None takes the one whose ending the path has. Raises CheckpointError for
-    an unknown kind, a type of tensor that the kind cannot hold, or a folder that cannot be written.
+    an unknown kind, a type of tensor that the kind cannot hold, a folder that has something in it,
+    or what cannot be written.
     """
-    chosen = _by_ending(path) if kind is None else KINDS.get(kind)
-    if chosen is None:
-        raise CheckpointError(
-            problem("kind", kind, "is no kind of weight file", did_you_mean(str(kind), KINDS))
-        )
+    chosen = kind_to_write(path, kind)
     for name in tensors:
         if not name or not name.isprintable():
             raise CheckpointError(problem("tensor", ascii(name), "must have a printable name"))
@@ -96,15 +112,26 @@ def write_weights(path: Path, tensors: Mapping[str, Array], kind: str | None = N
         raise refused(path, "would hold no tensors")
     given = path
     arrays = {name: plain(np.asarray(value)) for name, value in tensors.items()}
-    place = replacing_folder if chosen.name == "orbax" else replacing
     try:
-        with place(path) as given:
+        if chosen.is_folder:
+            check_destination(path, overwrite=False, folder=ORBAX_FILES)
+        with (replacing_folder if chosen.is_folder else replacing)(path) as given:
             chosen.write(given, arrays)
     except CheckpointError as error:  # The writers know no name but the temporary one.
         lines = (line.replace(str(given), str(path)) for line in error.problems)
         raise CheckpointError(*lines) from None
-    except OSError as error:
-        raise refused(path, f"cannot be written ({error.strerror or error})") from None
+    except OutputError as error:
+        raise CheckpointError(*error.problems) from error
+
+
+def kind_to_write(path: Path, name: str | None) -> Kind:
+    """Return the kind called `name`, or the one whose ending `path` has. Raises CheckpointError."""
+    if name is None:
+        return _by_ending(path)
+    if name not in KINDS:
+        hint = did_you_mean(name, KINDS)
+        raise CheckpointError(problem("kind", name, "is no kind of weight file", hint))
+    return KINDS[name]
 
 
 def _tree(path: Path) -> tuple[str, Origin, object]:

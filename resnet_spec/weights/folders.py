@@ -8,22 +8,36 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from resnet_spec.weights.source import refused
+from resnet_spec.files import parents, writing
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Generator[Path]:
     """Give a temporary folder beside `path`; on success it becomes `path`, else it is removed.
 
-    Raises CheckpointError when `path` exists and is not an empty folder.
+    A folder that is there is replaced as it is; see `destinations` for whether it may be. Raises
+    OutputError.
     """
-    if path.is_dir() and any(path.iterdir()):
-        raise refused(path, "exists already", "remove it, or name another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(path), parents(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            put_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder(folder: Path, path: Path) -> None:
+    """Rename `folder` to `path`. What is there is moved aside first, and removed at the end."""
+    if not path.is_dir() or not any(path.iterdir()):
+        folder.replace(path)
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
+        older = Path(aside) / path.name
+        path.replace(older)
+        try:
+            folder.replace(path)
+        except OSError:
+            older.replace(path)
+            raise

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ _Layers = dict[str, dict[str, Array]]
 
 def write_keras_2(path: Path, tensors: Mapping[str, Array]) -> None:
     """Write the layout of `keras.applications`; `model.load_weights(by_name=True)` reads it."""
-    h5py = needed("h5py", path)
     layers = _layers(tensors)
-    with h5py.File(path, "w") as file:
+    with _file(path) as file:
         file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.15.0"
         _set_names(file, "layer_names", list(layers))
         for layer, variables in layers.items():
@@ -38,9 +38,8 @@ def write_keras_3(path: Path, tensors: Mapping[str, Array]) -> None:
 
     Keras finds a layer there by its class and its place among those of that class.
     """
-    h5py = needed("h5py", path)
     counts: dict[str, int] = {}
-    with h5py.File(path, "w") as file:
+    with _file(path) as file:
         file.create_group("vars")
         for layer, variables in _layers(tensors).items():
             kind = _kind(layer, variables, path)
@@ -57,6 +56,21 @@ def refuse_keras_zip(path: Path, tensors: Mapping[str, Array]) -> None:
     raise refused(
         path, "a .keras file needs the model's configuration", "write .weights.h5 or .h5 instead"
     )
+
+
+@contextmanager
+def _file(path: Path) -> Generator[Any]:
+    """Give an HDF5 file in memory, and write it to `path` in one piece.
+
+    The library would try again to write to a disk that is full as its objects are let go, with a
+    traceback for each, and abort the process.
+    """
+    h5py = needed("h5py", path)
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    path.write_bytes(image)
 
 
 def _layers(tensors: Mapping[str, Array]) -> _Layers:

@@ -21,6 +21,8 @@ from resnet_spec.weights.source import Origin, needed, shown, unreadable
 from resnet_spec.weights.tree import Opaque, Tensor, as_dict, as_list, check_nested
 
 _METADATA = "_METADATA"
+ORBAX_FILES = (_METADATA,)
+"""What tells a folder of this kind from any other."""
 _LARGEST_METADATA = 64 << 20
 _MOST_FILES = 100_000
 _DICT_KEY = 2

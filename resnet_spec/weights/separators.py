@@ -17,19 +17,20 @@ _OUTPUT = re.compile(r":0$")
 _Tree = dict[object, object]
 
 
-def nested(tree: object, origin: Origin) -> tuple[object, list[str]]:
-    """Return `tree` with the names of its top that have a '/' as branches, and a note on that.
+def nested(tree: object, origin: Origin) -> object:
+    """Return `tree` with the names of its top that have a '/' as branches, and note that.
 
     Raises CheckpointError where two tensors come to one name.
     """
     top = as_dict(tree)
     if top is None or not any(_is_joined(name, leaf) for name, leaf in top.items()):
-        return tree, []
+        return tree
     grown: _Tree = {}
     for name, leaf in cast(_Tree, top).items():
         parts = _parts(name) if isinstance(name, str) else [name]
         _put(grown, parts, leaf, origin)
-    return grown, ["names are joined with '/', and are read as with '.'"]
+    origin.notes.append("names are joined with '/', and are read as with '.'")
+    return grown
 
 
 def _is_joined(name: object, leaf: object) -> bool:

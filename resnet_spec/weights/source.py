@@ -17,10 +17,12 @@ class Origin:
     """Where weights come from, and how much memory they may still take.
 
     budget: how many bytes may be allocated for arrays that cannot be views of the file.
+    notes: what a person should know of how it was read, one line each.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
+        self.notes: list[str] = []
         self.budget = Budget(path, 4 * size + _SPARE)
 
     def refused(self, what: str, remedy: str = "") -> CheckpointError:
