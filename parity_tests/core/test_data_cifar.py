@@ -17,6 +17,7 @@ from resnet_spec.data.archives import read_tar
 from resnet_spec.data.cifar_names import CIFAR10, CIFAR100
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.pickles import read_pickle
+from resnet_spec.data.statistics import channel_statistics
 from resnet_spec.errors import DataError
 
 PER_BATCH = 4
@@ -299,3 +300,80 @@ def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path, name: str) -> None:
     assert path.stat().st_size < 20_000
     with pytest.raises(DataError, match="holds more than the 1000000 bytes"):
         read_tar(path, {name}, limit=1_000_000)
+
+
+def _meta(names: list[str], key: str = "label_names") -> bytes:
+    return pickle.dumps({key.encode(): [name.encode() for name in names]}, protocol=2)
+
+
+def test_own_names_in_the_metadata_are_used(tmp_path: Path) -> None:
+    own = [f"thing {i}" for i in range(10)]
+    for place, files, name, data in (
+        ("cifar-10-batches-py", cifar10_files(), "batches.meta", _meta(own)),
+        ("cifar-10-batches-bin", binary10_files(), "batches.meta.txt", "\r\n".join(own).encode()),
+    ):
+        folder = write_folder(tmp_path / place, {**files, name: data})
+        found = load_data(folder)
+        assert found.classes == tuple(own)
+        assert f"classes are those of {name} (thing 0" in found.notes[0]
+        images = found.train.images(np.arange(len(found.train)))
+        assert (found.mean, found.std) == channel_statistics(images)
+        members = {f"{place}/{key}": value for key, value in {**files, name: data}.items()}
+        assert load_data(write_tar(tmp_path / f"{place}.tgz", members)).classes == tuple(own)
+
+
+def test_cifar_s_own_metadata_changes_nothing(tmp_path: Path) -> None:
+    files = {**cifar10_files(), "batches.meta": _meta(list(CIFAR10))}
+    data = load_data(write_folder(tmp_path / "cifar-10-batches-py", files))
+    check_cifar10(data)
+    assert data.notes == ()
+
+
+def test_own_names_of_cifar100(tmp_path: Path) -> None:
+    own = [f"thing {i}" for i in range(100)]
+    rows, labels = rows_of(0)
+    files = {name: old_pickle(rows, labels, b"fine_labels") for name in ("train", "test")}
+    files["meta"] = _meta(own, "fine_label_names")
+    folder = write_folder(tmp_path / "cifar-100-python", files)
+    assert load_data(folder).classes == tuple(own)
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        (_meta([]), "batches.meta: names no classes"),
+        (_meta(["a"] * 10), "batches.meta: names the class 'a' twice"),
+        (_meta(["a", "b"]), "labels must be numbers of 0..1"),
+        (pickle.dumps({"label_names": [1]}, protocol=2), "names a class 1, which is no text"),
+        (b"?", "batches.meta: is not a CIFAR batch"),
+    ],
+)
+def test_names_that_do_not_fit(tmp_path: Path, meta: bytes, reason: str) -> None:
+    files = {**cifar10_files(), "batches.meta": meta}
+    with pytest.raises(DataError, match=reason):
+        load_data(write_folder(tmp_path / "cifar-10-batches-py", files))
+
+
+@pytest.mark.parametrize("missing", ["data_batch_1", "test_batch"])
+def test_a_missing_first_batch_is_named_too(tmp_path: Path, missing: str) -> None:
+    files = cifar10_files()
+    del files[missing]
+    folder = write_folder(tmp_path / "cifar-10-batches-py", files)
+    for place in (folder, tmp_path):
+        with pytest.raises(DataError, match=f"cifar-10-batches-py: lacks {missing}; get it again"):
+            load_data(place)
+
+
+def test_two_datasets_in_one_place_are_refused(tmp_path: Path) -> None:
+    rows, labels = rows_of(0)
+    hundred = {name: old_pickle(rows, labels, b"fine_labels") for name in ("train", "test")}
+    write_folder(tmp_path / "cifar-10-batches-py", cifar10_files())
+    write_folder(tmp_path / "cifar-100-python", hundred)
+    with pytest.raises(DataError, match="holds cifar-10-batches-py and cifar-100-python; give the"):
+        load_data(tmp_path)
+    check_cifar10(load_data("cifar10", root=tmp_path, download=False))
+    assert load_data("cifar100", root=tmp_path, download=False).classes == CIFAR100
+    members = {f"cifar-10-batches-py/{name}": data for name, data in cifar10_files().items()}
+    members |= {f"cifar-100-python/{name}": data for name, data in hundred.items()}
+    with pytest.raises(DataError, match=r"holds cifar-10-batches-py/ and cifar-100-python/; unpa"):
+        load_data(write_tar(tmp_path / "both.tar.gz", members))

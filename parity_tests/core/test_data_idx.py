@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_spec.data import idx, load_data
-from resnet_spec.data.statistics import channel_statistics
+from resnet_spec.data import idx, idx_files, load_data
+from resnet_spec.data.statistics import KNOWN, channel_statistics
 from resnet_spec.errors import DataError
 
 TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
@@ -123,3 +123,97 @@ def test_a_missing_file_and_a_strange_label(tmp_path: Path) -> None:
     labels.unlink()
     with pytest.raises(DataError, match=r"lacks train-labels-idx1-ubyte.gz; place it there"):
         load_data(tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_kaggle_s_names(tmp_path: Path, ending: str) -> None:
+    """`train-images.idx3-ubyte`, and the same file once more in a folder of its name."""
+    write(tmp_path, zipped=bool(ending))
+    for path in sorted(tmp_path.iterdir()):
+        path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    data = load_data(tmp_path)
+    assert (len(data.train), len(data.test)) == (20, 10)
+    if not ending:
+        inner = tmp_path / TRAIN / TRAIN
+        inner.parent.mkdir()
+        inner.write_bytes((tmp_path / TRAIN.replace("-idx", ".idx")).read_bytes())
+        assert len(load_data(tmp_path).train) == 20
+        inner.write_bytes(encoded(arrays(21)[0]))
+        with pytest.raises(DataError, match=r"train-images.idx3-ubyte: does not hold what train-i"):
+            load_data(tmp_path)
+
+
+@pytest.mark.parametrize("given", [".", "MNIST", "MNIST/raw"])
+def test_torchvision_s_folders_by_path(tmp_path: Path, given: str) -> None:
+    write(tmp_path / "MNIST" / "raw", zipped=False)
+    write(tmp_path / "MNIST" / "raw", zipped=True)  # It leaves both.
+    data = load_data(tmp_path / given)
+    assert (data.name, len(data.train)) == ("MNIST", 20)
+    write(tmp_path / "FashionMNIST" / "raw", zipped=True)
+    if given == ".":
+        with pytest.raises(DataError, match=r"holds MNIST/raw and FashionMNIST/raw; give the path"):
+            load_data(tmp_path)
+
+
+@pytest.mark.parametrize("file", [TRAIN, "t10k-labels-idx1-ubyte"])
+def test_a_gzip_file_beside_another_plain_one_is_refused(tmp_path: Path, file: str) -> None:
+    write(tmp_path, zipped=False)
+    write(tmp_path, zipped=True)
+    assert len(load_data(tmp_path).train) == 20
+    data = bytearray((tmp_path / file).read_bytes())
+    data[-1] ^= 1
+    (tmp_path / f"{file}.gz").write_bytes(gzip.compress(bytes(data)))
+    with pytest.raises(DataError, match=rf"{file}.gz: does not hold what {file} does; remove one"):
+        load_data(tmp_path)
+
+
+def test_test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, zipped=False)
+    (tmp_path / TEST).write_bytes(encoded(arrays(10, size=5)[0]))
+    with pytest.raises(DataError, match="training and test images of 6 x 6 and 5 x 5 pixels"):
+        load_data(tmp_path)
+
+
+def _like(name: str) -> list[np.ndarray]:
+    """Return images and labels that have the mean and the counts of a known dataset."""
+    found: list[np.ndarray] = []
+    for counts in idx_files._COUNTS[name]:  # pyright: ignore[reportPrivateUsage]
+        value = round(KNOWN[name][0][0] * 255)
+        found += [
+            np.full((sum(counts), 2, 2), value, np.uint8),
+            np.repeat(np.arange(10, dtype=np.uint8), counts),
+        ]
+    return found
+
+
+def _put(folder: Path, arrays: list[np.ndarray]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, array in zip(idx._FILES, arrays, strict=True):  # pyright: ignore[reportPrivateUsage]
+        (folder / file).write_bytes(encoded(array))
+    return folder
+
+
+def test_fashion_mnist_is_known_by_what_it_holds(tmp_path: Path) -> None:
+    data = load_data(_put(tmp_path / "x", _like("fashion_mnist")))
+    assert data.classes == idx.CLASSES["fashion_mnist"] and "Fashion-MNIST" in data.notes[0]
+    digits = load_data(_put(tmp_path / "y", _like("mnist")))
+    assert digits.classes == tuple("0123456789") and digits.notes == ()
+
+
+def test_two_datasets_are_not_mixed(tmp_path: Path) -> None:
+    mnist, fashion = _like("mnist"), _like("fashion_mnist")
+    mixed = [fashion[0], mnist[1], *mnist[2:]]
+    with pytest.raises(DataError, match=r"mixes two datasets: .*training images are fashion_mnist"):
+        load_data(_put(tmp_path / "x", mixed))
+    with pytest.raises(DataError, match=r"mixes two datasets: .*test labels are fashion_mnist's"):
+        load_data(_put(tmp_path / "x", [*mnist[:2], *fashion[2:]]))
+    _put(tmp_path / "mnist", fashion)
+    with pytest.raises(
+        DataError, match="holds fashion_mnist, not mnist; place mnist's files there"
+    ):
+        load_data("mnist", root=tmp_path, download=False)
+
+
+def test_a_folder_called_mnist_is_measured(tmp_path: Path) -> None:
+    data = load_data(write(tmp_path / "mnist", zipped=False))
+    assert data.mean == channel_statistics(arrays(20)[0][..., None])[0]

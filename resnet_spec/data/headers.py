@@ -22,7 +22,10 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class Header(NamedTuple):
-    """What an image is before it is decoded. grey: it has one channel, beside transparency."""
+    """What an image is before it is decoded.
+
+    grey: it has one channel, beside transparency; a palette of greys is not looked for.
+    """
 
     width: int
     height: int
