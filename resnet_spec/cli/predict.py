@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", help=f"{WEIGHTS}; left out with --pretrained"
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="JPEG, PNG, WebP")
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     parser.add_argument("--backend", required=True, metavar="NAME")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show")
     parser.add_argument("--device", default="auto")
