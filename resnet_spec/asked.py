@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint
-from resnet_spec.data import load_data
+from resnet_spec.data import data_place, load_data
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.class_matching import IGNORE
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import viewed
 from resnet_spec.data.given import name_of
+from resnet_spec.data.kept import load_kept
 from resnet_spec.errors import BackendError, CheckpointError, DataError, RecipeError
 from resnet_spec.fine_tuning import fine_tuned
 from resnet_spec.fitting_data import fitted
@@ -21,6 +23,7 @@ from resnet_spec.pretrained.adopting import Head, adopt, with_statistics
 from resnet_spec.pretrained.loading import Pretrained, load_pretrained
 from resnet_spec.recipe import Recipe
 from resnet_spec.recipes import load_recipe
+from resnet_spec.resuming import ACCEPT, Consent, going_on
 from resnet_spec.run_folder import (
     LAST,
     Begins,
@@ -54,6 +57,8 @@ class Asked:
     head: Head | None = None
     freeze: str | None = None
     head_rate: float | None = None
+    accept_data: bool = False
+    ignore_classes: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,10 @@ def _asked_to_go_on(asked: Asked) -> Path | None:
 def _fresh(asked: Asked, say: Say) -> Job:
     if asked.head is not None and asked.pretrained is None:
         raise RecipeError("--head: is of pretrained weights; give --pretrained, too")
+    if asked.accept_data:
+        raise RecipeError(f"{ACCEPT}: is of a run that goes on; give --resume, too")
+    if asked.ignore_classes and asked.pretrained is None:
+        raise RecipeError(f"{IGNORE}: is of weights that are there; give --pretrained or --resume")
     for_recipe, for_spec = sorted_settings(asked.settings)
     usual = "demo" if asked.pretrained is None else "fine-tune"
     for key, value in (("freeze", asked.freeze), ("head_rate", asked.head_rate)):
@@ -114,7 +123,15 @@ def _pretrained(
     known = with_statistics(weights, spec)[0]
     run = _run(asked, known, recipe, asked.data or "digits", say, weights)
     head = asked.head or "auto"
-    adopted = adopt(weights, run.spec, settings=settings, head=head, seed=recipe.seed)
+    adopted = adopt(
+        weights,
+        run.spec,
+        settings=settings,
+        head=head,
+        seed=recipe.seed,
+        classes=run.data.classes,
+        ignore_classes=asked.ignore_classes,
+    )
     notes = [*weights.notes, *adopted.notes]
     if not weights.spec.input.mean and not spec.input.mean:
         notes.append(f"input.mean, input.std: the weights do not say; {run.data.name}'s are taken")
@@ -146,13 +163,34 @@ def _continued(asked: Asked, last: Path, say: Say) -> Job:
         say(f"note: the run of {folder} goes on in {out}; {folder} stays as it is")
     elif asked.overwrite:
         raise DataError(f"--overwrite: would replace the run to go on with, {folder}; leave it out")
-    goes_on = Asked(
-        backend=asked.backend or start.backend.get("name"),
-        input_size=start.spec.input.size,
+    backend = _checked_backend(asked.backend or start.backend.get("name"))
+    data, place = _reread(asked, start, last)
+    training_split(data)  # Raises where there is none.
+    consent = Consent(data=asked.accept_data, classes=asked.ignore_classes)
+    found = going_on(start, start.recipe, data, f"--data = {place}", folder, consent)
+    for note in (*data.notes, *found.notes):
+        say(f"note: {note}")
+    run = Run(
+        spec=start.spec,
+        plan=fine_tuned(lower(start.spec), start.recipe),
+        recipe=start.recipe,
+        backend=backend,
+        data=found.data,
+        data_name=place,
         out=out,
+        read=found.dataset,
+        began_with=found.position.epoch_steps,
     )
-    run = _run(goes_on, start.spec, start.recipe, asked.data or start.data, say)
-    return Job(run, start, Begins(goes_on_from=folder, overwrite=asked.overwrite))
+    begins = Begins(folder, start.progress, overwrite=asked.overwrite)
+    return Job(run, replace(start, progress=found.position.to_dict()), begins)
+
+
+def _reread(asked: Asked, start: Checkpoint, last: Path) -> tuple[Dataset, str]:
+    """Return the data to go on with, and its place: that of --data, or the one that is kept."""
+    size = start.spec.input.size
+    if asked.data is not None:
+        return load_data(asked.data, size=size), _place(asked.data)
+    return load_kept(start.data, f"--resume = {last}", size), start.data
 
 
 def _fixed(asked: Asked) -> dict[str, object]:
@@ -177,16 +215,26 @@ def _run(
     say: Say,
     weights: Pretrained | None = None,
 ) -> Run:
-    if asked.backend is None:
-        raise BackendError("--backend: is required; see: resnet-spec backends")
-    load_backend(asked.backend)  # Before anything is read or downloaded.
+    backend = _checked_backend(asked.backend)
     data = load_data(source, size=asked.input_size)
-    data_name = name_of(source) if isinstance(source, Dataset) else str(source)
     training_split(data)  # Raises where there is none.
     data = data if weights is None else viewed(data, weights.view)
     spec, notes = fitted(spec, data)
     for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)
-    out = asked.out or Path("runs") / f"{spec.name}-{data.name}-{asked.backend}"
+    out = asked.out or Path("runs") / f"{spec.name}-{data.name}-{backend}"
     plan = fine_tuned(lower(spec), recipe)
-    return Run(spec, plan, recipe, asked.backend, data, data_name, out)
+    return Run(spec, plan, recipe, backend, data, _place(source), out)
+
+
+def _place(source: str | Path | Dataset) -> str:
+    """Return what finds the data again from every working folder."""
+    return name_of(source) if isinstance(source, Dataset) else data_place(source)
+
+
+def _checked_backend(name: str | None) -> str:
+    """Return the backend's name, imported before anything is read or downloaded."""
+    if name is None:
+        raise BackendError("--backend: is required; see: resnet-spec backends")
+    load_backend(name)
+    return name

@@ -15,8 +15,9 @@ from typing import Any, cast
 import numpy as np
 
 from resnet_spec.contract import Array, State
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.digests import digest, matches
-from resnet_spec.errors import CheckpointError, OutputError, RecipeError, SpecError
+from resnet_spec.errors import CheckpointError, DataError, OutputError, RecipeError, SpecError
 from resnet_spec.files import replacing
 from resnet_spec.json_text import json_text
 from resnet_spec.lowering import lower
@@ -35,8 +36,9 @@ _KEY = "resnet_spec"
 class Checkpoint(Shown):
     """A network's state with its description and, in the middle of a run, where the run stands.
 
-    state: what `Session.state` returns. class_names: () when unknown. data: how the training data
-    was named on the command line. progress: what `fit` needs to go on, {} for weights alone.
+    state: what `Session.state` returns. class_names: () when unknown. data: the place or name that
+    the training data was read from. progress: what `fit` needs to go on, {} for weights alone.
+    dataset: the identity of the training data; None when unknown, as in files of older versions.
     """
 
     spec: Spec
@@ -46,6 +48,7 @@ class Checkpoint(Shown):
     data: str = ""
     class_names: tuple[str, ...] = ()
     progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    dataset: Fingerprint | None = None
 
     def card(self) -> Card:
         """See `shown.Shown`."""
@@ -96,6 +99,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "progress": dict(checkpoint.progress),
         "finite": not finite_problems(arrays),
         "digest": digest(arrays),
+        **({} if checkpoint.dataset is None else {"dataset": checkpoint.dataset.to_dict()}),
     }
     text = json_text(header, sort_keys=True, compact=True)
     try:
@@ -145,13 +149,23 @@ def load_checkpoint(path: Path) -> Checkpoint:
             data=str(header["data"]),
             class_names=tuple(header["class_names"]),
             progress=dict(header["progress"]),
+            dataset=dataset_of(header),
         )
-    except (KeyError, TypeError, SpecError, RecipeError) as error:
+    except (KeyError, TypeError, SpecError, RecipeError, DataError) as error:
         raise CheckpointError(f"{path}: its header is damaged: {error}") from None
     lines = _problems(checkpoint, is_known_finite=header.get("finite") is True)
     if lines:
         raise CheckpointError(*(f"{path}: {line}" for line in lines))
     return checkpoint
+
+
+def dataset_of(fields: Mapping[str, Any]) -> Fingerprint | None:
+    """Return the identity of the data in a checkpoint's header or a summary; None without one.
+
+    Raises DataError for what is no fingerprint.
+    """
+    found = fields.get("dataset")
+    return None if found is None else Fingerprint.from_dict(found)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], State]:

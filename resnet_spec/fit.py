@@ -92,13 +92,13 @@ def _begin(run: Run, session: Session, start: Checkpoint | None) -> Position:
     if start is None:
         session.load(initial_state(run.plan, run.recipe.seed))
         keep_metrics(run.out, up_to_step=0)
-        return Position().trained_by(run.backend)
+        return Position(epoch_steps=run.epoch_steps).trained_by(run.backend)
     if not start.progress:
         raise CheckpointError("resume: the checkpoint holds weights alone; use last.safetensors")
     session.load(start.state)
     position = Position.from_dict(start.progress)
     keep_metrics(run.out, up_to_step=position.step)
-    return position.trained_by(run.backend)
+    return replace(position, epoch_steps=run.epoch_steps).trained_by(run.backend)
 
 
 def _chunks(
@@ -190,6 +190,7 @@ def _checkpoint(run: Run, session: Session, position: Position) -> Checkpoint:
         data=run.data_name,
         class_names=run.data.classes,
         progress=position.to_dict(),
+        dataset=run.dataset,
     )
 
 
@@ -222,6 +223,8 @@ def _summarise(run: Run, session: Session, position: Position, speed: Speed) -> 
         legs=[leg._asdict() for leg in position.legs],
         compile_s=speed.compile_s,
         peak_memory_mb=peak_memory_mb(),
+        dataset=run.dataset.to_dict(),
+        notes=[*run.data.notes, *position.data_changes],
     )
     write_json(run.out / SUMMARY, asdict(summary))
     return summary

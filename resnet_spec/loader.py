@@ -40,11 +40,10 @@ def installed_backends() -> list[str]:
     return [name for name in backend_names() if not _missing(name)]
 
 
-def load_backend(name: str) -> Backend:
-    """Import the backend `name` and return its package.
+def check_backend(name: str) -> None:
+    """Raise BackendError where there is no backend `name`, or no framework; imports neither.
 
-    Raises BackendError when no such backend exists, with the nearest name, and when its framework
-    is not installed, with the command that installs it.
+    The line has the nearest name, or the command that installs the framework.
     """
     entries = _entries()
     if name not in entries:
@@ -56,6 +55,12 @@ def load_backend(name: str) -> Backend:
             f"backend = {name}: needs {' and '.join(missing)}, not installed; "
             f"run: pip install 'resnet-spec[{name}]'"
         )
+
+
+def load_backend(name: str) -> Backend:
+    """Import the backend `name` and return its package. Raises BackendError as `check_backend`."""
+    check_backend(name)
+    entries = _entries()
     module = entries[name].value
     try:
         package = entries[name].load()

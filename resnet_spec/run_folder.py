@@ -39,11 +39,13 @@ _MOVING = ".replaced-moving"
 class Begins:
     """How a run takes its folder over.
 
-    goes_on_from: the folder of the run that goes on; None for a fresh one. overwrite: replace the
-    run that is there. pretrained: what `pretrained.json` is to hold, None for no such file.
+    goes_on_from: the folder of the run that goes on; None for a fresh one. progress: where its
+    checkpoint stands; None: where the run starts. overwrite: replace the run that is there.
+    pretrained: what `pretrained.json` is to hold, None for no such file.
     """
 
     goes_on_from: Path | None = None
+    progress: Mapping[str, Any] | None = None
     overwrite: bool = False
     pretrained: Mapping[str, Any] | None = None
 
@@ -124,7 +126,7 @@ def held(out: Path, begins: Begins, start: Checkpoint | None, say: Say) -> Gener
         with writing(out):
             _settle(out)
         if begins.goes_on_from is not None and _is_same(begins.goes_on_from, out):
-            _check_unchanged(out, start)
+            _check_unchanged(out, start, begins)
             yield
             return
         check_place(out, overwrite=begins.overwrite)
@@ -147,9 +149,10 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _check_unchanged(out: Path, start: Checkpoint | None) -> None:
+def _check_unchanged(out: Path, start: Checkpoint | None, begins: Begins) -> None:
     header = checkpoint_header(out / LAST)
-    if start is None or header is None or header.get("progress") != dict(start.progress):
+    known = begins.progress or (None if start is None else start.progress)
+    if known is None or header is None or header.get("progress") != dict(known):
         rule = "another process has trained this run meanwhile"
         raise DataError(f"--resume = {out}: {rule}; give the command again")
 

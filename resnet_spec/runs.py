@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from resnet_spec.batches import steps_per_epoch
 from resnet_spec.contract import StepLog
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.errors import CheckpointError, DataError
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -21,7 +23,11 @@ from resnet_spec.spec import Spec
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained, on what, and where it is kept."""
+    """What is trained, on what, and where it is kept.
+
+    data_name: the place of the data. read: its identity where its labels were mapped since; None:
+    that of `data`. began_with: the steps of an epoch of a run that goes on; 0: as the data has it.
+    """
 
     spec: Spec
     plan: Plan
@@ -30,11 +36,21 @@ class Run:
     data: Dataset
     data_name: str
     out: Path
+    read: Fingerprint | None = None
+    began_with: int = 0
+
+    @cached_property
+    def dataset(self) -> Fingerprint:
+        """The identity of the data, as it was read."""
+        return self.read or Fingerprint.of(self.data)
 
     @property
     def epoch_steps(self) -> int:
-        """Optimiser steps in an epoch (an incomplete last batch is dropped)."""
-        return steps_per_epoch(len(self.data.train), self.recipe.batch)
+        """Optimiser steps in an epoch (an incomplete last batch is dropped).
+
+        Those that the run began with, where it goes on with other data.
+        """
+        return self.began_with or steps_per_epoch(len(self.data.train), self.recipe.batch)
 
     @property
     def total_steps(self) -> int:
@@ -54,7 +70,8 @@ class Position:
     """Where a run stands: what `last.safetensors` keeps beside the arrays.
 
     The sums belong to the epoch under way, so that a run stopped in its middle reports the same.
-    legs: who has trained the run so far.
+    legs: who has trained the run so far. epoch_steps: the steps of an epoch, 0 in older files.
+    data_changes: how the data changed, by consent, since the run began; a line each.
     """
 
     step: int = 0
@@ -65,6 +82,8 @@ class Position:
     best_epoch: int = 0
     wall_s: float = 0.0
     legs: tuple[Leg, ...] = ()
+    epoch_steps: int = 0
+    data_changes: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Position:
@@ -78,18 +97,24 @@ class Position:
             raise CheckpointError(f"{rule} ({', '.join(unknown)}); update")
         try:
             legs = tuple(Leg(str(name), int(first)) for name, first in data.get("legs", ()))
+            changes = tuple(str(line) for line in data.get("data_changes", ()))
         except (TypeError, ValueError):
             raise CheckpointError("the position of its run is damaged (legs)") from None
-        numbers = {name: value for name, value in data.items() if name != "legs"}
+        lists = ("legs", "data_changes")
+        numbers = {name: value for name, value in data.items() if name not in lists}
         for name, value in numbers.items():
             kinds = (int, float) if isinstance(getattr(cls, name), float) else (int,)
             if not isinstance(value, kinds) or isinstance(value, bool) or not math.isfinite(value):
                 raise CheckpointError(f"the position of its run is damaged ({name} = {value})")
-        return cls(**numbers, legs=legs)
+        return cls(**numbers, legs=legs, data_changes=changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return {**asdict(self), "legs": [list(leg) for leg in self.legs]}
+        lists = {
+            "legs": [list(leg) for leg in self.legs],
+            "data_changes": list(self.data_changes),
+        }
+        return {**asdict(self), **lists}
 
     def trained_by(self, backend: str) -> Position:
         """Return the position with `backend` as the one that goes on from here."""
@@ -126,6 +151,8 @@ class Summary(Shown):
     backends that trained it, and from which step on. peak_memory_mb: the most main memory (10^6
     bytes) that the process held at once, data and framework included; None where the system does
     not say. Speed, compilation and memory are those of the last process that trained the run.
+    dataset: the data's identity, as `Fingerprint.to_dict` gives it; None in older summaries. notes:
+    what was assumed, joined or left out on the way, one line each.
     """
 
     backend: str
@@ -147,6 +174,8 @@ class Summary(Shown):
     legs: list[dict[str, Any]]
     compile_s: float | None = None
     peak_memory_mb: float | None = None
+    dataset: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list[str])
 
     def card(self) -> Card:
         """See `shown.Shown`."""
@@ -175,7 +204,7 @@ class Summary(Shown):
 
         Raises DataError for what is no summary.
         """
-        known = {field.name for field in fields(cls)}
+        known = {it.name for it in fields(cls)}
         values: dict[str, Any] = {"legs": [], **{key: data[key] for key in known & data.keys()}}
         try:
             return cls(**values)

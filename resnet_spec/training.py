@@ -42,6 +42,8 @@ def train(
     head: Head | None = None,
     freeze: str | None = None,
     head_rate: float | None = None,
+    accept_data: bool = False,
+    ignore_classes: bool = False,
     track: Texts = (),
     watch: Watch | None = None,
     say: Say = lambda line: None,
@@ -57,12 +59,14 @@ def train(
     out: the run's folder; None: `runs/SPEC-DATA-BACKEND`. One that holds a run is refused unless
         `overwrite`.
     resume: go on with the run in this folder, or in `out` where True; of all else only `backend`,
-        `device` and `data` may be given.
+        `device`, `data` and `accept_data` may be given.
     input_size: pixels per side; None: the data's own.
     device, compile: as in `contract.Session`.
     pretrained: weights to start from, as in `build`.
-    head: "keep" or "replace" their classifier; None: replaced where the number of classes differs.
+    head: "keep" or "replace" their classifier; None: replaced where the classes differ.
     freeze, head_rate: as in `Recipe`.
+    accept_data: go on, with `resume`, though the data is not what the run began with.
+    ignore_classes: take labels by position where the classes of weights and data differ.
     track: one or several of tensorboard, mlflow and wandb.
     watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each.
 
@@ -84,6 +88,8 @@ def train(
         head=head,
         freeze=freeze,
         head_rate=head_rate,
+        accept_data=accept_data,
+        ignore_classes=ignore_classes,
     )
     heard = _Silent() if watch is None else watch
     job = prepare(asked, say)

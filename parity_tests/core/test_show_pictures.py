@@ -23,7 +23,6 @@ from resnet_spec.recipes import load_recipe
 from resnet_spec.report import Item, Report, Row
 from resnet_spec.showing import confusion, curves, drift, features, filters, predictions, samples
 from resnet_spec.showing.canvas import grid_shape, short, unit_range
-from resnet_spec.showing.class_names import shown_names
 from resnet_spec.showing.part import First
 from resnet_spec.showing.terminal import bar, sparkline, thumbnail
 from resnet_spec.spec import Spec
@@ -336,14 +335,6 @@ def test_every_grid_holds_its_tiles_and_has_no_empty_row() -> None:
 def test_long_names_lose_their_middle() -> None:
     assert short("maple_tree") == "maple tree"
     assert short("great grey owl of the north", 11) == "great…north"
-
-
-def test_class_names_are_the_datas_or_the_weights() -> None:
-    assert shown_names(("cat", "dog"), (), "d") == ("cat", "dog")
-    assert shown_names(("0", "1"), ("cat", "dog"), "d") == ("cat", "dog")
-    assert shown_names(("cat", "dog"), ("0", "1"), "d") == ("cat", "dog")
-    with pytest.raises(DataError, match="its class 1 is fox, and the weights' is dog"):
-        shown_names(("cat", "fox"), ("cat", "dog"), "d")
 
 
 def test_a_part_of_a_split_is_its_beginning() -> None:

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_spec.cli.loaded import loaded_of
+from resnet_spec.cli.loaded import add_data, loaded_of
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights
-from resnet_spec.errors import DataError
+from resnet_spec.errors import DataError, problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help=WEIGHTS)
     parser.add_argument("--backend", required=True, metavar="NAME")
-    parser.add_argument("--data", metavar="D", help="dataset (default: the one it was trained on)")
-    parser.add_argument("--split", choices=("test", "train"), default="test")
+    add_data(parser)
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="images at a time")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.npz",
         help="write each image's prediction, label, and margin to the next class, too",
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE.npz")
     add_weights(parser)
 
 
@@ -41,11 +41,12 @@ def run(args: argparse.Namespace) -> int:
     """Print accuracy, loss, count and ties (images with two equal highest logits)."""
     from resnet_spec.cli.progress import ImageBar
     from resnet_spec.evaluate import evaluate
-    from resnet_spec.loader import load_backend
+    from resnet_spec.loader import check_backend
 
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
-    load_backend(args.backend)  # Before anything is read or downloaded.
+    _check_out(args.out, args.overwrite)
+    check_backend(args.backend)  # Before anything is read or downloaded.
     loaded = loaded_of(args)
     weights, spec, data = loaded.weights, loaded.spec, loaded.data
     split = loaded.split(args.split)
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         "network": spec.name,
         "weights": {**weights.record(), "notes": notes},
         "environment": dict(session.info),
+        "notes": notes,
     }
     if args.format == "json":
         print(json.dumps(values, indent=2))
@@ -80,6 +82,23 @@ def run(args: argparse.Namespace) -> int:
         entry = weights.entry
         print(f"published: top-1 {entry.top1} % on ImageNet-1K ({entry.source})")
     return 0
+
+
+def _check_out(path: Path | None, overwrite: bool) -> None:
+    """Refuse what --out cannot mean, before any work is done."""
+    if path is None:
+        if overwrite:
+            raise DataError("--overwrite: is of the file in --out; give --out, too")
+        return
+    if path.is_dir():
+        raise DataError(problem("--out", path, "is a folder", "give the name of a .npz file"))
+    if path.suffix.lower() != ".npz":
+        raise DataError(problem("--out", path, "must end in .npz"))
+    if path.exists() and not overwrite:
+        rule = "is there already"
+        raise DataError(
+            problem("--out", path, rule, "replace it with --overwrite, or name another")
+        )
 
 
 def _write(path: Path, result: Evaluation, labels: NDArray[np.int64]) -> None:

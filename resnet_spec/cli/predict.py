@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of, with_known_statistics
-from resnet_spec.errors import DataError
+from resnet_spec.errors import DataError, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import numpy as np
+    from numpy.typing import NDArray
 
     from resnet_spec.contract import Array
+    from resnet_spec.data.views import View
+    from resnet_spec.spec import Spec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,19 +40,19 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from resnet_spec.contract import Batch
-    from resnet_spec.data.images import read_image
     from resnet_spec.evaluate import softmax
-    from resnet_spec.loader import load_backend
+    from resnet_spec.loader import check_backend, load_backend
     from resnet_spec.lowering import lower
 
+    if args.top < 1:
+        raise DataError(problem("--top", args.top, "must be >= 1"))
+    check_backend(args.backend)
     is_option = args.pretrained is not None
     paths = [Path(name) for name in ([args.checkpoint] if is_option else []) + args.images]
-    if not paths:
-        raise DataError("IMAGE: is required; name one or more image files")
+    _check_files(paths)
     weights = weights_of(args, None if is_option else args.checkpoint)
     spec, note = with_known_statistics(weights)
-    size, channels = spec.input.size, spec.input.channels
-    images = np.stack([read_image(path, size, channels, weights.view) for path in paths])
+    images = _images(paths, spec, weights.view)
     session = load_backend(args.backend).Session(
         lower(spec), device=args.device, precision=args.precision
     )
@@ -60,18 +65,53 @@ def run(args: argparse.Namespace) -> int:
         {"image": str(path), "classes": _top(names, row, args.top)}
         for path, row in zip(paths, softmax(logits), strict=True)
     ]
-    if args.format == "json":
+    unnamed = () if names else ("the weights do not name their classes; they are numbered",)
+    is_json = args.format == "json"
+    for line in (*weights.notes, *note, *unnamed):
+        print(f"note: {line}", file=sys.stderr if is_json else sys.stdout)
+    if is_json:
         print(json.dumps(rows, indent=2))
         return 0
-    for line in (*weights.notes, *note):
-        print(f"note: {line}")
     for row in rows:
         found = ", ".join(f"{c['class']} {c['probability']:.4f}" for c in row["classes"])
         print(f"{row['image']}: {found}")
     return 0
 
 
+def _check_files(paths: Sequence[Path]) -> None:
+    """Raise DataError for none, and with a line for each that is no file."""
+    if not paths:
+        raise DataError("IMAGE: is required; name one or more image files")
+    lines = [
+        f"{path}: is a folder; name the image files in it, as in {path}/*"
+        if path.is_dir()
+        else f"{path}: there is no such file"
+        for path in paths
+        if not path.is_file()
+    ]
+    if lines:
+        raise DataError(*lines)
+
+
+def _images(paths: Sequence[Path], spec: Spec, view: View | None) -> NDArray[np.uint8]:
+    """Return the images, [N, size, size, C]. Raises DataError with a line for each that is none."""
+    import numpy as np
+
+    from resnet_spec.data.images import read_image
+
+    images: list[NDArray[np.uint8]] = []
+    lines: list[str] = []
+    for path in paths:
+        try:
+            images.append(read_image(path, spec.input.size, spec.input.channels, view))
+        except DataError as error:
+            lines += error.problems
+    if lines:
+        raise DataError(*lines)
+    return np.stack(images)
+
+
 def _top(known: Sequence[str], probabilities: Array, count: int) -> list[dict[str, Any]]:
     names = known or tuple(str(i) for i in range(len(probabilities)))
-    best = probabilities.argsort(kind="stable")[::-1][: max(count, 1)]
+    best = probabilities.argsort(kind="stable")[::-1][:count]
     return [{"class": names[i], "probability": float(probabilities[i])} for i in best]

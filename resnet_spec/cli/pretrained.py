@@ -32,6 +32,15 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     add_network(parser)
 
 
+def add_ignore_classes(parser: argparse.ArgumentParser) -> None:
+    """Add --ignore-classes."""
+    parser.add_argument(
+        "--ignore-classes",
+        action="store_true",
+        help="take labels by position, whatever the names of the classes",
+    )
+
+
 def add_pretrained(parser: argparse.ArgumentParser) -> None:
     """Add --pretrained."""
     parser.add_argument("--pretrained", metavar="NAME|FILE|hf:...", help=_FORMS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from resnet_spec.cli.loaded import Loaded, loaded_of
+from resnet_spec.cli.loaded import Loaded, add_data, loaded_of
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of
 from resnet_spec.cli.show_output import Picture, add_output, counted, output_of, put
 from resnet_spec.errors import BackendError, DataError, problem
@@ -25,8 +25,7 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def _add_session(parser: argparse.ArgumentParser) -> None:
     """Declare the weights, the backend that runs them, and the data."""
-    parser.add_argument("--data", metavar="D", help="dataset (default: the one it was trained on)")
-    parser.add_argument("--split", choices=("test", "train"), default="test")
+    add_data(parser)
     default = f"the first installed of {', '.join(_QUICKEST_START)}"
     parser.add_argument("--backend", metavar="NAME", help=f"default: {default}")
     parser.add_argument("--device", default="auto")
@@ -36,13 +35,13 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
 
 def _backend(args: argparse.Namespace) -> str:
     """Return --backend, or the first installed one. Raises BackendError when it cannot be had."""
-    from resnet_spec.loader import installed_backends, load_backend
+    from resnet_spec.loader import check_backend, installed_backends
 
     installed = installed_backends()
     name = args.backend or next((one for one in _QUICKEST_START if one in installed), None)
     if name is None:
         raise BackendError("--backend: is required; see: resnet-spec backends")
-    load_backend(name)
+    check_backend(name)
     return name
 
 
@@ -55,14 +54,6 @@ def _subject(weights: Pretrained) -> str:
 
 
 _USUAL = ("best", "last", "model", "checkpoint", "weights", "pytorch_model")
-
-
-def _names(loaded: Loaded) -> tuple[str, ...]:
-    from resnet_spec.showing.class_names import shown_names
-
-    checkpoint = loaded.weights.checkpoint
-    own = checkpoint.class_names if checkpoint else ()
-    return shown_names(loaded.data.classes, own, loaded.place)
 
 
 def _heading(args: argparse.Namespace, loaded: Loaded, backend: str) -> str:
@@ -88,7 +79,7 @@ def _predictions(args: argparse.Namespace) -> int:
 
     count, backend = counted(args, _MOST), _backend(args)
     loaded = loaded_of(args)
-    names, output = _names(loaded), output_of(args, _subject(loaded.weights))
+    names, output = loaded.data.classes, output_of(args, _subject(loaded.weights))
     split = loaded.split(args.split)
     session = loaded.session(backend, args.device, args.precision)
     with ImageBar(f"predicting on {backend}", min(count, len(split))) as bar:
@@ -123,7 +114,7 @@ def _confusion(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise DataError(problem(f"--{option}", value, "must be >= 1"))
     backend, loaded = _backend(args), loaded_of(args)
-    names, output = _names(loaded), output_of(args, _subject(loaded.weights))
+    names, output = loaded.data.classes, output_of(args, _subject(loaded.weights))
     split = loaded.split(args.split)
     split = split if args.count is None else First(split, args.count)
     session = loaded.session(backend, args.device, args.precision)
@@ -177,7 +168,7 @@ def _features(args: argparse.Namespace) -> int:
     from resnet_spec.showing import features
 
     backend, loaded = _backend(args), loaded_of(args)
-    names, output = _names(loaded), output_of(args, _subject(loaded.weights))
+    names, output = loaded.data.classes, output_of(args, _subject(loaded.weights))
     split = loaded.split(args.split)
     if not 0 <= args.index < len(split):
         rule = f"must be 0..{len(split) - 1}, the {args.split} images of {loaded.data.name}"

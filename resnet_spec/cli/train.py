@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_settings
-from resnet_spec.cli.pretrained import add_pretrained
+from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 
 if TYPE_CHECKING:
     from resnet_spec.runs import Run, Summary
@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="go on with the run in RUN (default: the one in DIR)",
     )
+    parser.add_argument(
+        "--accept-data",
+        action="store_true",
+        help="--resume though the data is not what the run began with",
+    )
+    add_ignore_classes(parser)
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, ... (default: the best)")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
@@ -55,7 +61,7 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head",
         choices=("keep", "replace"),
-        help="the classifier of --pretrained (default: replace where the classes' number differs)",
+        help="the classifier of --pretrained (default: replace where the classes differ)",
     )
     parser.add_argument(
         "--freeze", metavar="PART", help="backbone, stem or stages=N keep their weights"

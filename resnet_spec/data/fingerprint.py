@@ -106,7 +106,11 @@ class Fingerprint:
 
         The name is not compared (a folder may be renamed), nor is what either does not know.
         """
-        return [*self._kinds(now), *(c for name in splits for c in self._images(now, name))]
+        return [*self._kinds(now), *self.image_changes(now, splits)]
+
+    def image_changes(self, now: Fingerprint, splits: Iterable[str] = _SPLITS) -> list[str]:
+        """Return what is another in the images and their labels alone; see `changes`."""
+        return [clause for name in splits for clause in self._images(now, name)]
 
     def _kinds(self, now: Fingerprint) -> Iterator[str]:
         if self.classes != now.classes:

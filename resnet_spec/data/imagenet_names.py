@@ -5,6 +5,10 @@ Labels are the places of the sorted WordNet identifiers; a name is the first wor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from resnet_spec.data.imagenet_wnids import WNIDS
+
 _IMAGENET = """
     tench, goldfish, great white shark, tiger shark, hammerhead, electric ray, stingray, cock, hen,
     ostrich, brambling, goldfinch, house finch, junco, indigo bunting, robin, bulbul, jay, magpie,
@@ -132,3 +136,23 @@ _IMAGENET = """
     earthstar, hen-of-the-woods, bolete, ear, toilet tissue
 """
 IMAGENET = tuple(" ".join(_IMAGENET.split()).split(", "))
+
+
+def imagenet_names(names: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the names above for WordNet identifiers or for whole synsets ("tench, Tinca tinca").
+
+    None where these are anything else. Of some classes alone, those whose synset begins as another
+    class's does (crane, maillot) cannot be told by it.
+    """
+    if names and all(name in _OF_WNID for name in names):
+        return tuple(_OF_WNID[name] for name in names)
+    if not any("," in name for name in names):
+        return None
+    first = tuple(name.split(",")[0].strip() for name in names)
+    if first == _FIRST:
+        return IMAGENET
+    return first if all(_FIRST.count(name) == 1 for name in first) else None
+
+
+_OF_WNID = dict(zip(WNIDS, IMAGENET, strict=True))
+_FIRST = tuple(name.split(" (")[0] for name in IMAGENET)

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from resnet_spec.checkpoint import mismatches
 from resnet_spec.contract import State
-from resnet_spec.errors import CheckpointError, SpecError, problem
+from resnet_spec.data.class_matching import IGNORE, Matched, differing, match_classes
+from resnet_spec.errors import CheckpointError, DataError, SpecError, problem
 from resnet_spec.fine_tuning import classifier
 from resnet_spec.initial import initial_state
 from resnet_spec.lowering import lower
@@ -73,34 +74,61 @@ def adopt(
     settings: Texts = (),
     head: Head = "auto",
     seed: int = 0,
+    classes: Sequence[str] = (),
+    ignore_classes: bool = False,
 ) -> Adopted:
     """Return `spec` with `weights`, and its statistics of images where it has none.
 
     settings: what was set by hand in `spec`, `key=value`; where it makes the network compute
         otherwise than the weights' own, a note says so.
-    head: "auto" draws the classifier anew, from `seed`, where the number of classes differs;
-        "replace" always; "keep" never.
+    head: "auto" draws the classifier anew, from `seed`, where the number of classes differs, or
+        their names; "replace" always; "keep" never.
+    classes: the names of the classes to be told; () where nobody says. A classifier that is kept
+        has its rows in their order. ignore_classes: keep its order, whatever the names.
 
     Raises CheckpointError that lists every tensor that does not fit, or says in one line in what
-    the spec and the weights' own code compute otherwise.
+    the spec and the weights' own code compute otherwise, or that the classes of a classifier that
+    is to be kept are others.
     """
     settings = listed(settings, "settings", SpecError)
     spec, notes = with_statistics(weights, spec)
     plan = lower(spec)
-    is_new = head == "replace" or (head == "auto" and spec.classes != weights.spec.classes)
     if head == "keep" and spec.classes != weights.spec.classes:
         rule = f"the weights have {weights.spec.classes} classes, and {spec.classes} are needed"
         raise CheckpointError(problem("--head", "keep", rule, "use --head replace"))
+    is_new = head == "replace" or spec.classes != weights.spec.classes
+    change = f"{weights.spec.classes} -> {spec.classes} classes"
+    matched = None
+    if classes and not is_new:
+        try:
+            matched = _matched(weights, classes, ignore=ignore_classes)
+        except DataError:
+            change = f"classes {differing(weights.class_names, tuple(classes))}"
+            if head == "keep":
+                rule = f"the weights have other {change}"
+                remedy = f"use --head replace, or keep their order with {IGNORE}"
+                raise CheckpointError(problem("--head", "keep", rule, remedy)) from None
+            is_new = True
     _check_shapes(weights, plan, is_new)
     notes += _differences(weights, spec, settings)
-    if not is_new:
-        return Adopted(spec, dict(weights.state), notes)
     last = classifier(plan)
-    # The draw is keyed by the tensor's name, so that the rest of the network need not be drawn.
-    alone = replace(plan, root=replace(plan.root, children=(last,)))
-    state = {**weights.state, **initial_state(alone, seed)}
-    count = f"{weights.spec.classes} -> {spec.classes} classes"
-    return Adopted(spec, state, (*notes, f"{last.name}: {count}, drawn anew from seed {seed}"))
+    if is_new:
+        # The draw is keyed by the tensor's name, so that the rest of the network is not drawn.
+        alone = replace(plan, root=replace(plan.root, children=(last,)))
+        state = {**weights.state, **initial_state(alone, seed)}
+        drawn = f"{last.name}: {change}, drawn anew from seed {seed}"
+        return Adopted(spec, state, (*notes, drawn))
+    state = dict(weights.state)
+    if matched is not None:
+        for tensor in () if matched.is_identity else tensors_of(last):
+            state[tensor.name] = state[tensor.name][list(matched.order)]
+        notes += tuple(f"{last.name}: {note}" for note in matched.notes)
+    return Adopted(spec, state, notes)
+
+
+def _matched(weights: Pretrained, classes: Sequence[str], *, ignore: bool) -> Matched:
+    count = weights.spec.classes
+    return match_classes(classes, weights.class_names, count=count, ignore=ignore)
 
 
 def _check_shapes(weights: Pretrained, plan: Plan, is_new: bool) -> None:
