@@ -377,3 +377,28 @@ def test_two_datasets_in_one_place_are_refused(tmp_path: Path) -> None:
     members |= {f"cifar-100-python/{name}": data for name, data in hundred.items()}
     with pytest.raises(DataError, match=r"holds cifar-10-batches-py/ and cifar-100-python/; unpa"):
         load_data(write_tar(tmp_path / "both.tar.gz", members))
+
+
+def _numbered(said: bytes) -> bytes:
+    rows, labels = rows_of(0)
+    return pickle.dumps({b"data": rows, b"labels": labels, b"batch_label": said}, protocol=2)
+
+
+def test_a_batch_under_another_s_name_is_refused(tmp_path: Path) -> None:
+    files = {**cifar10_files(), "data_batch_2": _numbered(b"training batch 2 of 5")}
+    check = write_folder(tmp_path / "a" / "cifar-10-batches-py", files)
+    assert len(load_data(check).train) == 5 * PER_BATCH
+    for file, said in (
+        ("data_batch_2", b"training batch 3 of 5"),
+        ("test_batch", b"training batch 1 of 5"),
+    ):
+        wrong = {**files, file: _numbered(said)}
+        folder = write_folder(tmp_path / file / "cifar-10-batches-py", wrong)
+        with pytest.raises(DataError, match=f"{file}: says that it is {said.decode()}; get it"):
+            load_data(folder)
+
+
+def test_more_batches_than_there_should_be_are_said(tmp_path: Path) -> None:
+    files = {**cifar10_files(), "data_batch_6": b"?", "data_batch_1 (1)": b"?", "readme.html": b"?"}
+    data = load_data(write_folder(tmp_path / "cifar-10-batches-py", files))
+    assert data.notes == ("left out: data_batch_1 (1), data_batch_6",)

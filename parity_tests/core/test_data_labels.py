@@ -143,6 +143,25 @@ def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
     assert "train.parquet: names the class 'ant' twice; give each its own name" in refused(tmp_path)
 
 
+def test_another_column_of_images_is_said(tmp_path: Path) -> None:
+    data = load_data(make(tmp_path, label=LABELS, mask=IMAGES))
+    assert data.notes == ("images are those of the column image; mask is left out",)
+
+
+def test_one_class_is_said(tmp_path: Path) -> None:
+    assert load_data(make(tmp_path, label=[0] * 4)).notes == ("all images are of one class, 0",)
+
+
+def test_views_as_other_writers_leave_them(tmp_path: Path) -> None:
+    if not hasattr(arrow, "string_view"):
+        pytest.skip("this pyarrow has no views")
+    images = arrow.array([encoded(seed) for seed in range(4)], arrow.binary_view())
+    for name in ("train", "test"):
+        labels = arrow.array(["b", "a", "b", "a"], arrow.string_view())
+        write(tmp_path / f"{name}.parquet", image=images, label=labels)
+    assert load_data(tmp_path).train.labels.tolist() == [1, 0, 1, 0]
+
+
 @pytest.mark.parametrize("kind", ["string", "large_string", "dictionary"])
 def test_labels_that_are_texts(tmp_path: Path, kind: str) -> None:
     def texts(values: list[str]) -> Any:

@@ -92,6 +92,14 @@ def test_headers_of_every_kind_of_jpeg(options: dict[str, object], mode: str) ->
     assert header(buffer.getvalue(), "x") == (31, 17, mode == "L")
 
 
+def test_a_jpeg_with_fill_bytes_is_left_to_pillow() -> None:
+    """A run of FF before a marker is allowed; read as a marker's length it would lead anywhere."""
+    data = encoded(3, 31, 17, "RGB", "JPEG")
+    decoy = b"\xff\xd8" + b"\xff" * 3 + data[3:]
+    assert decoy[5:7] == data[3:5]
+    assert header(decoy, "x") == header(data, "x") == (31, 17, False)
+
+
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\0\0" * 9, b"\x89PNG\r\n"])
 def test_headers_of_damaged_files_are_one_line(data: bytes) -> None:
     with pytest.raises(DataError, match=r"^x: is not a whole JPEG") as caught:

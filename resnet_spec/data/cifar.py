@@ -17,6 +17,7 @@ from resnet_spec.data.dataset import ArraySplit, Dataset, Images
 from resnet_spec.data.download import Remote, obtain
 from resnet_spec.data.pickles import byte_rows, read_pickle
 from resnet_spec.data.statistics import KNOWN, channel_statistics
+from resnet_spec.data.walking import entries_of
 from resnet_spec.errors import DataError, problem
 
 _SIZE = 32
@@ -176,8 +177,16 @@ def _dataset(form: Form, path: Path, contents: dict[str, bytes], size: int | Non
         std=std,
         train=train,
         test=test,
-        notes=(*notes, *order.notes),
+        notes=(*notes, *order.notes, *_left_out(form, path)),
     )
+
+
+def _left_out(form: Form, place: Path) -> tuple[str, ...]:
+    """Return a note on batches in a folder that are none of the form's."""
+    first = form.train[0].partition("1")[0]
+    names = [it.name for it in entries_of(place) if it.is_file] if place.is_dir() else []
+    more = [it for it in names if it.startswith(first) and it not in form.with_names]
+    return (f"left out: {few(more)}",) if more and len(form.train) > 1 else ()
 
 
 def _class_names(
@@ -213,11 +222,24 @@ def _checked(labels: NDArray[np.int64], classes: int, where: str) -> NDArray[np.
     return labels
 
 
+def _check_number(batch: dict[str, object], where: str) -> None:
+    """Refuse a batch that says that it is another one: `training batch 3 of 5` in data_batch_2."""
+    said = batch.get("batch_label")
+    text = said.decode("latin1") if isinstance(said, bytes) else said
+    name = where.rpartition(" ")[2]
+    expected = {file: f"training batch {i} of 5" for i, file in enumerate(_BATCHES, start=1)}
+    wanted = {**expected, "test_batch": "testing batch 1 of 1"}.get(name)
+    others = {*expected.values(), "testing batch 1 of 1"}
+    if text in others and wanted is not None and text != wanted:
+        raise DataError(f"{where}: says that it is {text}; get it again")
+
+
 def _pickled(key: str) -> Callable[[bytes, str, int], Read]:
     def parse(data: bytes, where: str, classes: int) -> Read:
         batch = read_pickle(data, where)
         if "data" not in batch or key not in batch:
             raise DataError(f"{where}: lacks data or {key}; it is another dataset's file")
+        _check_number(batch, where)
         rows, labels = byte_rows(batch["data"], _PIXELS, where), batch[key]
         if not isinstance(labels, list) or len(cast("list[object]", labels)) != len(rows):
             raise DataError(f"{where}: {key} must be a list of {len(rows)} numbers")

@@ -81,8 +81,8 @@ class Ordered:
 
 
 def absent_notes(classes: Sequence[str], train: Labels, test: Labels) -> tuple[str, ...]:
-    """Return a note for each split that has images, and of some classes none."""
-    notes: list[str] = []
+    """Return a note for each split that has images, and of some classes none; and on one class."""
+    notes = [f"all images are of one class, {classes[0]}"] if len(classes) == 1 else []
     for name, labels in (("training", train), ("test", test)):
         counts = np.bincount(labels, minlength=len(classes))
         pairs = zip(classes, counts.tolist(), strict=True)

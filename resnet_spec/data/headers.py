@@ -19,6 +19,8 @@ _GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I", "F")
 _SOI = b"\xff\xd8"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG's frame header; the three are tables and reserved."""
+_BARE = frozenset((*range(0xD0, 0xDA), 0x00, 0x01, 0xDA, 0xFF))
+"""Markers without a length, fill bytes, and the scan, before which a frame header should stand."""
 
 
 class Header(NamedTuple):
@@ -51,6 +53,8 @@ def _jpeg(data: bytes) -> Header | None:
         if data[at + 1] in _FRAMES:
             height, width, channels = struct.unpack_from(">HHB", data, at + 5)
             return Header(width, height, channels == 1) if height and width else None
+        if data[at + 1] in _BARE:
+            return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
 

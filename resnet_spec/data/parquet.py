@@ -112,7 +112,10 @@ class _Table:
 
         def several(rows: range) -> None:
             for row in rows:
-                out[row] = pixels_of(decode(self.images[row], channels, self.name(row)))
+                found = pixels_of(decode(self.images[row], channels, self.name(row)))
+                if found.shape != out.shape[1:]:
+                    raise DataError(f"{self.name(row)}: has another size than its header says")
+                out[row] = found
 
         rows = range(len(self.images))
         in_threads(several, [rows[i : i + _STEP] for i in range(0, len(rows), _STEP)], cores())

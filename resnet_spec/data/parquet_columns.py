@@ -83,9 +83,19 @@ def columns_of(schemas: Sequence[Schema]) -> Columns:
                 has = f"is {schema.types[name]}" if name in schema.types else "is missing"
                 rule = f"column {name} {has}, and {first.path.name} has {first.types[name]}"
                 raise DataError(f"{schema.path}: {rule}; make them one")
-    others = [name for name in (*usual, *said) if name != label]
-    note = f"labels are those of the column {label}; {', '.join(dict.fromkeys(others))} is left out"
-    return Columns(image, label, first.kinds[label] == _TEXTS, (note,) if others else ())
+    notes = (
+        *_left_out("images", image, images),
+        *_left_out("labels", label, [*usual, *said]),
+    )
+    return Columns(image, label, first.kinds[label] == _TEXTS, notes)
+
+
+def _left_out(what: str, taken: str, fitting: Sequence[str]) -> list[str]:
+    """Return a note on the columns that could have been taken, too."""
+    others = [name for name in dict.fromkeys(fitting) if name != taken]
+    are = "are" if len(others) > 1 else "is"
+    note = f"{what} are those of the column {taken}; {', '.join(others)} {are} left out"
+    return [note] if others else []
 
 
 def _chosen(found: list[str], preferred: Sequence[str], what: str, schema: Schema) -> str:
@@ -113,14 +123,19 @@ def _kind_of(kind: Any, arrow: Any) -> str | None:
 
 
 def _is_text(kind: Any, arrow: Any) -> bool:
-    return arrow.types.is_string(kind) or arrow.types.is_large_string(kind)
+    return kind in _known(arrow, "string", "large_string", "string_view")
+
+
+def _known(arrow: Any, *names: str) -> list[Any]:
+    """Return the types of these names; older versions of pyarrow have no views."""
+    return [getattr(arrow, name)() for name in names if hasattr(arrow, name)]
 
 
 def _holds_bytes(kind: Any, arrow: Any) -> bool:
     if arrow.types.is_struct(kind):
         places = [i for i in range(kind.num_fields) if kind.field(i).name == "bytes"]
         return bool(places) and _holds_bytes(kind.field(places[0]).type, arrow)
-    return arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind)
+    return kind in _known(arrow, "binary", "large_binary", "binary_view")
 
 
 def _features(metadata: dict[bytes, bytes] | None) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from resnet_spec.errors import DataError
 
 _MOST_BYTES = 1 << 34
 _MOST_CLASSES = 1_000_000
-_UNLABELLED = (None, -1)
+_UNLABELLED = (None, -1, "")
 """How a split without labels fills their column."""
 
 
