@@ -40,12 +40,10 @@ NEAR = 1e-4
 
 @cache
 def split() -> ArraySplit:
-    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
-    from resnet_spec.data.parquet_file import ParquetImages
-
-    rows = ParquetImages.read(IMAGES)
-    pixels = [pixels_of(decode(data, 3, str(IMAGES))) for data in rows.images[:FIRST]]
-    return ArraySplit(np.stack(pixels), rows.labels[:FIRST], 32)
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    rows = parquet.read_table(IMAGES).slice(0, FIRST).to_pylist()
+    pixels = [pixels_of(decode(row["img"]["bytes"], 3, str(IMAGES))) for row in rows]
+    return ArraySplit(np.stack(pixels), np.array([row["label"] for row in rows]), 32)
 
 
 @cache
