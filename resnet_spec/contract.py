@@ -11,6 +11,11 @@ A backend is an importable package that offers
     export.write, export.read       optional: a module `export`, as `exporting.Exporter` says, for
                                     the formats that `exporting.FORMATS` gives to this backend
 
+    conditions.py                   optional: a file that imports no framework and nothing of the
+                                    package, with `conditions() -> list[str]`: what is known to be
+                                    slow or wrong on this machine, `where = value: rule; remedy`,
+                                    and `of_framework()`, which may import the framework
+
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
 and `contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.
 
@@ -96,7 +101,8 @@ class Session(Protocol):
     native: Any
     """The `nn.Module` / `nnx.Module` / `nn.Cell`, usable without this project."""
     info: Mapping[str, str]
-    """framework, version, device, precision, math (fast-math mode in force, or "strict")."""
+    """framework, version, device, precision, math (fast-math mode in force, or "strict"), and what
+    else a reader of the numbers should know, as MindSpore's `isa`."""
 
     def __init__(
         self,

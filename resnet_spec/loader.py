@@ -7,8 +7,10 @@ backend of another distribution needs nothing but its entry point.
 from __future__ import annotations
 
 import importlib.util
+import runpy
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Protocol, cast
 
 from resnet_spec.contract import Precision, Session, State
@@ -65,12 +67,37 @@ def load_backend(name: str) -> Backend:
     try:
         package = entries[name].load()
     except Exception as cause:  # Somebody else's code may raise anything.
-        why = " ".join(str(cause).split())
+        why = _why(cause)
         raise BackendError(f"backend = {name}: cannot be imported from {module}: {why}") from cause
     lacking = [part for part in _OFFERED if not hasattr(package, part)]
     if lacking:
         raise BackendError(f"backend = {name}: {module} lacks {', '.join(lacking)}")
     return cast(Backend, package)
+
+
+def conditions_of(name: str, part: str = "conditions") -> list[str]:
+    """Return what the backend `name` knows to be slow or wrong on this machine, a line each.
+
+    Runs its file `conditions.py` alone: neither the backend nor its framework is imported.
+
+    part: the function of that file; "of_framework" imports the framework, and asks it.
+    """
+    package = _entries()[name].value
+    if "." in package:  # Finding it would import what it is in.
+        return []
+    found = importlib.util.find_spec(package)
+    for folder in (found and found.submodule_search_locations) or ():
+        file = Path(folder) / "conditions.py"
+        if file.is_file():
+            try:
+                return list(runpy.run_path(str(file)).get(part, list)())
+            except Exception as cause:  # Somebody else's code may raise anything.
+                return [f"backend = {name}: {file.name} cannot be run: {_why(cause)}"]
+    return []
+
+
+def _why(cause: Exception) -> str:
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 _OFFERED = ("Session", "build", "REQUIRES", "PRECISIONS")

@@ -12,6 +12,8 @@ training scripts do: SGD with momentum and weight decay on the mean cross-entrop
 Prints images per second (median over rounds) and, for each peer, the median over rounds of ours by
 theirs: above 1 ours is faster. Needs the packages of `pip install 'resnet-spec[against]'`, of which
 those that are missing are left out and named, and a machine that does nothing else.
+
+The case "isa" is of MindSpore on a CPU with AVX-512: its own oneDNN capped, and as it is.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from peers import instruction_sets  # pyright: ignore[reportMissingImports]
 from peers.case import CASES, Case, Contender  # pyright: ignore[reportMissingImports]
 from rich.progress import Progress
 
@@ -44,6 +47,7 @@ from resnet_spec.recipe import Recipe
 
 BACKENDS = ("torch", "flax", "mindspore")
 OURS = "resnet-spec"
+ISA = "isa"
 
 
 class Timed(NamedTuple):
@@ -66,15 +70,21 @@ class Timed(NamedTuple):
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure speed beside public ResNets.")
     parser.add_argument("--backend", required=True, choices=BACKENDS)
-    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated")
+    parser.add_argument("--cases", help="comma-separated; default: all of the backend")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="keep every round's seconds")
     args = parser.parse_args()
-    names = args.cases.split(",")
-    if unknown := [name for name in names if name not in CASES]:
-        parser.error(f"--cases: {', '.join(unknown)}: must be among {', '.join(CASES)}")
+    known = [*CASES, *([ISA] if args.backend == "mindspore" else [])]
+    names = known if args.cases is None else args.cases.split(",")
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"--cases: {', '.join(unknown)}: must be among {', '.join(known)}")
     if args.rounds < 1:
         parser.error(f"--rounds = {args.rounds}: must be >= 1")
+    if ISA in names:
+        print("\n".join(instruction_sets.compared()))
+        names = [name for name in names if name != ISA]
+        if not names:
+            return 0
     warnings.simplefilter("ignore")  # The peers' own.
     peers = importlib.import_module(f"peers.{args.backend}_peers")
     packages = [name for name in peers.PACKAGES if find_spec(name) is not None]

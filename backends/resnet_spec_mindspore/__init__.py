@@ -6,7 +6,9 @@ it.
 
 from __future__ import annotations
 
-import resnet_spec_mindspore.warmup  # noqa: F401 (before MindSpore's first operation)
+# Before MindSpore's first operation, in this order.
+import resnet_spec_mindspore.isa
+import resnet_spec_mindspore.warmup  # noqa: F401
 from resnet_spec_mindspore.modules import build
 from resnet_spec_mindspore.session import PRECISIONS, Session
 from resnet_spec_mindspore.shapes import abstract_shapes, output_shape

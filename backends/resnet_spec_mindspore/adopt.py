@@ -20,7 +20,7 @@ from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec_mindspore.devices import describe_math, find_device
+from resnet_spec_mindspore.devices import describe_environment, find_device
 from resnet_spec_mindspore.graphs import Normalise, mode
 from resnet_spec_mindspore.modules import training
 from resnet_spec_mindspore.weights import Parameters, copy_into, to_array, to_state, to_tensor
@@ -55,14 +55,9 @@ class Model:
         self.native = model
         self._smoothing = 0.0 if recipe is None else recipe.label_smoothing
         self._normalise: Any = Normalise(plan.input)
-        self.info: Mapping[str, str] = {
-            "framework": "mindspore",
-            "version": ms.__version__,
-            "device": find_device("auto"),
-            "precision": "float32",
-            "math": describe_math("float32"),
-            "mode": "pynative",
-        }
+        self.info: Mapping[str, str] = describe_environment(
+            find_device("auto"), "float32", "pynative"
+        )
 
     def tensors(self) -> State:
         """Return copies of parameters and statistics by the cell's own names."""

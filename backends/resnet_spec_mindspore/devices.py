@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import ops
 
 from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec_mindspore import isa
 from resnet_spec_mindspore.warmup import silenced
 
 _TARGETS = {"ascend": "Ascend", "gpu": "GPU", "cpu": "CPU"}
@@ -67,6 +68,20 @@ def _convolves(dtype: ms.Type) -> bool:
     except (TypeError, RuntimeError, ValueError):
         return False
     return True
+
+
+def describe_environment(device: str, precision: str, run_in: str) -> dict[str, str]:
+    """Return `Session.info`; on a CPU with the instruction set of its convolutions."""
+    found = {
+        "framework": "mindspore",
+        "version": ms.__version__,
+        "device": device,
+        "precision": precision,
+        "math": describe_math(precision),
+        "mode": run_in,
+        "isa": isa.describe(),
+    }
+    return {key: text for key, text in found.items() if text}
 
 
 def describe_math(precision: str) -> str:

@@ -19,7 +19,7 @@ from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_mindspore.containers import structure
-from resnet_spec_mindspore.devices import describe_math, find_device, find_dtype
+from resnet_spec_mindspore.devices import describe_environment, find_device, find_dtype
 from resnet_spec_mindspore.graphs import (
     Average,
     Gradients,
@@ -97,15 +97,8 @@ class Session:
 
     @property
     def info(self) -> Mapping[str, str]:
-        """Framework, version, device, precision and math."""
-        return {
-            "framework": "mindspore",
-            "version": ms.__version__,
-            "device": self._device,
-            "precision": self._precision,
-            "math": describe_math(self._precision),
-            "mode": "graph",
-        }
+        """Framework, version, device, precision, math, mode and instruction set."""
+        return describe_environment(self._device, self._precision, "graph")
 
     def _make_update(self, recipe: Recipe) -> Update:
         trainable = [tensor for tensor in self._plan.tensors if tensor.trainable]

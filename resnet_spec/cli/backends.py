@@ -1,4 +1,7 @@
-"""List the backends, with the frameworks they need; imports none of them."""
+"""List the backends, with the frameworks they need and what is wrong with them here.
+
+Imports none of them; with --check each is imported, and run, in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,32 @@ from resnet_spec.cli.arguments import add_format
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="start each backend and run a tiny network on its device; exit 1 where one fails",
+    )
     add_format(parser, ("table", "json"))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each backend's name, whether it can be used, and the versions of what it needs."""
+    """Print each backend's name, whether it can be used, and the versions of what it needs.
+
+    Below it, what is known to be slow or wrong on this machine, with the remedy.
+    """
     from resnet_spec.loader import GROUP, backend_names, installed_backends
 
     entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     installed = installed_backends()
-    rows = [_row(entries[name], name in installed) for name in backend_names()]
+    rows = [_row(entries[name], name in installed, args.check) for name in backend_names()]
     if args.format == "json":
         print(json.dumps([row._asdict() for row in rows], indent=2))
     else:
         print(_table(rows))
-    return 0
+        for row in rows:
+            for line in row.notes:
+                print(f"note: {row.name}: {line}")
+    return int(any(row.installed and row.works is False for row in rows))
 
 
 class _Row(NamedTuple):
@@ -36,12 +50,27 @@ class _Row(NamedTuple):
     distribution: str
     installed: bool
     versions: dict[str, str | None]
+    notes: list[str]
+    works: bool | None
+    """Whether a network ran; None where that was not tried."""
+    info: dict[str, str]
+    """What the session said of itself when it ran."""
 
 
-def _row(entry: EntryPoint, is_installed: bool) -> _Row:
+def _row(entry: EntryPoint, is_installed: bool, is_checked: bool) -> _Row:
+    from resnet_spec.loader import conditions_of
+
     distribution = entry.dist.name if entry.dist else ""
     versions = {package: _version(package) for package in _needs(distribution, entry.name)}
-    return _Row(entry.name, entry.value, distribution, is_installed, versions)
+    works, info, notes = None, dict[str, str](), conditions_of(entry.name)
+    if is_installed and is_checked:
+        from resnet_spec.cli.backends_check import checked
+
+        found = checked(entry.name)
+        works, info = found.works, found.info
+        notes = [*notes, *(line for line in found.notes if line not in notes)]
+    named = entry.name, entry.value, distribution
+    return _Row(*named, is_installed, versions, notes, works, info)
 
 
 def _needs(distribution: str, extra: str) -> list[str]:
@@ -67,6 +96,11 @@ def _table(rows: list[_Row]) -> str:
 
 def _cells(row: _Row) -> tuple[str, str, str]:
     needs = ", ".join(f"{name} {number or '(missing)'}" for name, number in row.versions.items())
-    if row.installed:
+    if not row.installed:
+        return row.name, "missing", f"{needs}; pip install '{row.distribution}[{row.name}]'"
+    if row.works is None:
         return row.name, "installed", needs
-    return row.name, "missing", f"{needs}; pip install '{row.distribution}[{row.name}]'"
+    if not row.works:
+        return row.name, "fails", needs
+    isa = f", {row.info['isa']}" if "isa" in row.info else ""
+    return row.name, f"works on {row.info['device']}{isa}", needs
