@@ -57,6 +57,11 @@ class Run:
         """Optimiser steps of the whole run."""
         return total_steps(self.recipe, self.epoch_steps)
 
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run, the last of which may be cut short."""
+        return -(-self.total_steps // self.epoch_steps)
+
 
 class Leg(NamedTuple):
     """The part of a run that one backend trained: from `first_step`, counted from 1."""

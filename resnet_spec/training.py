@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from resnet_spec.asked import Asked, Job, prepare
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.fit import Watch, fit
 from resnet_spec.loader import load_backend
-from resnet_spec.metrics import Epoch
 from resnet_spec.pretrained.adopting import Head
+from resnet_spec.progress import is_wanted, shown
 from resnet_spec.recipe import Recipe
 from resnet_spec.run_folder import Say, held
-from resnet_spec.runs import Position, Run, Summary
+from resnet_spec.runs import Run, Summary
 from resnet_spec.spec_files import Source
 from resnet_spec.texts import Texts
 from resnet_spec.tracking.choice import chosen
@@ -46,7 +46,8 @@ def train(
     ignore_classes: bool = False,
     track: Texts = (),
     watch: Watch | None = None,
-    say: Say = lambda line: None,
+    say: Say | None = None,
+    progress: bool | None = None,
 ) -> Summary:
     """Train a network and return what the run came to; its folder holds the rest.
 
@@ -68,7 +69,9 @@ def train(
     accept_data: go on, with `resume`, though the data is not what the run began with.
     ignore_classes: take labels by position where the classes of weights and data differ.
     track: one or several of tensorboard, mlflow and wandb.
-    watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each.
+    watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each; None
+        prints the lines where progress is shown.
+    progress: whether to show how far it is; None: in a notebook, and at an interactive prompt.
 
     Raises SpecError, RecipeError, DataError, CheckpointError, BackendError and TrackingError for
     inputs that break a rule, before anything is trained.
@@ -91,11 +94,20 @@ def train(
         accept_data=accept_data,
         ignore_classes=ignore_classes,
     )
-    heard = _Silent() if watch is None else watch
-    job = prepare(asked, say)
-    return carry_out(
-        job, lambda run, at: nullcontext(heard), say, device=device, compile=compile, track=trackers
-    )
+    is_shown = is_wanted(progress)
+    hears = say or (print if is_shown else _ignore)
+
+    @contextmanager
+    def watching(run: Run, at: int) -> Generator[Watch]:
+        own = [] if watch is None else [watch]
+        if not is_shown:
+            yield Watches(*own)
+            return
+        with shown(run.total_steps, run.epochs, at) as view:
+            yield Watches(view, *own)
+
+    job = prepare(asked, hears)
+    return carry_out(job, watching, hears, device=device, compile=compile, track=trackers)
 
 
 def carry_out(
@@ -133,11 +145,5 @@ def carry_out(
         return summary
 
 
-class _Silent:
-    """A `Watch` that looks away."""
-
-    def chunk(self, position: Position, speed: float) -> None:
-        """Do nothing."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Do nothing."""
+def _ignore(line: str) -> None:
+    """Hear nothing."""
