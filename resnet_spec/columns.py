@@ -9,9 +9,11 @@ from __future__ import annotations
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GAP = "  "
+_LEAST = 5
+"""What a text is shortened to, at the most, once no column is left that may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def fitted_cells(
     chosen, cells = list(columns), [list(row) for row in rows]
     while width is not None and not _fit(chosen, cells, width):
         out = min((c for c in chosen if c.drop), key=lambda c: c.drop, default=None)
-        if out is None:
+        if out is None:  # What yields at all yields more.
+            chosen = [replace(c, least=min(c.least, _LEAST)) for c in chosen]
             break
         place = chosen.index(out)
         chosen.pop(place)
@@ -67,7 +70,8 @@ def fitted_cells(
 
 def not_shown(columns: Sequence[Column], chosen: Sequence[Column], width: int | None) -> list[str]:
     """Return what to say of the columns that are not among those `chosen`."""
-    lost = [column.head for column in columns if column not in chosen]
+    shown = {column.head for column in chosen}
+    lost = [column.head for column in columns if column.head not in shown]
     if not lost:
         return []
     text = f"no room here for: {', '.join(lost)}"

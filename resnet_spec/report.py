@@ -1,19 +1,18 @@
 """The Report: what was compared, worst first; a table for the terminal, JSON for machines.
 
-Holds findings and knows nothing of how they were reached. Imports `shown` alone.
+Holds findings and knows nothing of how they were reached. Imports `shown` and `styled`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from resnet_spec.columns import Column
 from resnet_spec.shown import Card, Shown
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from resnet_spec.styled import StyledTable
 
 Verdict = Literal["equal", "rounding", "suspect", "undecided", "different"]
 """No error at all; an error that rounding makes; one above that, but less than ten times so; not
@@ -227,34 +226,28 @@ class Report(Shown):
         heads = ("backend", "level", "verdict", "worst", "error", "floor", "x floor")
         return Card(f"{self.verdict}: {self.title}", rows, heads, [*map(str, self.findings)])
 
-    def to_table(self) -> Table:
-        """Return a table for the terminal, worst first."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(
-            title=self.title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD
+    def to_table(self) -> StyledTable:
+        """Return a table for the terminal, worst first, that rich's console prints."""
+        rows = self.worst_first
+        return StyledTable(
+            self.title,
+            _COLUMNS,
+            [(r.backend, r.level, r.verdict, r.worst.name * r.is_off, *_numbers(r)) for r in rows],
+            {"verdict": [_COLOURS[row.verdict] for row in rows]},
+            [f"{row.backend}, {row.level}: {row.note}" for row in rows if row.note],
+            list(self.environment.items()),
         )
-        for head in ("backend", "level", "verdict"):
-            table.add_column(head, no_wrap=True)
-        table.add_column("worst", overflow="fold", min_width=16)
-        for head in ("error", "floor", "x floor"):
-            table.add_column(head, justify="right", no_wrap=True)
-        for row in self.worst_first:
-            verdict = Text(row.verdict, _COLOURS[row.verdict])
-            name = row.worst.name if row.is_off else ""
-            table.add_row(row.backend, row.level, verdict, Text(name), *_numbers(row))
-        table.caption = Text("\n".join(_captions(self)))
-        return table
 
 
-def _captions(report: Report) -> Iterator[str]:
-    for row in report.worst_first:
-        if row.note:
-            yield f"{row.backend}, {row.level}: {row.note}"
-    for name, info in report.environment.items():
-        yield f"{name}: {', '.join(f'{key} {value}' for key, value in info.items())}"
+_COLUMNS = (
+    Column("backend"),
+    Column("level"),
+    Column("verdict"),
+    Column("worst", least=12),
+    Column("error", right=True, drop=2),
+    Column("floor", right=True, drop=1),
+    Column("x floor", right=True),
+)
 
 
 def _numbers(row: Row) -> tuple[str, str, str]:

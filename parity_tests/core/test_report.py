@@ -226,11 +226,32 @@ def test_the_table_shows_names_with_brackets_as_they_are() -> None:
     assert "[bold]x[/bold]" in shown and "torch, logits: [red]" in shown
 
 
-def test_a_narrow_table_keeps_whole_numbers_and_folds_names() -> None:
-    long = item("layer1.0.conv1.weight." * 4, "different", 1e-3)
-    text = printed(Report("title", (row("different", long),)), width=80)
-    assert "1.0e-03" in text and "1e+04" in text
-    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+WORST = "momentum/layer3.1.downsample.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("width", "found", "lost"),
+    [
+        (160, [WORST, "1.0e-03", "1.0e-07", "1e+04"], ""),
+        (80, ["momentum/l…e.0.weight", "1.0e-03", "1.0e-07", "1e+04"], ""),
+        (60, ["momentum/….0.weight", "1e+04"], "error, floor"),
+        (50, ["mome…ight", "1e+04"], "error, floor"),
+    ],
+)
+def test_a_table_keeps_whole_numbers_and_a_line_a_row(
+    width: int, found: list[str], lost: str
+) -> None:
+    """A name is shortened in its middle; columns go in the order that is documented, and said."""
+    environment = {"torch": {f"key{i}": f"some value {i}" for i in range(9)}}
+    rows = (row("different", item(WORST, "different", 1e-3)), row("equal", level="trajectory"))
+    lines = printed(Report("a long title " * 9, rows, {}, environment), width).splitlines()
+    assert max(map(len, lines)) <= width
+    top = next(i for i, line in enumerate(lines) if line.startswith("backend"))
+    assert lines[top + 2].split() == ["torch", "logits", "different", *found]
+    assert lines[top + 3].split()[:3] == ["torch", "trajectory", "equal"]
+    told = [line for line in lines if line.startswith("no room here for: ")]
+    assert told == ([f"no room here for: {lost}"] if lost else [])
+    assert all(sum(f"some value {i}" in line for line in lines) == 1 for i in range(9))
 
 
 def test_an_empty_table_prints() -> None:

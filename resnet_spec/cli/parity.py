@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_format
 from resnet_spec.cli.compared import add_compared, compared_of, names, progress
+
+if TYPE_CHECKING:
+    from resnet_spec.report import Report
 
 STATUS = {"agree": 0, "suspect": 1, "differ": 1, "undecided": 2}
 
@@ -32,8 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison, worst first; return 0 agree, 1 differ, 2 could not compare."""
-    from rich.console import Console
-
     from resnet_spec.errors import DataError
     from resnet_spec.files import write_json
     from resnet_spec.parity import LEVELS
@@ -55,9 +57,19 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print(json.dumps(report.to_dict(details=False), indent=2))
     else:
-        console = Console()
-        console.print(report.to_table())
-        for finding in report.findings:
-            console.print(str(finding), highlight=False, markup=False)
-        console.print(f"verdict: {report.verdict}", highlight=False)
+        _print(report)
     return STATUS[report.verdict]
+
+
+def _print(report: Report) -> None:
+    """Print the table in the width of the terminal, or as it is, the findings and the verdict."""
+    from rich.console import Console
+
+    from resnet_spec.consoles import table_width
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    for line in report.to_table().lines(table_width()):
+        console.print(line)
+    for finding in report.findings:
+        print(finding)
+    print(f"verdict: {report.verdict}")
