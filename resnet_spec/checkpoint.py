@@ -17,7 +17,15 @@ import numpy as np
 from resnet_spec.contract import Array, State
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.digests import digest, matches
-from resnet_spec.errors import CheckpointError, DataError, OutputError, RecipeError, SpecError
+from resnet_spec.errors import (
+    MOST_LINES,
+    CheckpointError,
+    DataError,
+    OutputError,
+    RecipeError,
+    SpecError,
+    few,
+)
 from resnet_spec.files import replacing
 from resnet_spec.json_text import json_text
 from resnet_spec.lowering import lower
@@ -197,11 +205,19 @@ def _problems(checkpoint: Checkpoint, *, is_known_finite: bool) -> list[str]:
     if is_known_finite:  # What was looked at as it was written is still the same, by its digest.
         return lines
     own = {name: checkpoint.state[name] for name in expected if name in checkpoint.state}
-    return lines + finite_problems(own)
+    return lines + _few_finite(finite_problems(own), len(own))
+
+
+def _few_finite(lines: list[str], of: int) -> list[str]:
+    """Return the lines on tensors with NaN, or one for many."""
+    if len(lines) <= MOST_LINES:
+        return lines
+    first = f"{len(lines)} of {of} hold NaN or infinite values; the first: {lines[0]}"
+    return [f"tensors: {first}; and {len(lines) - 1} more"]
 
 
 def mismatches(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Array]) -> list[str]:
-    """Return one line per missing, unexpected and misshapen name; empty when `state` fits."""
+    """Return a line per missing, unexpected and misshapen name, one for many; [] if all fit."""
     lines = [f"{name}: is missing" for name in expected if name not in state]
     lines += [f"{name}: is unexpected" for name in state if name not in expected]
     lines += [
@@ -209,4 +225,4 @@ def mismatches(expected: Mapping[str, tuple[int, ...]], state: Mapping[str, Arra
         for name, shape in expected.items()
         if name in state and state[name].shape != shape
     ]
-    return lines
+    return few(lines)

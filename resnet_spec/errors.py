@@ -7,7 +7,7 @@ non-zero without a traceback. `assert` is for what cannot happen. May be importe
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class ResnetSpecError(Exception):
@@ -62,6 +62,25 @@ def problem(where: str, value: object, rule: str, remedy: str = "") -> str:
     """Format one problem as `where = value: rule; remedy`."""
     line = f"{where} = {value}: {rule}"
     return f"{line}; {remedy}" if remedy else line
+
+
+MOST_LINES = 8
+"""Of one kind of problem; more of them say less than their number."""
+
+
+def few(lines: Sequence[str]) -> list[str]:
+    """Return lines on tensors that do not fit: all of few; of many one, with the reason first."""
+    if len(lines) <= MOST_LINES:
+        return list(lines)
+    kinds = {
+        "is missing": "missing",
+        "is unexpected": "unexpected",
+        "must have": "of another shape",
+    }
+    counts = {told: sum(sign in line for line in lines) for sign, told in kinds.items()}
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    rule = f"{len(lines)} do not fit ({told}); is it another network?"
+    return [f"tensors: {rule} The first: {lines[0]}; and {len(lines) - 1} more"]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

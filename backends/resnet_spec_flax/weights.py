@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError
+from resnet_spec.errors import CheckpointError, few
 from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -86,7 +86,7 @@ def check_state(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Array
         if name in state and state[name].shape != shape
     ]
     if lines:
-        raise CheckpointError(*lines)
+        raise CheckpointError(*few(lines))
 
 
 def family(name: str) -> str:

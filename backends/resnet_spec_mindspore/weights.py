@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import BackendError, CheckpointError
+from resnet_spec.errors import BackendError, CheckpointError, few
 from resnet_spec.plan import Plan, tensors_of
 
 Parameters = dict[str, Parameter]
@@ -85,7 +85,7 @@ def check_state(targets: Mapping[str, Parameter], state: Mapping[str, Array]) ->
         if name in state and state[name].shape != tuple(parameter.shape)
     ]
     if lines:
-        raise CheckpointError(*lines)
+        raise CheckpointError(*few(lines))
 
 
 def family(name: str) -> str:

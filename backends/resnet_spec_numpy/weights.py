@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError, problem
+from resnet_spec.errors import CheckpointError, few, problem
 from resnet_spec.plan import Plan
 
 SLOTS = ("momentum/", "ema/")
@@ -45,7 +45,7 @@ def check_state(targets: Mapping[str, Array], state: Mapping[str, Array]) -> Non
         if name in state and np.shape(state[name]) != array.shape
     ]
     if lines:
-        raise CheckpointError(*lines)
+        raise CheckpointError(*few(lines))
 
 
 def family(name: str) -> str:

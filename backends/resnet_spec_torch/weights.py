@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError
+from resnet_spec.errors import CheckpointError, few
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -50,7 +50,7 @@ def check_state(targets: Mapping[str, Tensor], state: Mapping[str, Array]) -> No
         if name in state and state[name].shape != tuple(tensor.shape)
     ]
     if lines:
-        raise CheckpointError(*lines)
+        raise CheckpointError(*few(lines))
 
 
 def family(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError, nearest
+from resnet_spec.errors import MOST_LINES, CheckpointError, few, nearest
 from resnet_spec.naming.dialects import Layout
 from resnet_spec.naming.names import Foreign, Scheme
 from resnet_spec.ops import Shape, Tensor
@@ -68,7 +68,7 @@ def from_file(
     counters = scheme.counters(plan)
     found = {name: array for name, array in tensors.items() if not _counts(name, array, counters)}
     biases = {fold.name: found.pop(fold.name) for fold in folds if fold.name in found}
-    wanted = _shapes(plan, names) | {fold.name: fold.shape for fold in folds}
+    wanted = shapes_of(plan, names) | {fold.name: fold.shape for fold in folds}
     _compare(wanted, {name: array.shape for name, array in (found | biases).items()})
     if empties:
         cast("dict[str, Array]", tensors).clear()
@@ -116,10 +116,11 @@ def check(plan: Plan, names: Mapping[str, Foreign], shapes: Mapping[str, Shape])
     shapes: those of all tensors there are, by foreign name. A missing name comes with the nearest
         of the unexpected ones.
     """
-    _compare(_shapes(plan, names), shapes)
+    _compare(shapes_of(plan, names), shapes)
 
 
-def _shapes(plan: Plan, names: Mapping[str, Foreign]) -> dict[str, Shape]:
+def shapes_of(plan: Plan, names: Mapping[str, Foreign]) -> dict[str, Shape]:
+    """Return the shape of every tensor by its foreign name."""
     return {
         names[tensor.name].name: foreign_shape(tensor, names[tensor.name].layout)
         for tensor in plan.tensors
@@ -152,13 +153,16 @@ def _counts(name: str, array: Array, counters: Collection[str]) -> bool:
 def _compare(wanted: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> None:
     missing = [name for name in wanted if name not in shapes]
     unexpected = [name for name in shapes if name not in wanted]
-    lines = [f"{name}: is missing{_hint(name, unexpected)}" for name in missing]
-    lines += [f"{name}: is unexpected{_hint(name, missing)}" for name in unexpected]
+    # Of many, no name is like another's by more than chance.
+    is_few = len(missing) + len(unexpected) <= MOST_LINES
+    mine, theirs = (missing, unexpected) if is_few else ([], [])
+    lines = [f"{name}: is missing{_hint(name, theirs)}" for name in missing]
+    lines += [f"{name}: is unexpected{_hint(name, mine)}" for name in unexpected]
     for name, right in wanted.items():
         if name in shapes and tuple(shapes[name]) != right:
             lines.append(f"{name} = {list(shapes[name])}: must have shape {list(right)}")
     if lines:
-        raise CheckpointError(*lines)
+        raise CheckpointError(*few(lines))
 
 
 def _hint(name: str, known: list[str]) -> str:

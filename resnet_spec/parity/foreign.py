@@ -14,11 +14,12 @@ from typing import Any, cast
 from resnet_spec.contract import Array, Precision, State
 from resnet_spec.errors import BackendError, CheckpointError, did_you_mean, problem
 from resnet_spec.loader import load_backend
-from resnet_spec.naming import SCHEMES, Foreign, Output, Scheme, scheme
+from resnet_spec.naming import Foreign, Output, scheme
 from resnet_spec.naming.lifting import lift
 from resnet_spec.naming.names import holders, leaves
 from resnet_spec.parity.adopted import Adopted, AdoptedFunction, Function
 from resnet_spec.parity.functions import OnnxFunction, PlainFunction
+from resnet_spec.parity.reasons import reason
 from resnet_spec.plan import Plan, tensors_of
 from resnet_spec.recipe import Recipe
 
@@ -47,8 +48,9 @@ def adopt(
     A module's tensors are looked for under the names and in the layouts of its own framework. A
     module in another precision than `precision` is copied into it; any other is used as it is.
 
-    Raises CheckpointError with every tensor that is missing, unexpected or misshapen, and
-    BackendError for what is no model, or one whose framework is not there.
+    Raises CheckpointError with the one reason why the tensors are not the plan's, or with those
+    that are missing, unexpected or misshapen; BackendError for what is no model, or one whose
+    framework is not there.
     """
     kind = framework_of(model)
     if kind is None:
@@ -59,9 +61,9 @@ def adopt(
     tensors, outputs = resolve(plan, names, kind)
     try:
         return Adopted(found, plan, tensors, outputs)
-    except CheckpointError as error:
-        hint = _better_scheme(plan, names, kind, found.tensors())
-        raise CheckpointError(*hint, *error.problems) from None
+    except CheckpointError:
+        _explain(plan, tensors, names, kind, found.tensors())
+        raise
 
 
 def framework_of(model: object) -> str | None:
@@ -120,21 +122,15 @@ def _module_of(plan: Plan, names: Mapping[str, str], op_name: str) -> str:
     return mapped[0].rpartition(".")[0] if mapped else op_name
 
 
-def _better_scheme(plan: Plan, names: Names, kind: str, found: Mapping[str, Array]) -> list[str]:
-    """Return a line that says which scheme the model's names follow, where one fits them all."""
-    for other in SCHEMES.values():
-        if other.name != names and _fits(other, plan, kind, found):
-            text = names if isinstance(names, str) else "the mapping"
-            return [f"names = {text}: are not the model's; use names = {other.name}"]
-    return []
-
-
-def _fits(other: Scheme, plan: Plan, kind: str, found: Mapping[str, Array]) -> bool:
-    try:
-        names = other.names(plan, kind)
-    except CheckpointError:
-        return False
-    return {there.name for there in names.values()} == set(found)
+def _explain(
+    plan: Plan, tensors: Mapping[str, Foreign], names: Names, kind: str, found: Mapping[str, Array]
+) -> None:
+    """Raise CheckpointError with the one reason why `found` does not fit, if there is one."""
+    called = names if isinstance(names, str) else "the mapping"
+    shapes = {name: array.shape for name, array in found.items()}
+    line = reason(plan, tensors, called, kind, shapes)
+    if line is not None:
+        raise CheckpointError(line) from None
 
 
 def _adopt_function(model: Any, plan: Plan, names: Names, precision: Precision) -> AdoptedFunction:
@@ -150,7 +146,11 @@ def _adopt_function(model: Any, plan: Plan, names: Names, precision: Precision) 
     state: State = {}
     if weights:
         tensors, _ = resolve(plan, names)
-        state = lift(plan, tensors, weights)
+        try:
+            state = lift(plan, tensors, weights)
+        except CheckpointError:
+            _explain(plan, tensors, names, "torch", weights)
+            raise
     return AdoptedFunction(function, plan, state)
 
 
