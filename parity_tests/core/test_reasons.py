@@ -15,6 +15,9 @@ PLAN = lower(load_spec("resnet18"), 32)
 NAMES = SCHEMES["timm"].names(PLAN, "torch")
 
 
+Shapes = dict[str, tuple[int, ...]]
+
+
 def shapes(scheme: str = "timm", classes: int = 1000, prefix: str = "") -> Shapes:
     """Return what a model by the scheme's names has."""
     plan = lower(load_spec("resnet18", [f"classes={classes}"]), 32)
