@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +164,7 @@ def convert(
     exact = Network(found.spec, _unrounded(found, loaded.state))
     with _new(destination) as temporary:
         if is_own:
-            save_checkpoint(temporary, Checkpoint(found.spec, loaded.state))
+            save_checkpoint(temporary, _own(loaded))
         else:
             tensors = to_file(lower(found.spec), target, loaded.state)
             write_weights(temporary, tensors, kind)
@@ -172,6 +172,14 @@ def convert(
         proof = prove(exact, _read_back(temporary, target, found.spec, is_own))
         put_folder(temporary, destination) if is_folder else temporary.replace(destination)
     return Converted(destination, found, target.name, found.spec, proof, tuple(notes))
+
+
+def _own(loaded: Loaded) -> Checkpoint:
+    """Return weights as a checkpoint that knows its data and classes where the source did."""
+    kept = loaded.checkpoint
+    if kept is None or len(kept.class_names) not in (0, loaded.spec.classes):
+        return Checkpoint(loaded.spec, loaded.state)
+    return replace(kept, spec=loaded.spec, state=loaded.state, recipe=None, progress={})
 
 
 def _differences(target: Scheme, spec: Spec) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import numpy as np
 
 from resnet_spec.contract import Array
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.destinations import check_destination
 from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, problem
 from resnet_spec.files import beside, replacing, writing
@@ -147,14 +148,15 @@ def export(
     fold: bool = False,
     images: Images = "normalised",
     class_names: tuple[str, ...] = (),
+    dataset: Fingerprint | None = None,
     overwrite: bool = False,
 ) -> Exported:
     """Write the network with the weights `state` to `path`, and keep the file if it computes them.
 
     spec: a preset name, a `.toml` or `.json` file, a dict or a spec. format: one of `FORMATS`.
     batch: images at a time; None: any number, chosen at each call. fold: put norms into the
-    convolutions before them (see `folding`). class_names: for the file's metadata, which also hold
-    the spec. overwrite: replace what is at `path`.
+    convolutions before them (see `folding`). class_names, dataset: what it was trained on, for the
+    file's metadata, which also hold the spec. overwrite: replace what is at `path`.
 
     Raises BackendError for an unknown format, a framework that is not there or that fails, uint8
     images of unknown statistics, and a network whose logits are not finite; OutputError where the
@@ -168,7 +170,7 @@ def export(
     plan = lower(spec)
     folded = fold_norms(plan, state) if fold else None
     network, weights = (plan, state) if folded is None else (folded.plan, folded.state)
-    metadata = _metadata(spec, chosen, images, fold, class_names)
+    metadata = _metadata(spec, chosen, images, fold, class_names, dataset)
     batches = (1, 2, 3) if batch is None else (batch,)
     with beside(path) as temporary:
         file = temporary.with_name(f"network{chosen.ending}")
@@ -296,15 +298,21 @@ def _check_images(spec: Spec, images: Images) -> None:
 
 
 def _metadata(
-    spec: Spec, format: Format, images: Images, folded: bool, class_names: tuple[str, ...]
+    spec: Spec,
+    format: Format,
+    images: Images,
+    folded: bool,
+    class_names: tuple[str, ...],
+    dataset: Fingerprint | None,
 ) -> str:
-    """Return what a file carries: the spec, what it takes, and the names of its classes."""
+    """Return what a file carries: the spec, what it takes, its classes and its data's identity."""
     takes = f"float32 {format.layout}, normalised" if images == "normalised" else "uint8 NHWC"
     fields = {
         "spec": spec.to_dict(),
         "images": takes,
         "norms_folded": folded,
         "class_names": list(class_names),
+        **({} if dataset is None else {"dataset": dataset.to_dict()}),
     }
     return json_text(fields, sort_keys=True, compact=True)
 

@@ -15,7 +15,9 @@ import resnet_spec
 from parity_tests.core.pets import SETTINGS, SPEC, paint
 from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from resnet_spec.cli.main import main
+from resnet_spec.converting import convert
 from resnet_spec.data.fingerprint import Fingerprint
+from resnet_spec.parity.setup import make_recipe, make_setup, with_data
 
 Captured = pytest.CaptureFixture[str]
 SHORT = ("steps=1", "batch=6")
@@ -216,3 +218,50 @@ def test_images_to_predict_are_checked_one_by_one_before_anything_is_printed(
     assert said.count("is not a whole JPEG, PNG") == said.count("\n") == 2
     assert "--top = 0: must be >= 1" in refused(*start, good, *end, "--top", 0, capsys=capsys)
     assert "IMAGE: is required" in refused(*start, *end, capsys=capsys)
+
+
+def test_parity_matches_classes_by_name(
+    home: Path, best: Checkpoint, tmp_path: Path, capsys: Captured
+) -> None:
+    weights = turned(best, tmp_path / "turned.safetensors")
+    words = ["parity", str(weights), "--backends", "numpy", "--level", "accuracy", "--steps", "1"]
+    words += ["--format", "json", "--data"]
+    assert main([*words, str(home / "pets")]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["setting"]["notes"]
+    assert "in another order; they are mapped by name" in note
+    data = paint(tmp_path / "pets", {"tabby": "cat", "dog": "dog", "fox": "fox"}, count=2)
+    assert "fox, cat, dog -> dog, fox, tabby" in refused(*words, data, capsys=capsys)
+    assert main([*words, str(data), "--ignore-classes"]) == 0
+    assert "by position" in json.loads(capsys.readouterr().out)["setting"]["notes"][0]
+    spec = ["parity", "resnet20_cifar", "--classes", "2", "--input-size", "8", *words[2:]]
+    assert "has 3 classes, and the network was made for 2" in refused(
+        *spec, home / "pets", capsys=capsys
+    )
+    assert "--ignore-classes: is of weights and their data" in refused(
+        *spec, home / "pets", "--ignore-classes", capsys=capsys
+    )
+
+
+def test_the_labels_that_parity_trains_on_are_the_networks(home: Path) -> None:
+    data = resnet_spec.load_data(home / "pets", size=8)
+    spec = resnet_spec.load_spec({**SPEC, "classes": 3}, ["input.size=8"])
+    setup = make_setup(resnet_spec.lower(spec), make_recipe(steps=2, batch=18))
+    plain = with_data(setup, data, 4)
+    turned_names = with_data(setup, data, 4, ("fox", "cat", "dog"))
+    labels = [np.concatenate([b.labels for b in it.batches]) for it in (plain, turned_names)]
+    assert labels[0].tolist() == [0] * 12 + [1] * 12 + [2] * 12
+    assert labels[1].tolist() == [1] * 12 + [2] * 12 + [0] * 12
+
+
+def test_a_converted_checkpoint_knows_its_classes_and_data_still(
+    best: Checkpoint, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", best)
+    convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    kept = load_checkpoint(tmp_path / "b.safetensors")
+    assert (kept.class_names, kept.dataset, kept.data) == (
+        best.class_names,
+        best.dataset,
+        best.data,
+    )
+    assert (kept.recipe, dict(kept.progress)) == (None, {})

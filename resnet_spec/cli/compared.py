@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_spec.cli.arguments import add_spec, spec_of
-from resnet_spec.cli.pretrained import add_pretrained, with_known_statistics
+from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained, with_known_statistics
 from resnet_spec.errors import BackendError, SpecError, problem
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def add_compared(parser: argparse.ArgumentParser) -> None:
         "--names", default="timm", metavar="SCHEME", help="how its tensors are called (timm)"
     )
     parser.add_argument("--data", metavar="D", help="take real images (default: drawn ones)")
+    add_ignore_classes(parser)
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="images (default: 4)")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps (default: 20)")
     parser.add_argument("--images", type=int, default=256, metavar="N", help=_IMAGES)
@@ -100,19 +101,33 @@ def _expected(args: argparse.Namespace) -> Side:
     from resnet_spec.parity.settle import reference_of
     from resnet_spec.parity.setup import make_recipe, make_setup, with_data
 
-    spec, state = _network(args)
+    spec, state, names = _network(args)
     plan = lower(spec)
     setup = make_setup(plan, make_recipe(args.steps, args.batch, _RATE), state=state)
+    if args.ignore_classes and (args.data is None or state is None):
+        rule = "is of weights and their data; give CHECKPOINT or --pretrained, and --data"
+        raise SpecError(f"--ignore-classes: {rule}")
     if args.data is not None:
         data = load_data(args.data, size=spec.input.size)
-        _tell(*data.notes)
-        setup = with_data(setup, data, args.images)
+        setup = with_data(setup, data, args.images, names, ignore=args.ignore_classes)
+        _tell(*setup.notes)
     expected = reference_of(setup)
     return within_range(expected) if state is None else expected
 
 
-def _network(args: argparse.Namespace) -> tuple[Spec, State | None]:
-    """Return the spec and its weights, None for those of a seed."""
+class _Network(NamedTuple):
+    """A spec and its weights, None for those of a seed, and what its classes are called.
+
+    names: () where weights do not say, None where a head is drawn.
+    """
+
+    spec: Spec
+    state: State | None
+    names: Sequence[str] | None = None
+
+
+def _network(args: argparse.Namespace) -> _Network:
+    """Return the network that the arguments describe."""
     if args.spec is None:
         if args.pretrained is None:
             raise SpecError("SPEC, --pretrained: one must be given; see: resnet-spec list")
@@ -123,14 +138,16 @@ def _network(args: argparse.Namespace) -> tuple[Spec, State | None]:
         return _weights(args, args.spec)
     spec = spec_of(args)
     if args.pretrained is None:
-        return spec, None
+        return _Network(spec, None)
     from resnet_spec.pretrained.adopting import adopt
     from resnet_spec.pretrained.loading import load_pretrained
 
     weights = load_pretrained(args.pretrained)
     adopted = adopt(weights, spec, settings=args.settings)
     _tell(*weights.notes, *adopted.notes)
-    return adopted.spec, adopted.state
+    is_kept = adopted.spec.classes == weights.spec.classes
+    names = weights.class_names if is_kept else None
+    return _Network(adopted.spec, adopted.state, names)
 
 
 def _is_weights(text: str) -> bool:
@@ -141,7 +158,7 @@ def _is_weights(text: str) -> bool:
     return text not in PRESETS and not is_file_name(text) and is_weights(text)
 
 
-def _weights(args: argparse.Namespace, source: str) -> tuple[Spec, State]:
+def _weights(args: argparse.Namespace, source: str) -> _Network:
     """Return the network that weights themselves say or show."""
     from resnet_spec.pretrained.loading import load_pretrained
 
@@ -153,7 +170,7 @@ def _weights(args: argparse.Namespace, source: str) -> tuple[Spec, State]:
         raise SpecError(f"--classes: {weights.source} has its own {weights.spec.classes}")
     spec, note = with_known_statistics(weights)
     _tell(*weights.notes, *note)
-    return spec, weights.state
+    return _Network(spec, weights.state, weights.class_names)
 
 
 def _tell(*notes: str) -> None:

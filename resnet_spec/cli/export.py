@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_weights(args.checkpoint, args.spec, args.names, args.settings)
     for note in loaded.notes:
         print(f"note: {note}")
+    kept = loaded.checkpoint
     done = export(
         loaded.spec,
         loaded.state,
@@ -69,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         fold=args.fold_norms,
         images=args.input,
         overwrite=args.overwrite,
-        class_names=() if loaded.checkpoint is None else loaded.checkpoint.class_names,
+        class_names=() if kept is None else kept.class_names,
+        dataset=None if kept is None else kept.dataset,
     )
     if not done.is_kept:
         print(f"resnet-spec: error: {done.line}", file=sys.stderr)

@@ -106,7 +106,7 @@ def _title(setup: Setup, precision: Precision) -> str:
 
 def _setting(setup: Setup, precision: Precision) -> dict[str, Any]:
     image = setup.plan.input
-    return {
+    setting = {
         "network": setup.plan.name,
         "input": f"{image.height} x {image.width} x {image.channels}",
         "batch": setup.recipe.batch,
@@ -114,7 +114,9 @@ def _setting(setup: Setup, precision: Precision) -> dict[str, Any]:
         "precision": precision,
         "reference": f"{REFERENCE} float64",
         "seed": setup.seed,
-    } | ({"dataset": sum(map(len, setup.dataset))} if setup.dataset else {})
+    }
+    setting |= {"dataset": sum(map(len, setup.dataset))} if setup.dataset else {}
+    return setting | ({"notes": list(setup.notes)} if setup.notes else {})
 
 
 def check_precision(backend: str, precision: Precision) -> None:

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from resnet_spec.batches import test_batches
 from resnet_spec.contract import Array, Batch
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.class_matching import match_classes
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.relabelled import relabelled
 from resnet_spec.errors import DataError
 from resnet_spec.initial import initial_state
 from resnet_spec.ops import DropPath, Tensor
@@ -39,6 +41,8 @@ class Setup:
     seed: int = 0
     dataset: tuple[Batch, ...] = ()
     """What predictions are compared on; nothing where there is no data."""
+    notes: tuple[str, ...] = ()
+    """What was assumed of the data, for the report; one line each."""
 
 
 def make_recipe(steps: int = 20, batch: int = 6, rate: float = 0.003, **changes: Any) -> Recipe:
@@ -83,11 +87,23 @@ def make_setup(
     )
 
 
-def with_data(setup: Setup, data: Dataset, images: int) -> Setup:
+def with_data(
+    setup: Setup,
+    data: Dataset,
+    images: int,
+    names: Sequence[str] | None = None,
+    *,
+    ignore: bool = False,
+) -> Setup:
     """Return the setup on the first training images of `data`, and its first test images.
 
-    images: how many of those predictions are compared on.
+    images: how many of those predictions are compared on. names: of the network's classes, by which
+    those of the data are matched; () where its weights do not say, None where they are drawn.
+    ignore: match by position.
+
+    Raises DataError for data of other classes or channels, or of too few images.
     """
+    data, notes = _fitting(setup.plan, data, names, ignore=ignore)
     draw = np.random.default_rng([setup.seed, 3])
     found = islice(test_batches(training_split(data), setup.recipe.batch), len(setup.batches))
     batches = tuple(replace(batch, noise=_noise(setup.plan, len(batch), draw)) for batch in found)
@@ -96,7 +112,23 @@ def with_data(setup: Setup, data: Dataset, images: int) -> Setup:
         raise DataError(f"{data.name}: {rule}; lower --steps or --batch")
     size = min(64, images)
     tested = tuple(islice(test_batches(data.test, size), -(-images // size)))
-    return replace(setup, batches=batches, dataset=tested)
+    return replace(setup, batches=batches, dataset=tested, notes=(*data.notes, *notes))
+
+
+def _fitting(
+    plan: Plan, data: Dataset, names: Sequence[str] | None, *, ignore: bool
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the data with the network's labels, and notes on how they were matched."""
+    if plan.input.channels != data.channels:
+        rule = f"has {data.channels} channels, and the network was made for {plan.input.channels}"
+        raise DataError(f"{data.name}: {rule}")
+    if names is None:
+        if len(data.classes) > plan.classes:
+            rule = f"has {len(data.classes)} classes, and the network was made for {plan.classes}"
+            raise DataError(f"{data.name}: {rule}; say --classes {len(data.classes)}")
+        return data, ()
+    matched = match_classes(data.classes, names, count=plan.classes, where=data.name, ignore=ignore)
+    return relabelled(data, matched), matched.notes
 
 
 def worn_state(plan: Plan, seed: int) -> dict[str, Array]:
