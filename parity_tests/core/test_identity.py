@@ -265,3 +265,46 @@ def test_a_converted_checkpoint_knows_its_classes_and_data_still(
         best.data,
     )
     assert (kept.recipe, dict(kept.progress)) == (None, {})
+
+
+def fine_tuned(weights: Path, home: Path, out: Path, *more: str) -> int:
+    words = ["train", "--backend", "numpy", "--pretrained", str(weights), "--out", str(out)]
+    words += ["--data", str(home), "--set", "steps=1", "--set", "batch=6", "--input-size", "8"]
+    # A rate so low that the network stays what it was.
+    return main([*words, "--set", "schedule.rate=1e-30", "--set", "schedule.floor=0", *more])
+
+
+def test_a_head_that_is_kept_has_its_rows_in_the_order_of_the_datas_classes(
+    home: Path, best: Checkpoint, tmp_path: Path, capsys: Captured
+) -> None:
+    weights = turned(best, tmp_path / "turned.safetensors")
+    for head in ([], ["--head", "keep"]):
+        out = tmp_path / f"run{len(head)}"
+        assert fine_tuned(weights, home / "pets", out, *head) == 0
+        assert "note: fc: the network has the data's classes in another order" in (
+            capsys.readouterr().out
+        )
+        last = load_checkpoint(out / "last.safetensors")
+        assert last.class_names == ("cat", "dog", "fox")
+        for name in ("fc.weight", "fc.bias"):
+            np.testing.assert_array_equal(last.state[name], best.state[name])
+        assert json.loads((out / "summary.json").read_text())["final_accuracy"] == 1.0
+
+
+def test_a_head_of_other_classes_is_drawn_anew_or_refused_or_kept_by_consent(
+    home: Path, best: Checkpoint, tmp_path: Path, capsys: Captured
+) -> None:
+    weights = home / "run" / "best.safetensors"
+    data = paint(tmp_path / "pets", {"tabby": "cat", "dog": "dog", "fox": "fox"}, count=4)
+    assert fine_tuned(weights, data, tmp_path / "a") == 0
+    told = "note: fc: classes cat, dog, fox -> dog, fox, tabby, drawn anew from seed 0"
+    assert told in capsys.readouterr().out
+    assert fine_tuned(weights, data, tmp_path / "b", "--head", "keep") == 2
+    shown = capsys.readouterr()
+    assert "--head = keep: the weights have other classes cat, dog, fox -> dog, fox" in shown.err
+    assert "--ignore-classes" in shown.err and not (tmp_path / "b").exists()
+    assert fine_tuned(weights, data, tmp_path / "b", "--head", "keep", "--ignore-classes") == 0
+    assert "note: fc: labels are taken by position" in capsys.readouterr().out
+    kept = load_checkpoint(tmp_path / "b" / "last.safetensors")
+    assert kept.class_names == ("dog", "fox", "tabby")
+    np.testing.assert_array_equal(kept.state["fc.weight"], best.state["fc.weight"])
