@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnet_spec.data import load_data
+from resnet_spec.data import data_place, load_data
 from resnet_spec.data.absent import training_split
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.errors import GridError, ResnetSpecError, problem
 from resnet_spec.fine_tuning import fine_tuned
 from resnet_spec.fitting_data import fitted
@@ -102,12 +103,15 @@ def cells_of(grid: Grid, out: Path) -> list[Cell]:
 
 
 def _cells(grid: Grid, networks: Sequence[_Resolved], data: Dataset, out: Path) -> Iterator[Cell]:
+    place, known = data_place(grid.data), Fingerprint.of(data)
     for seed in grid.seeds:
         for network in networks:
             for backend in grid.backends:
                 folder = out / RUNS / _folder_name(network.label, backend, seed)
                 recipe = network.recipe.model_copy(update={"seed": seed})
-                run = Run(network.spec, network.plan, recipe, backend, data, grid.data, folder)
+                run = Run(
+                    network.spec, network.plan, recipe, backend, data, place, folder, read=known
+                )
                 yield Cell(network.label, seed, run, grid.input_size, grid.device)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from resnet_spec.checkpoint import checkpoint_header
 from resnet_spec.errors import DataError, GridError, did_you_mean, problem
 from resnet_spec.grid.cells import RUNS
+from resnet_spec.grid.data_identity import data_keys, different_data
 from resnet_spec.grid.grid import SCALED, Grid
 from resnet_spec.grid.results import Result, read_result
 from resnet_spec.grid.standing import CELL, LAST, SUMMARY, read_fields, read_summary
@@ -81,7 +82,7 @@ def of_grid(grid: Grid, results: Sequence[Result]) -> Comparison:
         title=grid.name,
         results=tuple(results),
         about=grid.about,
-        notes=grid.notes,
+        notes=(*grid.notes, *different_data(results)),
         baseline=grid.baseline,
         target=grid.target_accuracy,
         show=grid.show,
@@ -103,7 +104,7 @@ def of_folders(folders: Sequence[Path]) -> Comparison:
         return of_grid(Grid.from_dict(read_fields(grids[0] / GRID), str(grids[0] / GRID)), results)
     results = _told_apart(results)
     notes = tuple(dict.fromkeys(note for grid in grids for note in _notes(grid)))
-    return Comparison("report", tuple(results), notes=(*notes, *_different_data(results)))
+    return Comparison("report", tuple(results), notes=(*notes, *different_data(results)))
 
 
 def asked(
@@ -178,12 +179,16 @@ def _header(path: Path) -> Fields:
 
 def _told_apart(results: Sequence[Result]) -> list[Result]:
     """Give runs of one name, but of other settings, names of their own."""
+    texts = [_settings(it, key) for it, key in zip(results, data_keys(results), strict=True)]
     settings: dict[str, list[str]] = {}
-    for result in results:
+    for result, text in zip(results, texts, strict=True):
         found = settings.setdefault(result.cell["network"], [])
-        if (text := _settings(result)) not in found:
+        if text not in found:
             found.append(text)
-    named = [_named(result, settings[result.cell["network"]]) for result in results]
+    named = [
+        _named(result, text, settings[result.cell["network"]])
+        for result, text in zip(results, texts, strict=True)
+    ]
     counts = Counter((*result.group, result.seed) for result in named)
     for (network, backend, seed), count in counts.items():
         if count > 1:
@@ -192,26 +197,19 @@ def _told_apart(results: Sequence[Result]) -> list[Result]:
     return named
 
 
-def _settings(result: Result) -> str:
+def _settings(result: Result, data: str) -> str:
     """Return what two runs of one name must have in common to differ by chance alone."""
     recipe = {key: value for key, value in result.cell["recipe"].items() if key != "seed"}
-    return json.dumps([result.cell["spec"], recipe, result.cell["data"]], sort_keys=True)
+    return json.dumps([result.cell["spec"], recipe, data], sort_keys=True)
 
 
-def _named(result: Result, found: Sequence[str]) -> Result:
+def _named(result: Result, settings: str, found: Sequence[str]) -> Result:
     if len(found) == 1:
         return result
-    place = found.index(_settings(result)) + 1
+    place = found.index(settings) + 1
     network = f"{result.cell['network']} #{place} ({result.cell['recipe']['name']})"
     return replace(result, cell={**result.cell, "network": network})
 
 
 def _notes(grid: Path) -> tuple[str, ...]:
     return Grid.from_dict(read_fields(grid / GRID), str(grid / GRID)).notes
-
-
-def _different_data(results: Sequence[Result]) -> list[str]:
-    names = sorted({result.cell["data"] for result in results})
-    if len(names) < 2:
-        return []
-    return [f"the runs are on different data ({', '.join(names)}): accuracies do not compare"]

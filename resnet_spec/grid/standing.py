@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from resnet_spec.checkpoint import checkpoint_header, dataset_of
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.errors import GridError, ResnetSpecError
 from resnet_spec.files import write_json
 from resnet_spec.grid.cells import Cell
@@ -68,13 +70,30 @@ def _check_same(cell: Cell, found: Fields) -> None:
         raise GridError(f"{cell.folder / CELL}: describes no run: {error}") from None
     there = _flat({**found, "spec": spec, "recipe": recipe})
     different = [key for key in wanted if key != "data" and wanted[key] != there.get(key)]
-    if not _same_data(cell.run.data_name, str(found.get("data"))):
+    known = _dataset(cell.folder)
+    if known is not None:
+        _check_data(cell, known)
+    elif not _same_data(cell.run.data_name, str(found.get("data"))):
         different.append("data")
     if different:
         key = different[0]
         more = f" ({len(different)} fields differ)" if len(different) > 1 else ""
         told = f"a run with {key} = {there.get(key)}, and the grid says {wanted[key]}{more}"
         raise _other(cell.folder, told)
+
+
+def _dataset(folder: Path) -> Fingerprint | None:
+    """Return the identity of the data of the run in `folder`; None where it is not known."""
+    if (folder / SUMMARY).is_file():
+        return dataset_of(read_fields(folder / SUMMARY))
+    return dataset_of(checkpoint_header(folder / LAST) or {})
+
+
+def _check_data(cell: Cell, known: Fingerprint) -> None:
+    changes = known.changes(cell.run.dataset)
+    if changes:
+        what = f"a run on other data than {cell.run.data_name} is now"
+        raise _other(cell.folder, f"{what} ({'; '.join(changes)})")
 
 
 def _check_summary(cell: Cell, summary: Summary) -> None:
