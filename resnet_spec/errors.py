@@ -42,6 +42,10 @@ class DataError(ResnetSpecError):
     """A dataset or image that is missing or malformed."""
 
 
+class BusyError(DataError):
+    """A run's folder that another process trains in."""
+
+
 class TrackingError(ResnetSpecError):
     """A tracker that is unknown, not installed, or cannot be reached when a run starts."""
 

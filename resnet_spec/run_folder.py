@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.checkpoint import Checkpoint, checkpoint_header
-from resnet_spec.errors import CheckpointError, DataError, did_you_mean, problem
+from resnet_spec.errors import BusyError, CheckpointError, DataError, did_you_mean, problem
 from resnet_spec.files import write_json, writing
 from resnet_spec.locking import locked
+from resnet_spec.metrics import FILE_NAME as METRICS
+from resnet_spec.metrics import torn
 
 Say = Callable[[str], None]
 
 LAST, BEST, SUMMARY = "last.safetensors", "best.safetensors", "summary.json"
-METRICS, PRETRAINED = "metrics.jsonl", "pretrained.json"
+PRETRAINED = "pretrained.json"
 _FILES = (
     *(LAST, BEST, METRICS, SUMMARY, PRETRAINED, "tracking.json"),
     "tensorboard/events.out.tfevents.*",
@@ -113,20 +115,16 @@ def check_place(out: Path, *, overwrite: bool) -> None:
 def held(out: Path, begins: Begins, start: Checkpoint | None, say: Say) -> Generator[None]:
     """Hold `out` for a run, with what it begins from, and without the run that it replaces.
 
-    That one is put back unless the new run is kept (`keep`) before this ends. Raises DataError
-    when another process holds the folder, or has trained there since it was looked at.
+    That one is put back unless the new run is kept (`keep`) before this ends. Raises BusyError
+    when another process holds the folder, and DataError when one has trained there meanwhile.
     """
 
-    def refuse(holder: str) -> DataError:
-        by = f" ({holder})" if holder else ""
-        remedy = "wait for it, or name another folder"
-        return DataError(f"--out = {out}: is in use by another run{by}; {remedy}")
-
-    with locked(out, refuse, lambda line: say(f"note: {line}")):
+    with run_lock(out, say):
         with writing(out):
             _settle(out)
         if begins.goes_on_from is not None and _is_same(begins.goes_on_from, out):
             _check_unchanged(out, start, begins)
+            _tell_torn(out, say)
             yield
             return
         check_place(out, overwrite=begins.overwrite)
@@ -134,10 +132,24 @@ def held(out: Path, begins: Begins, start: Checkpoint | None, say: Say) -> Gener
             _set_aside(out)
         try:
             _take_over(out, begins)
+            _tell_torn(out, say)
             yield
         finally:
             if _put_back(out):
                 say(f"note: the run that was in {out} is put back; the new one came to nothing")
+
+
+@contextmanager
+def run_lock(out: Path, say: Say) -> Generator[None]:
+    """Hold `out` against other runs, and no more. Raises BusyError."""
+
+    def refuse(holder: str) -> BusyError:
+        by = f" ({holder})" if holder else ""
+        remedy = "wait for it, or name another folder"
+        return BusyError(f"--out = {out}: is in use by another run{by}; {remedy}")
+
+    with locked(out, refuse, lambda line: say(f"note: {line}")):
+        yield
 
 
 def keep(out: Path) -> None:
@@ -155,6 +167,12 @@ def _check_unchanged(out: Path, start: Checkpoint | None, begins: Begins) -> Non
     if known is None or header is None or header.get("progress") != dict(known):
         rule = "another process has trained this run meanwhile"
         raise DataError(f"--resume = {out}: {rule}; give the command again")
+
+
+def _tell_torn(folder: Path, say: Say) -> None:
+    note = torn(folder)
+    if note is not None:
+        say(f"note: {note}")
 
 
 def _take_over(out: Path, begins: Begins) -> None:

@@ -148,7 +148,11 @@ def _running_sum(start: float, log: StepLog) -> float:
 
 @dataclass(frozen=True, repr=False)
 class Summary(Shown):
-    """What a finished or stopped run came to; `summary.json` holds it. None: not evaluated yet.
+    """What a finished, stopped or failed run came to; `summary.json` holds it.
+
+    None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the
+    run came to no end, None where it did not fail. asked: spec and recipe of a run that has no
+    checkpoint to hold them.
 
     final_loss: mean training loss of the last epoch. images_per_second: training only, without the
     first step, which compiles. first_step_s: that step's seconds. compile_s: that, less the seconds
@@ -181,6 +185,8 @@ class Summary(Shown):
     peak_memory_mb: float | None = None
     dataset: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list[str])
+    failed: str | None = None
+    asked: dict[str, Any] | None = None
 
     def card(self) -> Card:
         """See `shown.Shown`."""
@@ -199,9 +205,9 @@ class Summary(Shown):
         if len(self.legs) > 1:
             legs = (f"{leg['backend']} from step {leg['first_step']}" for leg in self.legs)
             rows.append(("trained by", ", ".join(legs)))
-        state = "" if self.complete else ", not complete"
+        state = "" if self.complete else ", failed" if self.failed else ", not complete"
         title = f"{self.spec} on {self.data}, recipe {self.recipe}, {self.backend}{state}"
-        return Card(title, rows)
+        return Card(title, rows, notes=[] if self.failed is None else [f"failed: {self.failed}"])
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Summary:
@@ -209,8 +215,18 @@ class Summary(Shown):
 
         Raises DataError for what is no summary.
         """
-        known = {it.name for it in fields(cls)}
-        values: dict[str, Any] = {"legs": [], **{key: data[key] for key in known & data.keys()}}
+        values: dict[str, Any] = {"legs": []}
+        for name, kinds in _SUMMARY.items():
+            if name not in data:
+                continue
+            value = data[name]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise DataError(f"summary: {name} = {value!r}: is not of its kind")
+            values[name] = value
+        # A run of an older version counted the arg-max of logits that were not finite.
+        if any(isinstance(value, float) and not math.isfinite(value) for value in values.values()):
+            values |= dict.fromkeys(_ACCURACIES)
+            values |= {"complete": False, "failed": values.get("failed") or _NOT_FINITE}
         try:
             return cls(**values)
         except TypeError as error:
@@ -222,3 +238,26 @@ _ENVIRONMENT = ("framework", "version", "device", "precision")
 
 def _many(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+_NONE = type(None)
+_NUMBER = (int, float)
+_SUMMARY: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("backend", "spec", "data", "recipe"), (str,)),
+    **dict.fromkeys(("epochs", "steps"), (int,)),
+    **dict.fromkeys(("images_per_second", "first_step_s", "wall_s"), _NUMBER),
+    **dict.fromkeys(("best_accuracy", "final_accuracy"), (*_NUMBER, _NONE)),
+    **dict.fromkeys(("final_loss", "final_test_loss"), (*_NUMBER, _NONE)),
+    **dict.fromkeys(("compile_s", "peak_memory_mb"), (*_NUMBER, _NONE)),
+    "best_epoch": (int, _NONE),
+    "complete": (bool,),
+    "environment": (dict,),
+    "legs": (list,),
+    "failed": (str, _NONE),
+    "dataset": (dict, _NONE),
+    "notes": (list,),
+    "asked": (dict, _NONE),
+}
+"""The fields of a summary, and what JSON may hold for them."""
+_ACCURACIES = ("final_accuracy", "final_loss", "final_test_loss")
+_NOT_FINITE = "a loss of the run is not finite: there is no accuracy"

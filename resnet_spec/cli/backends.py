@@ -6,12 +6,12 @@ Imports none of them; with --check each is imported, and run, in a process of it
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
 from typing import NamedTuple
 
 from resnet_spec.cli.arguments import add_format
+from resnet_spec.json_text import json_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     installed = installed_backends()
     rows = [_row(entries[name], name in installed, args.check) for name in backend_names()]
     if args.format == "json":
-        print(json.dumps([row._asdict() for row in rows], indent=2))
+        print(json_text([row._asdict() for row in rows], indent=2))
     else:
         print(_table(rows))
         for row in rows:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from resnet_spec.cli.arguments import add_format
 from resnet_spec.cli.compared import add_compared, compared_of, progress
+from resnet_spec.json_text import json_text
 
 MODES = ("forward", "backward", "statistics", "update")
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
                 found[side.backend] = found[side.backend] or search(mode, side, floors)
     if args.format == "json":
         plain = {name: finding and finding.to_dict() for name, finding in found.items()}
-        print(json.dumps(plain, indent=2))
+        print(json_text(plain, indent=2))
     else:
         for name, finding in found.items():
             done = f"{name}: no wrong node ({', '.join(modes)})"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from resnet_spec.cli.arguments import add_format, add_spec, spec_of
+from resnet_spec.json_text import json_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     description = describe(lower(spec))
     if args.format == "json":
-        print(json.dumps({**description.to_dict(), "spec": spec.to_dict()}, indent=2))
+        print(json_text({**description.to_dict(), "spec": spec.to_dict()}, indent=2))
     else:
         print(description_text(description))
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet_spec.evaluate import Evaluation
+
+
+_NOT_FINITE = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print accuracy, loss, count and ties (images with two equal highest logits)."""
+    """Print accuracy, loss, count and ties (images with two equal highest logits).
+
+    1 for a network that has no accuracy, for its logits are not finite.
+    """
     from resnet_spec.cli.progress import ImageBar
     from resnet_spec.evaluate import evaluate
+    from resnet_spec.json_text import json_text
     from resnet_spec.loader import check_backend
 
     if args.batch < 1:
@@ -61,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         "loss": result.loss,
         "count": result.count,
         "ties": result.ties,
+        "not_finite": result.not_finite,
         "backend": args.backend,
         "data": data.name,
         "split": args.split,
@@ -70,13 +78,17 @@ def run(args: argparse.Namespace) -> int:
         "notes": notes,
     }
     if args.format == "json":
-        print(json.dumps(values, indent=2))
-        return 0
+        print(json_text(values, indent=2))
+        return 0 if result.problem is None else _NOT_FINITE
     for line in notes:
         print(f"note: {line}")
+    what = f"{spec.name} on {data.name} {args.split}, {args.backend}"
+    if result.accuracy is None or result.loss is None:
+        print(f"resnet-spec: error: {what}: {result.problem}", file=sys.stderr)
+        return _NOT_FINITE
     print(
-        f"{spec.name} on {data.name} {args.split}, {args.backend}: accuracy "
-        f"{result.accuracy:.4f}, loss {result.loss:.4f}, {result.count} images, {result.ties} ties"
+        f"{what}: accuracy {result.accuracy:.4f}, loss {result.loss:.4f}, "
+        f"{result.count} images, {result.ties} ties"
     )
     if weights.entry is not None and weights.entry.top1 is not None:
         entry = weights.entry

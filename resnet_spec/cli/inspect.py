@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.arguments import add_format, add_network
+from resnet_spec.json_text import json_text
 
 if TYPE_CHECKING:
     from resnet_spec.recognising import Recognised
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "toml":
         print(dump_toml(found.spec), end="")
     elif args.format == "json":
-        print(json.dumps(_fields(found), indent=2))
+        print(json_text(_fields(found), indent=2))
     else:
         print(_table(found))
     return 0

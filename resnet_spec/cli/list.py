@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from resnet_spec.cli.arguments import add_format
 from resnet_spec.cli.list_known import matching
 from resnet_spec.columns import Column, fitted
 from resnet_spec.consoles import table_width
+from resnet_spec.json_text import json_text
 
 if TYPE_CHECKING:
     from resnet_spec.pretrained import Published
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     With --pretrained: name, scheme, images, accuracy, digest and license of published weights.
     """
     rows, as_table = _chosen(args)
-    print(json.dumps(rows, indent=2) if args.format == "json" else as_table(rows))
+    print(json_text(rows, indent=2) if args.format == "json" else as_table(rows))
     return 0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_format
 from resnet_spec.cli.compared import add_compared, compared_of, names, progress
+from resnet_spec.json_text import json_text
 
 if TYPE_CHECKING:
     from resnet_spec.report import Report
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.out / "parity.json", report.to_dict())
         write_html(report, args.out / "parity.html")
     if args.format == "json":
-        print(json.dumps(report.to_dict(details=False), indent=2))
+        print(json_text(report.to_dict(details=False), indent=2))
     else:
         _print(report)
     return STATUS[report.verdict]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from resnet_spec.spec import Spec
 
 
+_NOT_FINITE = 1
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
@@ -36,11 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the top classes of each image with their probabilities."""
+    """Print the top classes of each image with their probabilities.
+
+    1 when an image has none, for its logits are not finite.
+    """
     import numpy as np
 
     from resnet_spec.contract import Batch
-    from resnet_spec.evaluate import softmax
+    from resnet_spec.evaluate import finite_rows, softmax
+    from resnet_spec.json_text import json_text
     from resnet_spec.loader import check_backend, load_backend
     from resnet_spec.lowering import lower
 
@@ -62,20 +68,25 @@ def run(args: argparse.Namespace) -> int:
     (logits,) = session.predict([batch])
     names = weights.class_names
     rows: list[dict[str, Any]] = [
-        {"image": str(path), "classes": _top(names, row, args.top)}
-        for path, row in zip(paths, softmax(logits), strict=True)
+        {"image": str(path), "classes": _top(names, row, args.top) if sound else []}
+        for path, row, sound in zip(paths, softmax(logits), finite_rows(logits), strict=True)
     ]
+    status = 0 if all(row["classes"] for row in rows) else _NOT_FINITE
     unnamed = () if names else ("the weights do not name their classes; they are numbered",)
     is_json = args.format == "json"
     for line in (*weights.notes, *note, *unnamed):
         print(f"note: {line}", file=sys.stderr if is_json else sys.stdout)
     if is_json:
-        print(json.dumps(rows, indent=2))
-        return 0
+        print(json_text(rows, indent=2))
+        return status
     for row in rows:
+        if not row["classes"]:
+            rule = "its logits are not finite, so it has no class"
+            print(f"resnet-spec: error: {row['image']}: {rule}", file=sys.stderr)
+            continue
         found = ", ".join(f"{c['class']} {c['probability']:.4f}" for c in row["classes"])
         print(f"{row['image']}: {found}")
-    return 0
+    return status
 
 
 def _check_files(paths: Sequence[Path]) -> None:

@@ -73,6 +73,8 @@ class TrainingBar:
         )
         if epoch.test_accuracy is not None:
             line += f"  test loss {epoch.test_loss:.4f}, accuracy {epoch.test_accuracy:.4f}"
+        elif epoch.test_not_finite:
+            line += f"  test: no accuracy, logits not finite on {epoch.test_not_finite} images"
         self._lines.print(f"{line}  {epoch.images_per_second:.0f} images/s")
 
 

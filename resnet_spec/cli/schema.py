@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
+
+from resnet_spec.json_text import json_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,5 +15,5 @@ def run(args: argparse.Namespace) -> int:
     """Print the schema."""
     from resnet_spec.spec_files import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    print(json_text(json_schema(), indent=2))
     return 0

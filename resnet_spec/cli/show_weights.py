@@ -120,6 +120,8 @@ def _confusion(args: argparse.Namespace) -> int:
     session = loaded.session(backend, args.device, args.precision)
     with ImageBar(f"evaluating on {backend}", len(split)) as bar:
         result = evaluate(session, split, args.batch, bar.tick)
+    if result.problem is not None:
+        raise DataError(f"{_heading(args, loaded, backend)}: {result.problem}")
     matrix = confusion.confusion_matrix(split.labels, result.predictions, len(names))
     _tell(loaded.notes)
     heading = f"{_heading(args, loaded, backend)}: accuracy {confusion.accuracy(matrix):.4f}"

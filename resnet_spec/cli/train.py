@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -118,8 +119,11 @@ def _opening_line(work: Run, info: Mapping[str, str]) -> str:
 
 
 def _closing_line(summary: Summary, out: Path) -> str:
+    if not summary.steps:
+        return "stopped before the first step; nothing is trained"
     if not summary.complete:
-        return f"stopped at step {summary.steps}; go on with: resnet-spec train --resume {out}"
+        goes_on = f"resnet-spec train --resume {shlex.quote(str(out))}"
+        return f"stopped at step {summary.steps}; go on with: {goes_on}"
     assert summary.best_accuracy is not None and summary.final_accuracy is not None
     return (
         f"best accuracy {summary.best_accuracy:.4f} (epoch {summary.best_epoch}), "

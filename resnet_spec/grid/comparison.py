@@ -16,9 +16,11 @@ from resnet_spec.grid.cells import RUNS
 from resnet_spec.grid.data_identity import data_keys, different_data
 from resnet_spec.grid.grid import SCALED, Grid
 from resnet_spec.grid.results import Result, read_result
-from resnet_spec.grid.standing import CELL, LAST, SUMMARY, read_fields, read_summary
+from resnet_spec.grid.standing import CELL, read_fields, read_summary
 from resnet_spec.grid.statistics import Difference, Group, Spread, differences, groups_of, spreads
+from resnet_spec.metrics import torn
 from resnet_spec.reading import Fields
+from resnet_spec.run_folder import LAST, SUMMARY
 from resnet_spec.shown import Card, Shown, rounded
 
 GRID = "grid.json"
@@ -100,11 +102,14 @@ def of_folders(folders: Sequence[Path]) -> Comparison:
         results += _grid_results(folder) if folder in grids else [_single(folder)]
     if not results:
         raise DataError(f"{folders[0]}: holds no runs yet")
+    lost = [note for result in results if (note := torn(result.folder)) is not None]
     if len(folders) == 1 and grids:
-        return of_grid(Grid.from_dict(read_fields(grids[0] / GRID), str(grids[0] / GRID)), results)
+        grid = Grid.from_dict(read_fields(grids[0] / GRID), str(grids[0] / GRID))
+        return of_grid(grid.model_copy(update={"notes": (*grid.notes, *lost)}), results)
     results = _told_apart(results)
     notes = tuple(dict.fromkeys(note for grid in grids for note in _notes(grid)))
-    return Comparison("report", tuple(results), notes=(*notes, *different_data(results)))
+    notes = (*notes, *different_data(results), *lost)
+    return Comparison("report", tuple(results), notes=notes)
 
 
 def asked(
@@ -156,14 +161,14 @@ def _single(folder: Path) -> Result:
         raise DataError(f"{folder}: holds neither a finished run nor a comparison; {hint}")
     summary = read_summary(folder)
     assert summary is not None
-    header = _header(folder / LAST)
+    asked = summary.asked or _header(folder / LAST)
     cell: Fields = {
         "network": summary.spec,
         "backend": summary.backend,
-        "seed": header["recipe"]["seed"],
+        "seed": asked["recipe"]["seed"],
         "data": summary.data,
-        "spec": header["spec"],
-        "recipe": header["recipe"],
+        "spec": asked["spec"],
+        "recipe": asked["recipe"],
     }
     return read_result(folder, cell)
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
-from resnet_spec.files import write_json
+from resnet_spec.files import write_json, write_text, writing
 from resnet_spec.grid.cells import Cell
-from resnet_spec.grid.standing import CELL, FAILURE, LOG, SUMMARY, Standing
+from resnet_spec.grid.standing import CELL, FAILURE, LOG, Standing
+from resnet_spec.run_folder import SUMMARY, run_lock
 from resnet_spec.spec_files import dump_json
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC", "NPROC")
@@ -60,7 +61,9 @@ def arguments_of(cell: Cell, at: Standing) -> list[str]:
         return ["train", "--resume", str(folder), *either]
     size = [] if cell.input_size is None else ["--input-size", str(cell.input_size)]
     network = [str(folder / "spec.json"), "--recipe", str(folder / "recipe.json")]
-    return ["train", *network, "--backend", cell.backend, "--out", str(folder), *size, *either]
+    # What an earlier try left without a checkpoint to go on from is the cell's own.
+    place = ["--out", str(folder), "--overwrite"]
+    return ["train", *network, "--backend", cell.backend, *place, *size, *either]
 
 
 @dataclass(eq=False)
@@ -74,19 +77,13 @@ class Process:
 
     @classmethod
     def start(cls, cell: Cell, at: Standing, share: Share, kept_open: int) -> Process:
-        """Start or go on with `cell`. kept_open: a descriptor that the process holds on to."""
-        folder = cell.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FAILURE).unlink(missing_ok=True)
-        (folder / SUMMARY).unlink(missing_ok=True)
-        (folder / "spec.json").write_text(dump_json(cell.run.spec), encoding="utf-8")
-        write_json(folder / "recipe.json", cell.run.recipe.to_dict())
-        shared = {"jobs": share.jobs, "threads": share.threads}
-        write_json(folder / CELL, {**cell.to_dict(), **shared})
+        """Start or go on with `cell`. kept_open: a descriptor that the process holds on to.
+
+        Raises BusyError when another run holds the folder, and OutputError.
+        """
         arguments = arguments_of(cell, at)
-        log = (folder / LOG).open("ab")
-        log.write(f"$ resnet-spec {shlex.join(arguments)}\n".encode())
-        log.flush()
+        with run_lock(cell.folder, lambda line: None):
+            log = _prepare(cell, share, arguments)
         return cls(cell, _popen(arguments, log, share.environment(), kept_open), log, log.tell())
 
     def ask_to_stop(self) -> None:
@@ -112,6 +109,21 @@ class Process:
         told = own[-1].removeprefix(_ERROR) if own else lines[-1] if lines else "said nothing"
         status = self.popen.returncode
         return told if status >= 0 else f"ended by {_signal_name(-status)}: {told}"
+
+
+def _prepare(cell: Cell, share: Share, arguments: list[str]) -> IO[bytes]:
+    """Write what the run reads and what tells of it; return its log, open."""
+    folder = cell.folder
+    write_text(folder / "spec.json", dump_json(cell.run.spec))
+    write_json(folder / "recipe.json", cell.run.recipe.to_dict())
+    write_json(folder / CELL, {**cell.to_dict(), "jobs": share.jobs, "threads": share.threads})
+    with writing(folder / LOG):
+        log = (folder / LOG).open("ab")
+        log.write(f"$ resnet-spec {shlex.join(arguments)}\n".encode())
+        log.flush()
+    (folder / FAILURE).unlink(missing_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)
+    return log
 
 
 _ERROR = "resnet-spec: error: "

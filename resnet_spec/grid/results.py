@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -16,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from resnet_spec.errors import DataError
+from resnet_spec.errors import DataError, GridError
 from resnet_spec.files import replacing, write_text
 from resnet_spec.grid.standing import CELL, FAILURE, read_fields, read_summary
+from resnet_spec.json_text import json_text
 from resnet_spec.metrics import Epoch, read_metrics
 from resnet_spec.reading import Fields
 from resnet_spec.runs import Summary
@@ -122,15 +122,41 @@ def read_result(folder: Path, cell: Fields | None = None) -> Result:
 
     Raises GridError or DataError for files that cannot be read.
     """
-    found = read_fields(folder / CELL) if (folder / CELL).is_file() else cell
+    found = read_cell(folder / CELL) if (folder / CELL).is_file() else cell
     if found is None:
         raise DataError(f"{folder}: holds no run of a comparison")
     summary = read_summary(folder)
     epochs = tuple(read_metrics(folder)) if (folder / "metrics.jsonl").is_file() else ()
-    error = ""
+    error = (summary.failed or "") if summary is not None else ""
     if (folder / FAILURE).is_file():
-        error = str(read_fields(folder / FAILURE).get("error", "")) or "failed"
+        error = error or _failure(folder / FAILURE)
     return Result(folder, found, _state(summary, epochs, error), summary, epochs, error)
+
+
+def read_cell(path: Path) -> Fields:
+    """Return what a `cell.json` says of a run. Raises GridError for one that is damaged."""
+    found = read_fields(path)
+    for key, kind in _OF_CELL.items():
+        if not isinstance(found.get(key), kind):
+            raise GridError(f"{path}: describes no run: {key} = {found.get(key)!r}")
+    if not isinstance(found["recipe"].get("name"), str):
+        raise GridError(f"{path}: describes no run: its recipe has no name")
+    return found
+
+
+_OF_CELL = {
+    **dict.fromkeys(("network", "backend", "data"), str),
+    "seed": int,
+    **dict.fromkeys(("spec", "recipe"), dict),
+}
+
+
+def _failure(path: Path) -> str:
+    """Return why the run failed; the file alone says that it did."""
+    try:
+        return str(read_fields(path).get("error", "")) or "failed"
+    except GridError:
+        return f"failed ({path.name} cannot be read)"
 
 
 def _state(summary: Summary | None, epochs: Sequence[Epoch], error: str) -> State:
@@ -149,7 +175,7 @@ def write_results(
     target, notes: of the grid, repeated for every run.
     """
     found = list(results)
-    lines = (json.dumps(result.to_dict(target, notes)) + "\n" for result in found)
+    lines = (json_text(result.to_dict(target, notes)) + "\n" for result in found)
     write_text(out / "results.jsonl", "".join(lines))
     rows = [result.row(target, notes) for result in found]
     write_text(out / "results.csv", _csv(rows))

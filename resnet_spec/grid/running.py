@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from resnet_spec.errors import DataError
+from resnet_spec.errors import BusyError, DataError
 from resnet_spec.grid.cells import Cell
 from resnet_spec.grid.processes import Process, Share
-from resnet_spec.grid.standing import read_summary, standing, write_failure
+from resnet_spec.grid.standing import sound_summary, standing, write_failure
 from resnet_spec.interrupt import Interrupt
 from resnet_spec.metrics import FILE_NAME, Epoch, read_metrics
 
@@ -92,7 +92,11 @@ class _Runner:
     def start_more(self) -> None:
         while self.waiting and len(self.active) < self.share.jobs:
             cell = self.waiting.pop(0)
-            process = Process.start(cell, standing(cell), self.share, self.kept_open)
+            try:
+                process = Process.start(cell, standing(cell), self.share, self.kept_open)
+            except BusyError as error:  # Whatever is written there belongs to somebody else.
+                self._note(Progress(cell, "failed", _epochs(cell), str(error)))
+                continue
             self.active.append(_Active(process))
             self._note(Progress(cell, "running", _epochs(cell)))
 
@@ -129,7 +133,7 @@ class _Runner:
 def _ended(one: _Active) -> Progress:
     process, cell = one.process, one.process.cell
     process.close()
-    summary = read_summary(cell.folder)
+    summary = sound_summary(cell.folder)
     if summary is not None and summary.complete:
         return Progress(cell, "complete", _epochs(cell))
     if one.is_told or (summary is not None and process.popen.returncode == _INTERRUPTED):

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from resnet_spec.checkpoint import checkpoint_header, dataset_of
 from resnet_spec.data.fingerprint import Fingerprint
-from resnet_spec.errors import GridError, ResnetSpecError
+from resnet_spec.errors import DataError, GridError, ResnetSpecError
 from resnet_spec.files import write_json
 from resnet_spec.grid.cells import Cell
 from resnet_spec.reading import Fields
 from resnet_spec.recipe import Recipe
+from resnet_spec.run_folder import BEST, LAST, SUMMARY
 from resnet_spec.runs import Summary
 from resnet_spec.spec import Spec
 
 Standing = Literal["new", "partial", "complete"]
 """Nothing to go on from; a last checkpoint to resume; done."""
 
-CELL, SUMMARY, FAILURE, LOG = "cell.json", "summary.json", "failure.json", "log.txt"
-LAST = "last.safetensors"
+CELL, FAILURE, LOG = "cell.json", "failure.json", "log.txt"
 
 
 def standing(cell: Cell) -> Standing:
     """Return where the run of `cell` stands. Raises GridError for a folder with another run."""
     folder = cell.folder
     if not (folder / CELL).is_file():
-        if any((folder / name).exists() for name in (LAST, SUMMARY)):
+        if any((folder / name).exists() for name in (LAST, BEST, SUMMARY)):
             raise _other(folder, "a run that no comparison started")
         return "new"
     _check_same(cell, read_fields(folder / CELL))
-    summary = read_summary(folder)
+    summary = sound_summary(folder)
     if summary is not None and summary.complete:
         _check_summary(cell, summary)
         return "complete"
@@ -39,16 +40,34 @@ def standing(cell: Cell) -> Standing:
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """Return the summary of the run in `folder`, None before there is one. Raises GridError."""
+    """Return the summary of the run in `folder`, None before there is one.
+
+    Raises GridError for one that is damaged.
+    """
     path = folder / SUMMARY
-    return Summary.from_dict(read_fields(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return Summary.from_dict(read_fields(path))
+    except (DataError, GridError) as error:
+        why = str(error).removeprefix(f"{path}: ").removeprefix("summary: ")
+        remedy = f"make it anew: resnet-spec train --resume {shlex.quote(str(folder))}"
+        raise GridError(f"{path}: is damaged ({why}); {remedy}") from None
+
+
+def sound_summary(folder: Path) -> Summary | None:
+    """Return the summary; None, too, for a damaged one, which the run makes anew."""
+    try:
+        return read_summary(folder)
+    except GridError:
+        return None
 
 
 def read_fields(path: Path) -> Fields:
     """Return the table in a JSON file that a run left. Raises GridError."""
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise GridError(f"{path}: cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise GridError(f"{path}: holds no table")

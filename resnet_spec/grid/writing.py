@@ -19,9 +19,10 @@ def write_report(out: Path, comparison: Comparison) -> list[Path]:
         from resnet_spec.grid.drawing import figures_of
 
         figures = figures_of(comparison)
-    written = [out / "report.html", out / "report.md"]
-    write_text(written[0], page(comparison, figures))
-    write_text(written[1], _markdown(comparison))
+    texts = {"report.html": page(comparison, figures), "report.md": _markdown(comparison)}
+    written = [out / name for name in texts]
+    for path, text in zip(written, texts.values(), strict=True):
+        write_text(path, text)
     for name, (figure, _) in figures.items():
         written += write_figure(figure, both_files(out / name))
     write_results(out, comparison.results, comparison.target, comparison.notes)

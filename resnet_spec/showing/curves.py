@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,6 @@ def read_runs(paths: Iterable[Path]) -> Runs:
         runs[name] = read_metrics(folder)
         if not runs[name]:
             raise DataError(f"{folder / FILE_NAME}: holds no epoch yet")
-        for place, epoch in enumerate(runs[name], start=1):
-            if not all(value is None or isinstance(value, int | float) for value in astuple(epoch)):
-                raise DataError(f"{folder / FILE_NAME}: line {place} holds what is no number")
     return runs
 
 

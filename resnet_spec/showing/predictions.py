@@ -13,7 +13,8 @@ from resnet_spec.batches import test_batches
 from resnet_spec.contract import Session
 from resnet_spec.data.dataset import Split
 from resnet_spec.describe_text import table
-from resnet_spec.evaluate import softmax
+from resnet_spec.errors import DataError
+from resnet_spec.evaluate import finite_rows, softmax
 from resnet_spec.plots import COLOURS
 from resnet_spec.showing.canvas import TITLE_SIZE, TITLE_WIDTH, Tile, short, tiles_figure
 from resnet_spec.showing.part import First
@@ -48,6 +49,10 @@ def predictions(
     found: list[Prediction] = []
     for batch in test_batches(First(split, count), min(count, _BATCH)):
         (logits,) = session.predict([batch])
+        broken = np.flatnonzero(~finite_rows(logits))
+        if len(broken):
+            image = f"image {int(batch.indices[broken[0]])}"
+            raise DataError(f"{image}: its logits are not finite, so it has no class")
         probabilities = softmax(logits)
         for i in range(len(batch)):
             best, label = int(logits[i].argmax()), int(batch.labels[i])

@@ -7,13 +7,13 @@ first, and TensorBoard shows both as one.
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from resnet_spec.json_text import json_text
 from resnet_spec.metrics import Epoch
 from resnet_spec.runs import Summary
 from resnet_spec.tracking.tracker import Outcome, Tracked, measured, results
@@ -63,7 +63,7 @@ class TensorBoard:
 
     def _text(self, name: str, table: Mapping[str, Any], step: int = 0) -> None:
         text: Any = importlib.import_module("tensorboard.plugins.text.summary_v2")
-        code = json.dumps(table, indent=2).replace("\n", "\n    ")  # Indented: code in Markdown.
+        code = json_text(table, indent=2).replace("\n", "\n    ")  # Indented: code in Markdown.
         self._write(text.text_pb(name, f"    {code}"), step)
 
     def _write(self, summary: Any, step: int = 0) -> None:

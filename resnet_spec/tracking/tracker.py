@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+from resnet_spec.json_text import json_text
 from resnet_spec.metrics import Epoch
 from resnet_spec.runs import Run, Summary
 
@@ -60,7 +60,7 @@ def _flat(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]
         elif isinstance(value, bool | int | float | str):
             yield name, value
         else:
-            yield name, json.dumps(value)
+            yield name, json_text(value)
 
 
 def measured(epoch: Epoch) -> dict[str, float]:

@@ -42,10 +42,18 @@ def read_marks(folder: Path) -> dict[str, Mark]:
         return {}
     try:
         marks: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return {name: Mark(**mark) for name, mark in marks.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        rule = f"is no record of trackers: {error}"
+        return {name: _mark(mark) for name, mark in marks.items()}
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        rule = f"is no record of trackers: {type(error).__name__}: {error}"
         raise TrackingError(f"{path}: {rule}; remove it to begin new tracked runs") from None
+
+
+def _mark(fields: Mapping[str, Any]) -> Mark:
+    """Return the mark in a table; what a newer version wrote beside is left out."""
+    mark = Mark(fields["id"], fields.get("step", 0), fields.get("complete", False))
+    if (type(mark.id), type(mark.step), type(mark.complete)) != (str, int, bool):
+        raise TypeError(f"{mark} has a field of another kind")
+    return mark
 
 
 class Watches:
