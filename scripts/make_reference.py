@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Write docs/reference/: every field of spec and recipe, every argument of every command.
+"""Write docs/reference/: every field of spec and recipe, every command's arguments, and Python.
 
     python scripts/make_reference.py [--check]
 
-Read from the JSON Schema of the models and from the commands' own parsers, so that the pages say
-what the program does; `--check` changes nothing and exits with 1 when a page is out of date.
+Read from the JSON Schema of the models, the commands' own parsers and docstrings, so that the pages
+say what the program does; `--check` changes nothing and exits with 1 when a page is out of date.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import reference_python
 from pydantic import BaseModel
 
 from resnet_spec.cli.main import COMMANDS, PROGRAM, parser_of
@@ -56,11 +57,12 @@ def pages() -> dict[str, str]:
         "spec.md": _joined(_spec_page()),
         "recipe.md": _joined(_recipe_page()),
         "cli.md": _joined(_cli_page()),
+        "python.md": _joined(reference_python.lines(MADE)),
     }
 
 
 def _joined(lines: Iterator[str]) -> str:
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _spec_page() -> Iterator[str]:

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 
 import pytest
 
+import resnet_spec
 from resnet_spec.cli.main import COMMANDS, PROGRAM, parser_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import make_reference  # pyright: ignore[reportMissingImports]
+import reference_python  # pyright: ignore[reportMissingImports]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -72,7 +74,7 @@ def test_on_the_site_links_out_of_docs_are_text() -> None:
     assert shown == text.replace("[a](../resnet_spec/spec.py)", "`a`")
 
 
-@pytest.mark.parametrize("name", ["spec.md", "recipe.md", "cli.md"])
+@pytest.mark.parametrize("name", ["spec.md", "recipe.md", "cli.md", "python.md"])
 def test_the_reference_is_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == make_reference.pages()[name], "run: python scripts/make_reference.py"
@@ -85,6 +87,16 @@ def test_every_command_has_a_section_and_every_option_a_row() -> None:
     for name, section in zip(COMMANDS, sections, strict=True):
         for option in parser_of(name)._option_string_actions:
             assert option in ("-h", "--help") or f"`{option}" in section, f"{name} {option}"
+
+
+def test_every_public_name_has_a_docstring_and_an_entry() -> None:
+    assert {*resnet_spec.__all__} - {"__version__"} == reference_python.documented()
+    assert reference_python.undocumented() == []
+    text = make_reference.pages()["python.md"]
+    entries = re.findall(r"^### (\w+)$", text, flags=re.MULTILINE)
+    assert len(entries) == len(set(entries)) > 50  # Their anchors are theirs alone.
+    assert "- `seed`: the same seed gives the same weights in every backend." in text
+    assert "<function" not in text and "<lambda" not in text and " at 0x" not in text
 
 
 def commands_of(page: Path) -> Iterator[list[str]]:

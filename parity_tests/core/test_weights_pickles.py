@@ -152,6 +152,13 @@ def test_the_arguments_of_a_run_do_not_hide_the_weights(protocol: int, tmp_path:
     assert file.notes == ("taken from 'state_dict'", "left out: extra")
 
 
+@pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
+def test_paths_are_left_out_whichever_python_wrote_them(module: str, tmp_path: Path) -> None:
+    content = f"c{module}\nPosixPath\n(Va\ntR".encode()
+    file = read_weights(beside(tmp_path / "x.pth", content))
+    assert file.notes == ("taken from 'state_dict'", "left out: extra")
+
+
 def test_arrays_of_numpy_among_the_weights_are_read(tmp_path: Path) -> None:
     values = {
         "a": np.arange(6.0).reshape(2, 3),

@@ -41,7 +41,11 @@ _HARMLESS_CALLS = """
     torch._utils._rebuild_sparse_csr_tensor torch._utils._rebuild_wrapper_subclass
 """
 _SAFE = frozenset(_HARMLESS_BUILTINS.split())
-_INERT = frozenset(_HARMLESS_CALLS.split())
+# Python 3.13 calls the module of its paths `pathlib._local`.
+_PATHS = (name for name in _HARMLESS_CALLS.split() if name.startswith("pathlib."))
+_INERT = frozenset(_HARMLESS_CALLS.split()) | {
+    name.replace("pathlib.", "pathlib._local.") for name in _PATHS
+}
 _DANGERS = frozenset(_DANGEROUS.split())
 _NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
 
