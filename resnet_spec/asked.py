@@ -130,6 +130,7 @@ def _pretrained(
         head=head,
         seed=recipe.seed,
         classes=run.data.classes,
+        data_name=run.data.name,
         ignore_classes=asked.ignore_classes,
     )
     notes = [*weights.notes, *adopted.notes]

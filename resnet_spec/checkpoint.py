@@ -74,6 +74,11 @@ class Checkpoint(Shown):
         """Return the plan of the spec at the size it was trained with."""
         return lower(self.spec)
 
+    @property
+    def data_name(self) -> str:
+        """The name of the dataset, without its place; "" when unknown."""
+        return Path(self.data).name if self.dataset is None else self.dataset.name
+
     def evaluated(self) -> Checkpoint:
         """Return weights alone, the moving average where there is one, as evaluation uses them."""
         plain = {name: a for name, a in self.state.items() if not name.startswith(_SLOTS)}
@@ -202,6 +207,9 @@ def _problems(checkpoint: Checkpoint, *, is_known_finite: bool) -> list[str]:
     """Return a line for each tensor that is not one of the spec's, or is not finite."""
     expected = {tensor.name: tensor.shape for tensor in checkpoint.plan().tensors}
     lines = mismatches(expected, checkpoint.evaluated().state)
+    if len(checkpoint.class_names) not in (0, checkpoint.spec.classes):
+        named = len(checkpoint.class_names)
+        lines.append(f"class_names: are {named}, for a network of {checkpoint.spec.classes}")
     if is_known_finite:  # What was looked at as it was written is still the same, by its digest.
         return lines
     own = {name: checkpoint.state[name] for name in expected if name in checkpoint.state}

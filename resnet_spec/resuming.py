@@ -140,7 +140,10 @@ def _matched(
     def match(ignore: bool) -> Matched:
         count = start.spec.classes
         names = start.class_names
-        return match_classes(data.classes, names, count=count, where=where, ignore=ignore)
+        sets = (data.name, data.name if is_same else start.data_name)
+        return match_classes(
+            data.classes, names, count=count, where=where, ignore=ignore, datasets=sets
+        )
 
     try:
         return match(consent.classes)

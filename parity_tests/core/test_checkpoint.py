@@ -18,6 +18,7 @@ from resnet_spec.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from resnet_spec.data.fingerprint import Fingerprint, SplitPrint
 from resnet_spec.errors import CheckpointError
 from resnet_spec.files import beside, replacing
 from resnet_spec.initial import initial_state
@@ -212,3 +213,26 @@ def test_digests_of_earlier_versions_are_read(
     data[-1] ^= 1
     (tmp_path / "c").write_bytes(data)
     assert "do not match their digest" in refusal(tmp_path / "c")
+
+
+def test_names_for_another_number_of_classes_are_refused(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "a", replace(checkpoint, class_names=("a", "b")))
+    assert refusal(tmp_path / "a").endswith("class_names: are 2, for a network of 3")
+
+
+def test_the_identity_of_the_data_is_kept(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    known = Fingerprint("pets", ("a", "b", "c"), 8, 3, {"train": SplitPrint(3, (1, 1, 1), "d")})
+    save_checkpoint(tmp_path / "a", replace(checkpoint, dataset=known))
+    assert load_checkpoint(tmp_path / "a").dataset == known
+    assert load_checkpoint(tmp_path / "a").data_name == "pets"
+    header = checkpoint_header(tmp_path / "a")
+    assert header is not None and header["dataset"] == known.to_dict()
+    # A file of an older version, and one that is damaged.
+    assert replace(checkpoint, data="/some/pets").data_name == "pets"
+    save_checkpoint(tmp_path / "b", checkpoint)
+    assert load_checkpoint(tmp_path / "b").dataset is None
+    kept = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(kept.replace(b'\\"splits\\"', b'\\"sqlits\\"'))
+    assert "its header is damaged: dataset: is no fingerprint" in refusal(tmp_path / "a")

@@ -166,3 +166,18 @@ def test_a_dataset_is_given_the_networks_labels() -> None:
     assert found.train.boxes(np.array([0]), np.zeros((1, 4))).shape == (1, 1, 1, 3)
     prints = [Fingerprint.of(it).splits["test"] for it in (data, found)]
     assert prints[0].digest != prints[1].digest and prints[1].histogram == (2, 0, 1)
+
+
+def test_digits_are_names_and_other_numbers_are_not() -> None:
+    numbers, clothes = tuple("012"), ("shirt", "coat", "bag")
+
+    def notes(data: tuple[str, ...], network: tuple[str, ...], *of: str) -> tuple[str, ...]:
+        return match_classes(data, network, count=3, datasets=(of[0], of[1])).notes
+
+    assert notes(numbers, numbers, "mnist", "digits") == ()
+    assert notes(numbers, numbers, "shards", "shards") == ()
+    assert "taken by number" in notes(numbers, numbers, "shards", "mnist")[0]
+    assert "the data numbers" in notes(numbers, clothes, "shards", "fashion_mnist")[0]
+    for data, network in ((numbers, clothes), (clothes, numbers)):
+        with pytest.raises(DataError, match="its classes are not the network's"):
+            notes(data, network, "mnist", "mnist")

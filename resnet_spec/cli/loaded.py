@@ -86,7 +86,12 @@ def fitting(data: Dataset, weights: Pretrained, where: str, *, ignore: bool) -> 
 
     spec = weights.spec
     matched = match_classes(
-        data.classes, weights.class_names, count=spec.classes, where=where, ignore=ignore
+        data.classes,
+        weights.class_names,
+        count=spec.classes,
+        where=where,
+        ignore=ignore,
+        datasets=(data.name, weights.data_name),
     )
     if spec.input.channels != data.channels:
         ours, theirs = spec.input.channels, data.channels

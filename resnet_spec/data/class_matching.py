@@ -20,6 +20,8 @@ IGNORE = "--ignore-classes"
 """The option that takes labels by position, whatever the names."""
 
 Names = tuple[str, ...]
+_OF_DIGITS = ("digits", "mnist")
+"""Datasets whose numbers are the names of their classes."""
 _FEW = 8
 
 
@@ -48,12 +50,14 @@ def match_classes(
     count: int,
     where: str = "data",
     ignore: bool = False,
+    datasets: tuple[str, str] = ("", ""),
 ) -> Matched:
     """Return which class of a network of `count` classes each class of a dataset is.
 
     data, network: the names, in the order of labels and of logits; () for a network that does not
         say. A dataset may have fewer classes than the network, by name.
     where: how the data was named, for errors. ignore: take labels by position, whatever the names.
+    datasets: the names of the dataset, and of the one that the network was trained on.
 
     Raises DataError, with the difference, where the names are not the network's.
     """
@@ -62,13 +66,14 @@ def match_classes(
     if len(ours) > count or (len(ours) < count and not theirs and not ignore):
         raise DataError(f"{where}: {_counts(ours, count)}{_new(ours, theirs)}")
     if ours == theirs:
-        return Matched(tuple(range(count)), theirs)
+        return Matched(tuple(range(count)), theirs, _of_equal(ours, datasets))
     if ignore:
         return _by_position(ours, theirs, count)
     if not theirs:
         note = "the weights do not name their classes; labels are taken by position"
         return Matched(tuple(range(count)), ours, (note,))
-    if len(ours) == count and is_numbered(ours) != is_numbered(theirs):
+    is_bare = [_is_bare(names, of) for names, of in zip((ours, theirs), datasets, strict=True)]
+    if len(ours) == count and any(is_bare) and is_numbered(ours) != is_numbered(theirs):
         return _numbered(ours, theirs)
     return _by_name(ours, theirs, where)
 
@@ -77,6 +82,19 @@ def is_numbered(names: Sequence[str]) -> bool:
     """Whether the names are the numbers 0, 1, ... in any order, and so say nothing."""
     keys = [_key(name) for name in names]
     return sorted(keys) == sorted(str(i) for i in range(len(names)))
+
+
+def _is_bare(names: Names, dataset: str) -> bool:
+    """Whether the numbers of a dataset stand for names that nobody gave."""
+    return is_numbered(names) and dataset not in _OF_DIGITS
+
+
+def _of_equal(names: Names, datasets: tuple[str, str]) -> Names:
+    """Return a note where equal numbers of different datasets may mean different classes."""
+    if datasets[0] == datasets[1] or not any(_is_bare(names, of) for of in datasets):
+        return ()
+    note = "data and weights number their classes and do not name them; labels are taken by number"
+    return (note,)
 
 
 def _counts(ours: Names, count: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from resnet_spec.checkpoint import mismatches
 from resnet_spec.contract import State
-from resnet_spec.data.class_matching import IGNORE, Matched, differing, match_classes
+from resnet_spec.data.class_matching import IGNORE, differing, match_classes
 from resnet_spec.errors import CheckpointError, DataError, SpecError, problem
 from resnet_spec.fine_tuning import classifier
 from resnet_spec.initial import initial_state
@@ -75,6 +75,7 @@ def adopt(
     head: Head = "auto",
     seed: int = 0,
     classes: Sequence[str] = (),
+    data_name: str = "",
     ignore_classes: bool = False,
 ) -> Adopted:
     """Return `spec` with `weights`, and its statistics of images where it has none.
@@ -84,7 +85,8 @@ def adopt(
     head: "auto" draws the classifier anew, from `seed`, where the number of classes differs, or
         their names; "replace" always; "keep" never.
     classes: the names of the classes to be told; () where nobody says. A classifier that is kept
-        has its rows in their order. ignore_classes: keep its order, whatever the names.
+        has its rows in their order. data_name: of their dataset. ignore_classes: keep the rows as
+        they are, whatever the names.
 
     Raises CheckpointError that lists every tensor that does not fit, or says in one line in what
     the spec and the weights' own code compute otherwise, or that the classes of a classifier that
@@ -101,7 +103,13 @@ def adopt(
     matched = None
     if classes and not is_new:
         try:
-            matched = _matched(weights, classes, ignore=ignore_classes)
+            matched = match_classes(
+                classes,
+                weights.class_names,
+                count=spec.classes,
+                ignore=ignore_classes,
+                datasets=(data_name, weights.data_name),
+            )
         except DataError:
             change = f"classes {differing(weights.class_names, tuple(classes))}"
             if head == "keep":
@@ -124,11 +132,6 @@ def adopt(
             state[tensor.name] = state[tensor.name][list(matched.order)]
         notes += tuple(f"{last.name}: {note}" for note in matched.notes)
     return Adopted(spec, state, notes)
-
-
-def _matched(weights: Pretrained, classes: Sequence[str], *, ignore: bool) -> Matched:
-    count = weights.spec.classes
-    return match_classes(classes, weights.class_names, count=count, ignore=ignore)
 
 
 def _check_shapes(weights: Pretrained, plan: Plan, is_new: bool) -> None:

@@ -70,6 +70,13 @@ class Pretrained(Shown):
         is_imagenet = self.entry is not None and self.spec.classes == len(IMAGENET)
         return IMAGENET if is_imagenet else ()
 
+    @property
+    def data_name(self) -> str:
+        """The name of the dataset that they were trained on; "" where nobody says."""
+        if self.checkpoint is not None:
+            return self.checkpoint.data_name
+        return "imagenet" if self.class_names else ""
+
     def record(self) -> dict[str, Any]:
         """Return where the weights are from, as plain JSON types."""
         return {
