@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from resnet_spec.activity import doing
 from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.describe import count_params
 from resnet_spec.errors import CheckpointError
@@ -69,7 +70,8 @@ def prove(source: Network, written: Network) -> Proof:
             raise CheckpointError(f"{name}: the written file does not hold the source's values")
         rounded += not np.array_equal(array, there)
     size = min(source.spec.input.size, _LARGEST_PROBE)
-    ours, theirs = (_logits(network, size) for network in (source, written))
+    with doing("comparing the logits of the file with those of its source"):
+        ours, theirs = (_logits(network, size) for network in (source, written))
     # What float64 can hold may be beyond float32, in which networks are used.
     for precision, logits in (("float64", ours), ("float32", _logits(written, size, "float32"))):
         _check_finite(logits, precision)

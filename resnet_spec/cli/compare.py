@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.arguments import add_settings
 from resnet_spec.cli.compared import names
+from resnet_spec.cli.saying import say, tell
 from resnet_spec.errors import GridError, problem
 
 if TYPE_CHECKING:
@@ -73,11 +74,11 @@ def run(args: argparse.Namespace) -> int:
     cells = cells_of(grid, out)
     standings: list[Standing] = [standing(cell) for cell in cells]
     share = Share.of(args.jobs, args.threads)
-    print(_opening_lines(grid, cells, standings.count("complete"), share, out))
+    say(_opening_lines(grid, cells, standings.count("complete"), share, out))
     if args.dry_run:
         print("\n".join(_listed(cells, standings)))
         return 0
-    with locked(out, lambda line: print(f"note: {line}")) as kept_open:
+    with locked(out, lambda line: tell([line])) as kept_open:
         return _run(grid, cells, share, out, kept_open)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_spec.cli.arguments import add_spec, spec_of
 from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained, with_known_statistics
+from resnet_spec.cli.saying import tell
 from resnet_spec.errors import BackendError, SpecError, problem
 
 if TYPE_CHECKING:
@@ -174,8 +175,7 @@ def _weights(args: argparse.Namespace, source: str) -> _Network:
 
 
 def _tell(*notes: str) -> None:
-    for line in notes:
-        print(f"note: {line}", file=sys.stderr)
+    tell(notes, errors=True)
 
 
 def _own(args: argparse.Namespace, setup: Setup) -> Side:
@@ -189,21 +189,10 @@ def _own(args: argparse.Namespace, setup: Setup) -> Side:
 @contextmanager
 def progress(total: int) -> Generator[Tick]:
     """Yield a tick that moves a progress bar on a terminal's error stream."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from resnet_spec.cli.progress import StepBar
 
-    from resnet_spec.consoles import progress_console
-
-    console = progress_console()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("starting", total=total)
-
-        def tick(what: str) -> None:
-            bar.update(task, description=what, advance=1)
-
-        yield tick
+    with StepBar("starting", total) as bar:
+        yield bar.step
 
 
 def names(text: str) -> list[str]:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from resnet_spec.cli.arguments import add_network
+from resnet_spec.cli.saying import tell
 from resnet_spec.destinations import OVERWRITE
 
 
@@ -45,8 +46,7 @@ def run(args: argparse.Namespace) -> int:
         settings=args.settings,
         overwrite=args.overwrite,
     )
-    for note in done.notes:
-        print(f"note: {note}")
+    tell(done.notes)
     source = done.source
     print(f"read: {source.path}, {source.kind}, names of {source.scheme.name}: {source.spec.name}")
     usual = [it.text for it in source.open if it.is_in_doubt]

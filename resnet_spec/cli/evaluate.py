@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from resnet_spec.cli.loaded import add_data, loaded_of
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights
+from resnet_spec.cli.saying import tell
 from resnet_spec.errors import DataError, problem
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print(json_text(values, indent=2))
         return 0 if result.problem is None else _NOT_FINITE
-    for line in notes:
-        print(f"note: {line}")
+    tell(notes)
     what = f"{spec.name} on {data.name} {args.split}, {args.backend}"
     if result.accuracy is None or result.loss is None:
         print(f"resnet-spec: error: {what}: {result.problem}", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_network
+from resnet_spec.cli.saying import tell
 from resnet_spec.destinations import OVERWRITE
 from resnet_spec.errors import BackendError, problem
 
@@ -58,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
     out = _out(args.out, args.checkpoint, chosen.ending)
     check_destination(out, overwrite=args.overwrite, source=args.checkpoint)
     loaded = load_weights(args.checkpoint, args.spec, args.names, args.settings)
-    for note in loaded.notes:
-        print(f"note: {note}")
+    tell(loaded.notes)
     kept = loaded.checkpoint
     done = export(
         loaded.spec,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from resnet_spec.cli import streams
 from resnet_spec.cli.parsing import PROGRAM, USAGE, Parser
+from resnet_spec.cli.saying import add_quiet, listen
 from resnet_spec.errors import ResnetSpecError, did_you_mean, nearest
 
 
@@ -88,7 +89,8 @@ def _run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         return _run_without_command(name, argv[1:])
     args = parser_of(name).parse_all(argv[1:])
-    return importlib.import_module(COMMANDS[name].module).run(args)
+    with listen(getattr(args, "quiet", False)):
+        return importlib.import_module(COMMANDS[name].module).run(args)
 
 
 def parser_of(name: str) -> Parser:
@@ -97,7 +99,14 @@ def parser_of(name: str) -> Parser:
     about = f"{command.help[0].upper()}{command.help[1:]}."
     parser = Parser(f"{PROGRAM} {name}", about)
     importlib.import_module(command.module).add_arguments(parser)
+    for one in parser.inner().values() or [parser]:
+        if name in _TALKATIVE:
+            add_quiet(one)
     return parser
+
+
+_TALKATIVE = frozenset(COMMANDS) - {"list", "describe", "schema", "completion"}
+"""Commands that print more than their results."""
 
 
 def _run_without_command(word: str, rest: Sequence[str]) -> int:

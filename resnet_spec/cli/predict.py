@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of, with_known_statistics
+from resnet_spec.cli.saying import tell
 from resnet_spec.errors import DataError, problem
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def run(args: argparse.Namespace) -> int:
     status = 0 if all(row["classes"] for row in rows) else _NOT_FINITE
     unnamed = () if names else ("the weights do not name their classes; they are numbered",)
     is_json = args.format == "json"
-    for line in (*weights.notes, *note, *unnamed):
-        print(f"note: {line}", file=sys.stderr if is_json else sys.stdout)
+    tell((*weights.notes, *note, *unnamed), errors=is_json)
     if is_json:
         print(json_text(rows, indent=2))
         return status

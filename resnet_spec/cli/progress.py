@@ -1,50 +1,52 @@
-"""What a run shows while it goes: a bar on the terminal's error stream, a line per epoch."""
+"""What a run shows while it goes: a bar on the terminal's error stream, a line per epoch.
+
+Without a terminal the same is an activity, of which a line is printed now and then.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from resnet_spec.activity import doing
+from resnet_spec.cli.saying import is_quiet, say
 from resnet_spec.consoles import progress_console
 from resnet_spec.metrics import Epoch
 from resnet_spec.runs import Position
 
 
-class TrainingBar:
-    """A `fit.Watch`: a bar with loss, accuracy and speed (terminals only), and epoch lines."""
+class _Bar:
+    """A bar on terminals only, gone when done, and an activity."""
 
-    def __init__(self, total_steps: int, epochs: int, start: int) -> None:
-        self._epochs = epochs
+    def __init__(self, text: str, total: int, columns: Sequence[ProgressColumn] = ()) -> None:
         console = progress_console()
-        self._lines = Console(soft_wrap=True, highlight=False)
+        self.is_shown = console.is_terminal and not is_quiet()
+        self._text = text
+        self._open = ExitStack()
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps  {task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *(columns or (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())),
             console=console,
-            disable=not console.is_terminal,
+            disable=not self.is_shown,
             transient=True,
         )
-        self._task = self._progress.add_task(
-            "training", total=total_steps, completed=start, numbers="compiling"
-        )
+        self._task: TaskID = self._progress.add_task(text, total=total, numbers=text)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._open.enter_context(self._progress)
+        self._activity = self._open.enter_context(doing(self._text, is_shown=self.is_shown))
         return self
 
     def __exit__(
@@ -53,16 +55,57 @@ class TrainingBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._open.close()
+
+
+class StepBar(_Bar):
+    """Shows which of some named steps is under way."""
+
+    def step(self, what: str) -> None:
+        """Begin the step `what`."""
+        self._activity.text = what
+        self._progress.update(self._task, description=what, advance=1)
+
+
+class ImageBar(_Bar):
+    """Counts images."""
+
+    def __init__(self, text: str, total: int) -> None:
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        ]
+        super().__init__(text, total, columns)
+        self._total = total
+
+    def tick(self, images: int) -> None:
+        """Count `images` more."""
+        self._activity.total = self._total
+        self._activity.advance(images)
+        self._progress.advance(self._task, images)
+
+
+class TrainingBar(_Bar):
+    """A `fit.Watch`: a bar with loss, accuracy and time, and epoch lines."""
+
+    def __init__(self, total_steps: int, epochs: int, start: int) -> None:
+        self._epochs, self._steps = epochs, total_steps
+        width = progress_console().width
+        self._has_speed = width >= _WIDE
+        super().__init__("compiling", total_steps, training_columns(width))
+        self._progress.update(self._task, completed=start)
 
     def chunk(self, position: Position, speed: float) -> None:
         """Move the bar."""
         count = max(position.count, 1)
-        numbers = (
-            f"loss {position.loss_sum / count:.4f}  accuracy {position.correct / count:.4f}  "
-            f"{speed:.0f} images/s"
-        )
-        self._progress.update(self._task, completed=position.step, numbers=numbers)
+        loss, accuracy = position.loss_sum / count, position.correct / count
+        numbers = f"loss {loss:.4f}  accuracy {accuracy:.4f}"
+        fast = f"  {speed:.0f} images/s" if self._has_speed else ""
+        self._progress.update(self._task, completed=position.step, numbers=f"{numbers}{fast}")
+        done = f"training, step {position.step:,} of {self._steps:,}"
+        self._activity.text = f"{done}, {numbers.replace('  ', ', ')}, {speed:.0f} images/s"
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
@@ -75,25 +118,26 @@ class TrainingBar:
             line += f"  test loss {epoch.test_loss:.4f}, accuracy {epoch.test_accuracy:.4f}"
         elif epoch.test_not_finite:
             line += f"  test: no accuracy, logits not finite on {epoch.test_not_finite} images"
-        self._lines.print(f"{line}  {epoch.images_per_second:.0f} images/s")
+        say(f"{line}  {epoch.images_per_second:.0f} images/s")
 
 
-class ImageBar(Progress):
-    """A bar that counts images, on terminals only; gone when done."""
+_WIDE, _USUAL, _NARROW = 110, 76, 64
 
-    def __init__(self, description: str, total: int) -> None:
-        console = progress_console()
-        super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._images = self.add_task(description, total=total)
 
-    def tick(self, images: int) -> None:
-        """Count `images` more."""
-        self.advance(self._images, images)
+def training_columns(width: int) -> list[ProgressColumn]:
+    """Return the columns that have room: loss, accuracy and time always.
+
+    The first to go is the speed, then the length of the bar, the bar, and the steps.
+    """
+    columns: list[ProgressColumn] = []
+    if width >= _USUAL:
+        columns.append(BarColumn(bar_width=30 if width >= _WIDE else 10))
+    if width >= _NARROW:
+        columns.append(MofNCompleteColumn())
+    return [
+        *columns,
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]

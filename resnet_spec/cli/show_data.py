@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_settings
+from resnet_spec.cli.saying import tell
 from resnet_spec.cli.show_output import Picture, add_output, counted, output_of, put
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ def _samples(args: argparse.Namespace) -> int:
         raise RecipeError("--split test: is not augmented; leave --recipe, --set and --seed out")
     recipe = load_recipe(args.recipe or "demo", settings)
     data = load_data(args.data, size=args.input_size)
-    for note in data.notes:
-        print(f"note: {note}")
+    tell(data.notes)
     output = output_of(args, data.name)
     if args.split == "test":
         found = samples.test_samples(data, count)

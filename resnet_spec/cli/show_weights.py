@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from resnet_spec.cli.loaded import Loaded, add_data, loaded_of
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of
+from resnet_spec.cli.saying import tell
 from resnet_spec.cli.show_output import Picture, add_output, counted, output_of, put
 from resnet_spec.errors import BackendError, DataError, problem
 
@@ -61,8 +62,7 @@ def _heading(args: argparse.Namespace, loaded: Loaded, backend: str) -> str:
 
 
 def _tell(notes: tuple[str, ...]) -> None:
-    for line in notes:
-        print(f"note: {line}")
+    tell(notes)
 
 
 # --- predictions ----------------------------------------------------------------------------------

@@ -76,22 +76,23 @@ def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
     from resnet_spec.asked import Asked, prepare
     from resnet_spec.cli.progress import TrainingBar
+    from resnet_spec.cli.saying import say
     from resnet_spec.tracking.choice import chosen
     from resnet_spec.training import carry_out
 
     track = None if args.track is None else chosen(args.track)
     names = (field.name for field in fields(Asked))
-    job = prepare(Asked(**{name: getattr(args, name) for name in names}), print)
+    job = prepare(Asked(**{name: getattr(args, name) for name in names}), say)
     if track is None and args.resume:
         track = _known_trackers(job.run.out)
     summary = carry_out(
         job,
         lambda run, at: TrainingBar(run.total_steps, _epochs(run), at),
-        print,
+        say,
         device=args.device,
         compile=args.compile,
         track=track or (),
-        begins=lambda run, info: print(_opening_line(run, info)),
+        begins=lambda run, info: say(_opening_line(run, info)),
     )
     print(_closing_line(summary, job.run.out))
     return 0 if summary.complete else _INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from resnet_spec.activity import Activity, doing, heard
+from resnet_spec.cli.saying import is_quiet
+from resnet_spec.columns import Column, fitted_cells
 from resnet_spec.consoles import progress_console
 from resnet_spec.grid.cells import Cell
 from resnet_spec.grid.running import Progress, State
@@ -27,6 +31,18 @@ _OTHER_LINES = 7
 """Lines of a terminal that the table needs besides its rows, and the prompt."""
 
 
+_COLUMNS = (
+    Column("network", least=10),
+    Column("backend"),
+    Column("seed", right=True),
+    Column("state", drop=3),
+    Column("epoch", right=True),
+    Column("test accuracy", right=True),
+    Column("images/s", right=True, drop=1),
+    Column("left", right=True, drop=2),
+)
+
+
 class GridView:
     """Shows every run of a grid: state, epoch, test accuracy, speed, time left."""
 
@@ -34,11 +50,16 @@ class GridView:
         self._console = console or progress_console(stderr=False)
         self._found = {cell.folder: Progress(cell) for cell in cells}
         self._width = max(len(_name(cell)) for cell in cells)
+        self._is_shown = self._console.is_terminal and not is_quiet()
+        self._open = ExitStack()
+        self._activity: Activity | None = None
         self._live = Live(console=self._console, get_renderable=self.table, refresh_per_second=2)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
+        if self._is_shown:
+            self._open.enter_context(self._live)
+        told = _caption(list(self._found.values()), len(self._found))
+        self._activity = self._open.enter_context(doing(told, is_shown=self._is_shown))
         return self
 
     def __exit__(
@@ -47,14 +68,16 @@ class GridView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        self._open.close()
 
     def changed(self, progress: Progress) -> None:
         """Take note of how far a run is."""
         self._found[progress.cell.folder] = progress
-        if not self._console.is_terminal:
+        if self._activity is not None:
+            self._activity.text = _caption(list(self._found.values()), len(self._found))
+        if not self._is_shown and not is_quiet():
             self._console.print(self._line(progress), markup=False)
+            heard()
 
     def table(self) -> Table:
         """Return the runs that have room, those under way first, then in the grid's order."""
@@ -62,15 +85,15 @@ class GridView:
         room = max(3, self._console.height - _OTHER_LINES)
         ranked = sorted(every, key=lambda progress: _FIRST.index(progress.state))[:room]
         shown = [progress for progress in every if progress in ranked]
+        rows = [(p.cell.network, p.cell.backend, str(p.cell.seed), *_numbers(p)) for p in shown]
+        # Rich puts two spaces between columns, and one behind the last.
+        columns, cells = fitted_cells(_COLUMNS, rows, self._console.width - 2)
         table = Table(box=None, caption=_caption(every, len(shown)), caption_justify="left")
-        for head in ("network", "backend", "seed", "state", "epoch", "test accuracy", "images/s"):
-            is_number = head in ("seed", "epoch", "test accuracy", "images/s")
-            justify = "right" if is_number else "left"
-            table.add_column(head, justify=justify, no_wrap=True, overflow="ellipsis")
-        table.add_column("left", justify="right")
-        for progress in shown:
-            cells = (progress.cell.network, progress.cell.backend, str(progress.cell.seed))
-            table.add_row(*cells, *_numbers(progress), style=_COLOURS[progress.state])
+        for column in columns:
+            justify = "right" if column.right else "left"
+            table.add_column(column.head, justify=justify, no_wrap=True)
+        for progress, row in zip(shown, cells, strict=True):
+            table.add_row(*row, style=_COLOURS[progress.state])
         return table
 
     def _line(self, progress: Progress) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from resnet_spec.activity import doing
 from resnet_spec.data.cifar import is_cifar, load_cifar, read_cifar
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.digits import load_digits
@@ -98,8 +99,14 @@ def load_data(
     if isinstance(name_or_path, Dataset):
         return checked(name_or_path, size)
     name = str(name_or_path)
-    if _is_name(name_or_path):
-        return _NAMES[name](size, data_root() if root is None else Path(root), download)
+    with doing(f"reading the data {name}"):
+        if _is_name(name_or_path):
+            return _NAMES[name](size, data_root() if root is None else Path(root), download)
+        return _read(name, size)
+
+
+def _read(name: str, size: int | None) -> Dataset:
+    """Return the dataset at a path, with the split that its name may ask for."""
     path, asked = parted(name)
     if not is_there(path):
         raise _not_there(name, path)

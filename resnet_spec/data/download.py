@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from resnet_spec.activity import doing
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -136,11 +137,20 @@ def _progress(file: str, size: int | None, done: int) -> Generator[_Advance]:
 
     console = progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(
-        *columns, TransferSpeedColumn(), console=console, disable=not console.is_terminal
-    ) as bar:
+    with (
+        Progress(
+            *columns, TransferSpeedColumn(), console=console, disable=not console.is_terminal
+        ) as bar,
+        doing(f"downloading {file}, bytes", size, is_shown=console.is_terminal) as activity,
+    ):
         task = bar.add_task(file, total=size, completed=done)
-        yield lambda count: bar.advance(task, count)
+        activity.advance(done)
+
+        def advance(count: int) -> None:
+            activity.advance(count)
+            bar.advance(task, count)
+
+        yield advance
 
 
 def sha256_of(path: Path) -> str:
