@@ -57,7 +57,7 @@ def check_native(shapes: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
         if shapes.get(tensor.name) != tensor.shape
     ]
     if lines:
-        raise BackendError(*lines)
+        raise BackendError(*few(lines))
 
 
 _REMEDY = "change the spec instead, or train the network by itself"

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_spec.contract import State
+from resnet_spec.errors import BackendError, problem
 from resnet_spec.ops import (
     Activation,
     AvgPool,
@@ -41,8 +43,43 @@ from resnet_spec_torch.weights import load_weights
 Modules = OrderedDict[str, nn.Module]
 
 
-class ResNet(nn.Sequential):
+class _Container(nn.Module):
+    """Has its children overwrite no input any more once one of them was replaced or deleted.
+
+    What may be overwritten was settled for the children that it was built with: with an
+    `nn.Identity` before it, a ReLU would overwrite what the shortcut still reads.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_modules", {}):
+            self._keep_inputs()
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self._modules:
+            self._keep_inputs()
+        super().__delattr__(name)
+
+    def _keep_inputs(self) -> None:
+        for child in self.children():
+            if isinstance(child, nn.ReLU | Add):
+                child.inplace = False
+
+
+class ResNet(_Container, nn.Sequential):
     """Normalised float images [N, C, H, W] to logits [N, classes]; any memory format."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Say what `torch.jit.script`, which is deprecated, is replaced by: it reads no loops."""
+        raise BackendError(_NOT_SCRIPTED)
+
+
+_NOT_SCRIPTED = problem(
+    "torch.jit.script",
+    "ResNet",
+    "cannot compile the source of its blocks",
+    "use torch.jit.trace(model, images), torch.export.export(model, (images,)) or torch.compile",
+)
 
 
 def build(plan: Plan, state: State | None = None) -> ResNet:
@@ -201,11 +238,12 @@ def _edges(pad: Pad) -> tuple[int, int, int, int]:
     return (left, right, top, bottom)
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(_Container):
     """tail(add(body(e), shortcut(e))) with e = entry(x); without a shortcut, x itself is added.
 
-    All parts are direct children under their own keys and looked up at each call, so any of them
-    can be replaced. They are registered in torchvision's order, `downsample` after the body.
+    All parts are direct children under their own keys and looked up at each call: any of them can
+    be replaced, one that is deleted is left out, and a `downsample` that is set becomes the
+    shortcut. They are registered in torchvision's order, `downsample` after the body.
     """
 
     def __init__(self, entry: Modules, body: Modules, shortcut: Modules, sum: Modules) -> None:
@@ -214,23 +252,29 @@ class ResidualBlock(nn.Module):
         for part in (entry, body, shortcut, sum):
             for key, module in part.items():
                 self.add_module(key, module)
-        self._entry, self._body, self._shortcut = tuple(entry), tuple(body), tuple(shortcut)
+        self._entry, self._body, self._shortcut = tuple(entry), tuple(body), ("downsample",)
         self._add, *self._tail = sum
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
         entered = self._run(self._entry, x)
         body = self._run(self._body, entered)
-        shortcut = self._run(self._shortcut, entered) if self._shortcut else x
+        has_shortcut = any(self._modules.get(key) is not None for key in self._shortcut)
+        shortcut = self._run(self._shortcut, entered) if has_shortcut else x
         return self._run(self._tail, getattr(self, self._add)(body, shortcut))
 
     def _run(self, keys: Sequence[str], x: Tensor) -> Tensor:
         for key in keys:
-            x = getattr(self, key)(x)
+            module = self._modules.get(key)
+            x = x if module is None else module(x)
         return x
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        """As of a `ResNet`."""
+        raise BackendError(_NOT_SCRIPTED)
 
-class Gate(nn.Sequential):
+
+class Gate(_Container, nn.Sequential):
     """x times the output [N, C, 1, 1] of its children (Hu et al. 2018)."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -245,8 +289,12 @@ class Add(nn.Module):
     again, and the peak memory falls by one activation.
     """
 
+    inplace = True
+
     def forward(self, body: Tensor, shortcut: Tensor) -> Tensor:
         """Two tensors of one shape to their sum."""
+        if not self.inplace:
+            return body + shortcut
         body += shortcut
         return body
 
@@ -294,7 +342,7 @@ class BiasedBatchNorm2d(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to the same shape."""
         if not self.training:
-            return super().forward(input)
+            return _evaluated(self, input)
         mean, var, momentum = self.running_mean, self.running_var, self.momentum
         assert var is not None and momentum is not None and self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
@@ -313,9 +361,19 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         super().__init__(features, eps, momentum)
         self.eval()
 
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, H, W] to the same shape."""
+        return _evaluated(self, input)
+
     def train(self, mode: bool = True) -> FrozenBatchNorm2d:
         """Stay in evaluation mode, whatever `mode` is."""
         return super().train(False)
+
+
+def _evaluated(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Normalise by the running statistics; torch's own `forward` cannot be traced by torch.fx."""
+    mean, var = norm.running_mean, norm.running_var
+    return F.batch_norm(x, mean, var, norm.weight, norm.bias, False, 0.0, norm.eps)
 
 
 class PadChannels(nn.Module):
@@ -381,7 +439,7 @@ class DropPath(nn.Module):
             return x
         noise = self.noise
         if noise is None:
-            noise = torch.empty(len(x), device=x.device).bernoulli_(1.0 - self.rate)
+            noise = torch.empty(x.shape[0], device=x.device).bernoulli_(1.0 - self.rate)
             noise /= 1.0 - self.rate
         return x * noise.to(x.dtype).view(-1, 1, 1, 1)
 

@@ -30,6 +30,7 @@ from resnet_spec_torch.weights import (
     check_state,
     copy_into,
     family,
+    followed,
     load_loss_scale,
     loss_scale_of,
     make_optimizer,
@@ -60,7 +61,7 @@ class Session:
     ) -> None:
         self._plan = plan
         self._recipe = recipe
-        self._device = _find_device(device)
+        self._device = _started(_find_device(device))
         self._dtype = _find_dtype(precision, self._device)
         self._format = _memory_format(self._device, plan)
         network = empty(plan, self._device, self._dtype)
@@ -76,7 +77,8 @@ class Session:
             torch.tensor(values, dtype=self._dtype, device=self._device).view(1, -1, 1, 1)
             for values in (plan.input.scale, plan.input.shift)
         )
-        self._optimizer = None if recipe is None else make_optimizer(self._weights(), plan, recipe)
+        self._known = self._weights()
+        self._optimizer = None if recipe is None else make_optimizer(self._known, plan, recipe)
         self._average: Tensors = {}
         if recipe is not None and recipe.ema.decay > 0:
             self._average = {k: v.detach().clone() for k, v in self._weights().items()}
@@ -118,6 +120,7 @@ class Session:
 
         On an accelerator the next batch is under way while one is handed out.
         """
+        self._follow()
         ahead = 0 if self._device.type == "cpu" else 1
         waiting: deque[Tensor] = deque()
         for batch in batches:
@@ -193,6 +196,7 @@ class Session:
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
+        self._follow()
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         count: list[int] = []
@@ -304,8 +308,17 @@ class Session:
     def _weights(self) -> Tensors:
         return weights_of(self.native, self._plan)
 
+    def _follow(self) -> None:
+        """Take in what was replaced in the native module, or moved in memory, since last time."""
+        weights = self._weights()
+        if self._optimizer is not None and self._recipe is not None:
+            fixed = self._known, weights, self._plan, self._recipe
+            self._optimizer = followed(self._optimizer, *fixed)
+        self._known = weights
+
     def _slots(self) -> Tensors:
         """Return the live velocities and averages by name."""
+        self._follow()
         slots: Tensors = {}
         if self._optimizer is not None and self._optimizer.defaults["momentum"] > 0:
             weights = self._weights()
@@ -335,8 +348,9 @@ def _find_device(name: str) -> torch.device:
         # Ascend's torch_npu adds torch.npu when imported.
         if (name == "auto" or name.startswith("npu")) and importlib.util.find_spec("torch_npu"):
             importlib.import_module("torch_npu")
-        best = next(filter(_is_available, ("cuda", "npu", "mps")), "cpu")
-        device = torch.device(best if name == "auto" else name)
+        if name == "auto":
+            return torch.device(next(filter(_is_available, ("cuda", "npu", "mps")), "cpu"))
+        device = torch.device(name)
         torch.empty(1, device=device)
     except Exception:  # Whatever a driver, or a package that torch asks for the device, raises.
         device = torch.device("meta")
@@ -344,6 +358,17 @@ def _find_device(name: str) -> torch.device:
         there = [kind for kind in ("cuda", "npu", "mps") if _is_available(kind)]
         remedy = f"choose from auto, {', '.join([*there, 'cpu'])}"
         raise BackendError(problem("device", name, "cannot be used by torch here", remedy))
+    return device
+
+
+def _started(device: torch.device) -> torch.device:
+    """Return `device`, in use: one that torch calls available may still be broken or taken."""
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:
+        why = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        rule = f"cannot be started by torch here ({why})"
+        raise BackendError(problem("device", device, rule, "use device = cpu")) from None
     return device
 
 

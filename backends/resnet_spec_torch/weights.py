@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError, few
+from resnet_spec.errors import BackendError, CheckpointError, few
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -25,7 +25,28 @@ SLOTS = ("momentum/", "ema/", "loss_scale/")
 def weights_of(module: nn.Module, plan: Plan) -> Tensors:
     """Return the live tensors of the plan by canonical name, in the plan's order."""
     found = dict(chain(module.named_parameters(), module.named_buffers()))
+    check_native({name: tuple(tensor.shape) for name, tensor in found.items()}, plan)
     return {tensor.name: found[tensor.name] for tensor in plan.tensors}
+
+
+def check_native(shapes: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
+    """Raise BackendError where a session's module no longer has the plan's tensors.
+
+    shapes: of those that it has, by canonical name.
+    """
+    lines = [
+        f"native.{tensor.name}: is missing in a session's network; {_REMEDY}"
+        if tensor.name not in shapes
+        else f"native.{tensor.name} = {list(shapes[tensor.name])}: must have shape "
+        f"{list(tensor.shape)} in a session's network; {_REMEDY}"
+        for tensor in plan.tensors
+        if shapes.get(tensor.name) != tensor.shape
+    ]
+    if lines:
+        raise BackendError(*few(lines))
+
+
+_REMEDY = "change the spec instead, or train the network by itself"
 
 
 def load_weights(module: nn.Module, plan: Plan, state: Mapping[str, Array]) -> None:
@@ -106,6 +127,28 @@ def make_optimizer(weights: Tensors, plan: Plan, recipe: Recipe) -> torch.optim.
         for tensor in trainable:
             velocity = torch.zeros_like(weights[tensor.name], requires_grad=False)
             optimizer.state[weights[tensor.name]]["momentum_buffer"] = velocity
+    return optimizer
+
+
+def followed(
+    optimizer: torch.optim.SGD, before: Tensors, weights: Tensors, plan: Plan, recipe: Recipe
+) -> torch.optim.SGD:
+    """Return the optimiser for the tensors that the module has now; velocities stay with names.
+
+    before: the tensors that `optimizer` has. A velocity takes the memory format of its tensor: the
+    fused kernel reads both in one order, whatever theirs is.
+    """
+    names = [tensor.name for tensor in plan.tensors if tensor.trainable]
+    slots = {name: optimizer.state[before[name]].get("momentum_buffer") for name in names}
+    if any(before[name] is not weights[name] for name in names):
+        optimizer = make_optimizer(weights, plan, recipe)
+    for name, slot in slots.items():
+        if slot is not None:
+            weight = weights[name]
+            like = weight.detach()
+            if slot.stride() != like.stride() or slot.dtype != like.dtype:
+                slot = torch.empty_like(like).copy_(slot)
+            optimizer.state[weight]["momentum_buffer"] = slot.to(like.device)
     return optimizer
 
 

@@ -78,7 +78,7 @@ def run(code: str, flags: str = AVX512, cap: int = 0, **environment: str) -> str
 
 
 def told(code: str, flags: str = AVX512, **environment: str) -> dict[str, Any]:
-    return json.loads(run(PREPARE + code + TELL, flags, **environment).splitlines()[-1])
+    return json.loads(run(PREPARE + code + TELL, flags, 0, **environment).splitlines()[-1])
 
 
 def test_it_is_capped_where_the_cpu_has_avx512() -> None:

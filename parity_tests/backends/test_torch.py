@@ -835,6 +835,22 @@ def test_the_best_device_is_taken(monkeypatch):
         assert session._find_device("auto").type == kind
 
 
+@pytest.mark.parametrize("name", ["hpu", "privateuseone", "cuda:99", "", "nosuch:0", "meta"])
+def test_a_device_that_is_not_there_is_one_line(name):
+    with pytest.raises(BackendError) as error:
+        backend.Session(plan_of(), device=name)
+    assert str(error.value).startswith(f"device = {name}: cannot be used by torch here; choose")
+
+
+def test_a_device_that_is_there_and_broken_is_one_line(monkeypatch):
+    session = importlib.import_module(f"{backend.__name__}.session")
+    monkeypatch.setattr(session, "_find_device", lambda name: torch.device("cuda", 99))
+    with pytest.raises(BackendError) as error:
+        backend.Session(plan_of())
+    assert str(error.value).startswith("device = cuda:99: cannot be started by torch here (")
+    assert "\n" not in str(error.value) and str(error.value).endswith("; use device = cpu")
+
+
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it imports dynamo.
 def test_compile_trains_the_same_function():
