@@ -77,7 +77,12 @@ def test_a_report_keeps_runs_on_other_data_apart(
     ]
     assert main(["report", *runs, "--out", str(tmp_path / "report")]) == 0
     shown = capsys.readouterr().out
-    assert "note: run0 and run1 are on different data (12 -> 11 test images)" in shown
+    told = "note: run0 and run1 are on different data (12 -> 11 test images)"
+    assert told in shown
+    assert main(["show", "curves", *runs, "--text"]) == 0
+    assert told in capsys.readouterr().out
+    assert main(["show", "curves", runs[0], "--text"]) == 0
+    assert "note" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ended", [True, False])

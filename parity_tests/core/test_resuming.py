@@ -14,6 +14,7 @@ import resnet_spec
 from parity_tests.core.pets import SPEC, paint
 from resnet_spec.checkpoint import load_checkpoint, save_checkpoint
 from resnet_spec.cli.main import main
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.errors import DataError, RecipeError
 from resnet_spec.metrics import read_metrics
 from resnet_spec.runs import Position, Summary
@@ -88,6 +89,9 @@ def test_the_same_data_goes_on_in_silence_wherever_it_is(home: Path) -> None:
     assert "there is no" in refusal(home)
     summary, said = resumed(home, data=home / "moved")
     assert (summary.complete, summary.steps, said) == (True, 24, [])
+    known = Fingerprint.of(resnet_spec.load_data(home / "moved", size=8))
+    kept = load_checkpoint(home / "run" / "best.safetensors").dataset
+    assert kept is not None and kept.changes(known) == []
     assert load_checkpoint(home / "run" / "last.safetensors").data == str(home / "moved")
 
 

@@ -80,6 +80,7 @@ def _run(found: Recognised) -> dict[str, Any]:
         "backend": dict(checkpoint.backend),
         "data": checkpoint.data,
         "class_names": list(checkpoint.class_names),
+        "dataset": None if checkpoint.dataset is None else checkpoint.dataset.to_dict(),
         "progress": dict(checkpoint.progress),
     }
 

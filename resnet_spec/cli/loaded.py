@@ -118,6 +118,6 @@ def _read(args: argparse.Namespace, weights: Pretrained) -> tuple[str, Dataset, 
     data = load_kept(kept.data, weights.source, size)
     if kept.dataset is None:
         return kept.data, data, ()
-    changes = kept.dataset.image_changes(Fingerprint.of(data), (args.split,))
+    changes = kept.dataset.image_changes(Fingerprint.of(data, (args.split,)))
     told = f"the data has changed since the run: {', '.join(changes)}"
     return kept.data, data, (told,) if changes else ()

@@ -63,9 +63,10 @@ class Fingerprint:
     splits: Mapping[str, SplitPrint]
 
     @classmethod
-    def of(cls, data: Dataset) -> Fingerprint:
-        """Return the identity of `data`."""
-        parts = {"train": data.train, "test": data.test}
+    def of(cls, data: Dataset, splits: Iterable[str] = _SPLITS) -> Fingerprint:
+        """Return the identity of `data`, with these of its splits."""
+        known = {"train": data.train, "test": data.test}
+        parts = {name: known[name] for name in splits}
         prints = {name: SplitPrint.of(split, len(data.classes)) for name, split in parts.items()}
         return cls(data.name, tuple(data.classes), data.size, data.channels, prints)
 

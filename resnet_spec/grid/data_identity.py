@@ -1,33 +1,64 @@
-"""Which data the runs of a comparison are on: told by its identity, not by what it is called."""
+"""Which data runs are on that stand side by side: told by its identity, not by its name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.grid.results import Result
+from resnet_spec.grid.standing import read_summary
+from resnet_spec.runs import Summary
 
 
-def dataset_of(result: Result) -> Fingerprint | None:
-    """Return the identity of a run's data; None where it is not known. Raises DataError."""
-    known = None if result.summary is None else result.summary.dataset
-    return None if known is None else Fingerprint.from_dict(known)
+class _Told(NamedTuple):
+    """What a run says of its data. dataset: None where an older version wrote it."""
+
+    run: str
+    data: str
+    dataset: Fingerprint | None
 
 
 def data_keys(results: Sequence[Result]) -> list[str]:
     """Return a text for each run, the same for runs on the same data.
 
     Runs of older versions do not know their data: they are on that of another of the same name.
+    Raises DataError for what is no identity.
     """
-    known = [dataset_of(result) for result in results]
+    return _keys([_of_result(result) for result in results])
+
+
+def different_data(results: Sequence[Result]) -> list[str]:
+    """Return notes where runs are on different data, with the difference where it is known."""
+    return _differences([_of_result(result) for result in results])
+
+
+def different_data_of(folders: Mapping[str, Path]) -> list[str]:
+    """Return notes where the runs in `folders`, by name, are on different data.
+
+    One without a summary is left out.
+    """
+    found = {name: read_summary(folder) for name, folder in folders.items()}
+    return _differences([_told(name, it.data, it) for name, it in found.items() if it is not None])
+
+
+def _of_result(result: Result) -> _Told:
+    return _told(result.folder.name, result.cell["data"], result.summary)
+
+
+def _told(run: str, data: str, summary: Summary | None) -> _Told:
+    known = None if summary is None else summary.dataset
+    return _Told(run, data, None if known is None else Fingerprint.from_dict(known))
+
+
+def _keys(runs: Sequence[_Told]) -> list[str]:
     named: dict[str, str] = {}
-    for result, dataset in zip(results, known, strict=True):
-        if dataset is not None:
-            named.setdefault(result.cell["data"], _key(dataset))
-    names: list[str] = [result.cell["data"] for result in results]
+    for run in runs:
+        if run.dataset is not None:
+            named.setdefault(run.data, _key(run.dataset))
     return [
-        named.get(name, name) if dataset is None else _key(dataset)
-        for name, dataset in zip(names, known, strict=True)
+        named.get(run.data, run.data) if run.dataset is None else _key(run.dataset) for run in runs
     ]
 
 
@@ -35,27 +66,25 @@ def _key(dataset: Fingerprint) -> str:
     return repr((dataset.classes, dataset.channels, sorted(dataset.splits.items())))
 
 
-def different_data(results: Sequence[Result]) -> list[str]:
-    """Return notes where runs are on different data, with the difference where it is known."""
-    keys = data_keys(results)
-    first: dict[str, Result] = {}
-    for key, result in zip(keys, results, strict=True):
-        first.setdefault(key, result)
-    one, *others = first.values()
-    if not others:
+def _differences(runs: Sequence[_Told]) -> list[str]:
+    first: dict[str, _Told] = {}
+    for key, run in zip(_keys(runs), runs, strict=True):
+        first.setdefault(key, run)
+    if len(first) < 2:
         return []
-    names = list(dict.fromkeys(result.cell["data"] for result in first.values()))
+    one, *others = first.values()
+    names = {run.data for run in first.values()}
     if len(names) > 1:
         known = ", ".join(sorted(names))
         return [f"the runs are on different data ({known}): accuracies do not compare"]
-    return [_changed(one, other) for other in others]
+    return [_difference(one, other) for other in others]
 
 
-def _changed(one: Result, other: Result) -> str:
-    before, now = dataset_of(one), dataset_of(other)
+def _difference(one: _Told, other: _Told) -> str:
+    before, now = one.dataset, other.dataset
     assert before is not None and now is not None  # One that is not known is like its namesake.
-    places = f"{one.folder.name} and {other.folder.name} are on different data"
     effect = "accuracies do not compare"
     if before.classes == now.classes and not before.image_changes(now, ("test",)):
         effect = "they were not trained on the same images"
-    return f"{places} ({'; '.join(before.changes(now))}): {effect}"
+    changes = "; ".join(before.changes(now))
+    return f"{one.run} and {other.run} are on different data ({changes}): {effect}"
