@@ -49,7 +49,24 @@ def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
         for label in axes.legend().get_texts():
             label.set_parse_math(False)
     losses.set_yscale("log")
+    keep_within(accuracies.yaxis, 0, 1)
     return figure
+
+
+def keep_within(axis: Any, least: float, most: float) -> None:
+    """End an axis where its quantity does: an accuracy is at most 1, whatever margins there are.
+
+    Markers on the edge are drawn whole; what reaches beyond, as a whisker, is cut.
+    """
+    low, high = axis.get_view_interval()
+    if low >= high or low >= most or high <= least:  # Nothing is drawn, or nothing of it can be.
+        return
+    axis.axes.set(**{f"{axis.axis_name}lim": (max(low, least), min(high, most))})
+    place = 0 if axis.axis_name == "x" else 1
+    for line in axis.axes.get_lines():
+        values = [value for value in line.get_data()[place] if value is not None]
+        if line.get_marker() not in (None, "None", "", "|") and values:
+            line.set_clip_on(not (least <= min(values) and max(values) <= most))
 
 
 def new_figure(width: float, height: float, title: str = "") -> Any:

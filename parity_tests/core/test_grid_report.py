@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browsing import OPTIONS, browser, looked_at
 from grid_runs import write_run
 
 from resnet_spec.cli.main import main
@@ -18,11 +18,12 @@ from resnet_spec.errors import DataError
 from resnet_spec.files import write_json
 from resnet_spec.grid.comparison import of_folders
 from resnet_spec.grid.grid import Grid
+from resnet_spec.grid.statistics import Sample
 from resnet_spec.grid.tables import Table, tables_of
+from resnet_spec.grid.words import deviation, percent
 from resnet_spec.plots import can_draw
 
 EVIL = 'wide <b onload="alert(1)"> & $x$'
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FIGURES = ("curves", "accuracy", "cost")
 
 
@@ -153,19 +154,68 @@ def test_figures_are_files_too(out: Path) -> None:
 
 
 def test_it_opens_in_a_browser_without_a_network(out: Path, tmp_path: Path) -> None:
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip(f"no browser is installed (looked for {', '.join(BROWSERS)})")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    options += ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path}"]
+    options = [*OPTIONS, f"--user-data-dir={tmp_path}"]
     options += ["--enable-logging=stderr", "--dump-dom", (out / "report.html").as_uri()]
     found = subprocess.run(
-        [browser, *options], capture_output=True, text=True, timeout=120, check=True
+        [browser(), *options], capture_output=True, text=True, timeout=120, check=True
     )
     assert "CONSOLE" not in found.stderr, "nothing was refused, nothing failed"
     dom = Page(re.sub(r"(?is)<!doctype[^>]*>", "", found.stdout))
     assert "0.6200 ± 0.0100" in dom.text and "10.50" in dom.text
     assert len(dom.ids) == len(set(dom.ids))
+
+
+@pytest.mark.parametrize("width", [360, 600])
+def test_a_narrow_window_keeps_the_page_and_its_words_whole(
+    width: int, out: Path, tmp_path: Path
+) -> None:
+    assert looked_at(out / "report.html", width, tmp_path) == (width, 0)
+
+
+def test_a_page_that_is_too_wide_and_shredded_words_are_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    cell = '<td style="max-width: 1ch; overflow-wrap: anywhere">resnet20</td>'
+    page.write_text(f'<body style="margin: 0"><div style="width: 500px">a</div><table>{cell}')
+    assert looked_at(page, 360, tmp_path) == (500, 1)
+
+
+def test_seeds_that_are_all_alike_have_no_interval(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, "a", "torch", seed, [0.5 + seed / 4])
+        write_run(tmp_path, "b", "torch", seed, [0.4889 + seed / 4])
+        write_run(tmp_path, "c", "torch", seed, [0.48890 + seed / 4 + seed * 1e-8])
+    found = {t.title: t for t in tables_of(of_folders(sorted((tmp_path / "runs").iterdir())))}
+    rows = {row[0]: row[2:5] for row in found["Differences"].rows}
+    assert rows["b - a (torch)"] == ("-1.11", "both seeds alike: no interval", "-")
+    low, _, high = rows["c - a (torch)"][1].partition(" to ")
+    assert float(low) < -1.11 < float(high), "as many digits as tell the ends apart"
+    notes = " ".join(found["Differences"].notes)
+    assert (
+        "p is not defined where all seeds differ by the very same amount, nor is an inter" in notes
+    )
+
+
+def test_a_spread_that_is_not_nothing_is_not_shown_as_nothing() -> None:
+    assert deviation(0.0, 4) == "0.0000" and deviation(0.00004, 4) == "< 0.0001"
+    assert deviation(0.00006, 4) == "0.0001"
+    assert percent(Sample((0.5, 0.500001))) == "50.00 ± < 0.01"
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [0.99, 1.0], [0.0, 1.0], [0.5, 0.9]])
+def test_an_accuracy_s_axis_ends_at_1(values: list[float], tmp_path: Path) -> None:
+    if not can_draw():
+        pytest.skip("matplotlib is not installed")
+    from resnet_spec.grid.drawing import figures_of
+
+    for seed, value in enumerate(values):
+        write_run(tmp_path, "a", "torch", seed, [0.5, value])
+    figures = figures_of(of_folders(sorted((tmp_path / "runs").iterdir())))
+    (curve,) = (axes for axes in figures["curves"][0].axes if "accuracy" in axes.get_ylabel())
+    (final,) = figures["accuracy"][0].axes
+    for low, high, most in ((*curve.get_ylim(), 1.0), (*final.get_xlim(), 100.0)):
+        assert 0 <= low < high <= most
+    dots = [line for line in final.get_lines() if line.get_marker() == "o"]
+    assert dots and not any(line.get_clip_on() for line in dots), "those on the edge are whole"
 
 
 SPEC = """

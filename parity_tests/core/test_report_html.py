@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browsing import looked_at
 
 from resnet_spec.html.axes import Axis, linear_axis, log_axis
 from resnet_spec.html.bars import error_chart
@@ -259,6 +260,28 @@ def test_the_matrix_has_a_cell_for_every_backend_and_level() -> None:
     assert matrix.count('title="not compared"') == 3
     assert "4e+04 × floor" not in matrix  # The infinite error is the worst one, without a number.
     assert "40 × floor" in matrix
+
+
+def test_levels_without_a_difference_share_a_section() -> None:
+    rows = (
+        *(Row(name, "names", "equal") for name in BACKENDS),
+        Row("torch", "init", "equal", (an_item("a", 0), an_item("b", 0))),
+        Row("torch", "logits", "rounding", (an_item("a", 1),), LIMIT),
+        Row("flax", "counts", "equal", note="a note"),
+    )
+    page = to_html(Report("title", rows))
+    heads = Page(page).texts["h2"]
+    assert heads == ["Summary", "How to read it", "logits", "counts", "Equal, bit by bit"]
+    assert '<li id="level-1"><b>names</b>: torch, flax, mindspore</li>' in page
+    assert '<li id="level-2"><b>init</b> (2 items): torch</li>' in page
+    assert page.count('href="#level-1"') == 3
+
+
+@pytest.mark.parametrize("width", [360, 600])
+def test_a_narrow_window_keeps_the_page_and_its_words_whole(width: int, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    write_html(full_report(), page)
+    assert looked_at(page, width, tmp_path) == (width, 0)
 
 
 # --- Tables ---------------------------------------------------------------------------------------

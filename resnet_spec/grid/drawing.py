@@ -12,7 +12,7 @@ from resnet_spec.grid.comparison import Comparison
 from resnet_spec.grid.statistics import Group, Sample
 from resnet_spec.metrics import Epoch
 from resnet_spec.plot_text import printable
-from resnet_spec.plots import COLOURS, MARKERS, new_figure
+from resnet_spec.plots import COLOURS, MARKERS, keep_within, new_figure
 
 Value = Callable[[Epoch], float | None]
 Figures = dict[str, tuple[Any, str]]
@@ -74,6 +74,8 @@ def _curves(comparison: Comparison, groups: Sequence[Group]) -> Any:
         axes.set_xlabel("epoch")
         axes.set_ylabel(f"{_LABELS[name]} (dashed: train, solid: test)")
         axes.grid(alpha=0.3)
+        if name != "loss":
+            keep_within(axes.yaxis, 0, 100 if name == "error" else 1)
         if name == "error":
             _show_the_later_part(axes, [curve for pair in drawn for curve in pair])
         if max(max(curve.at, default=0) for pair in drawn for curve in pair) <= _FEW_EPOCHS:
@@ -128,6 +130,8 @@ def _show_the_later_part(axes: Any, curves: Sequence[_Curve]) -> None:
         if at > last / 10
     ]
     axes.set_ylim(0, 1.05 * max(later))
+    for line in axes.get_lines():
+        line.set_clip_on(True)
 
 
 _LONG = 30
@@ -151,7 +155,7 @@ def _accuracy(comparison: Comparison, groups: Sequence[Group]) -> Any:
         axes.plot(values, below, "o", color=colour, alpha=0.6, markersize=5, mew=0)
         if sample.mean is None:
             continue
-        half = sample.half_width
+        half = sample.half_width or None  # Seeds that are all alike have no interval.
         axes.errorbar(
             100 * sample.mean,
             i,
@@ -164,16 +168,14 @@ def _accuracy(comparison: Comparison, groups: Sequence[Group]) -> Any:
         )
     _name_lines(axes, comparison, groups)
     axes.set_xlabel("final test accuracy in %")
-    low, high = axes.get_xlim()
-    # Student's t of two seeds reaches far outside of what an accuracy can be; dots need an edge.
-    axes.set_xlim(max(low, -2), min(high, 102))
+    keep_within(axes.xaxis, 0, 100)
     axes.grid(axis="x", alpha=0.3)
     return figure
 
 
 def _accuracy_caption(groups: Sequence[Group]) -> str:
-    several = any(group.sample("final_accuracy").half_width is not None for group in groups)
-    bars = ", whiskers its 95 % interval (Student's t)" if several else "; n = 1: no interval"
+    several = any(group.sample("final_accuracy").half_width for group in groups)
+    bars = ", whiskers its 95 % interval (Student's t)" if several else "; no interval"
     return f"Final test accuracy: dots are seeds, the bar is their mean{bars}."
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resnet_spec.describe_text import table
 from resnet_spec.grid.comparison import Comparison
 from resnet_spec.grid.statistics import Difference, Group, Sample, Spread, has_scipy
-from resnet_spec.grid.words import duration, number, percent, points, signed_points
+from resnet_spec.grid.words import deviation, duration, number, percent, points, signed_points
 
 
 @dataclass(frozen=True)
@@ -142,19 +142,27 @@ def _differences(found: Sequence[Difference]) -> Table:
 
 
 def _difference_row(it: Difference) -> tuple[str, ...]:
-    interval = "-" if it.low is None or it.high is None else _interval(it.low, it.high)
     return (
         it.label,
         str(it.n),
         signed_points(it.sample.mean),
-        "n = 1: no interval" if it.n == 1 else interval,
+        _interval(it),
         _p(it.p),
         _p(it.p_holm),
     )
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{signed_points(low)} to {signed_points(high)}"
+def _interval(it: Difference) -> str:
+    """Return both ends with as many digits as tell them apart, or why there is no interval."""
+    if it.n == 1:
+        return "n = 1: no interval"
+    if it.low is None or it.high is None:
+        return "-"
+    if it.sample.std == 0:
+        return f"{'both' if it.n == 2 else f'all {it.n}'} seeds alike: no interval"
+    ends = ((signed_points(it.low, n), signed_points(it.high, n)) for n in range(2, 13))
+    low, high = next(((low, high) for low, high in ends if low != high), ("-", "-"))
+    return f"{low} to {high}"
 
 
 def _difference_notes(found: Sequence[Difference]) -> Iterator[str]:
@@ -167,7 +175,10 @@ def _difference_notes(found: Sequence[Difference]) -> Iterator[str]:
         yield "Intervals and p are of a two-sided paired t-test, which takes differences as normal."
         yield f"p (Holm) is corrected for {tests} comparison{'s' * (tests != 1)}."
     if any(it.n > 1 and it.p is None for it in found):
-        yield "p is not defined where all seeds differ by the very same amount."
+        yield (
+            "p is not defined where all seeds differ by the very same amount, nor is an interval: "
+            "seeds without a spread say nothing of the next one."
+        )
 
 
 def _spreads(found: Sequence[Spread]) -> Table:
@@ -199,4 +210,4 @@ def _with_std(sample: Sample, digits: int) -> str:
     if sample.mean is None:
         return "-"
     mean = f"{sample.mean:.{digits}f}"
-    return mean if sample.std is None else f"{mean} ± {sample.std:.{digits}f}"
+    return mean if sample.std is None else f"{mean} ± {deviation(sample.std, digits)}"

@@ -15,7 +15,13 @@ def percent(accuracy: Sample) -> str:
     if accuracy.mean is None:
         return "-"
     error = f"{100 * (1 - accuracy.mean):.2f}"
-    return error if accuracy.std is None else f"{error} ± {100 * accuracy.std:.2f}"
+    return error if accuracy.std is None else f"{error} ± {deviation(100 * accuracy.std, 2)}"
+
+
+def deviation(std: float, digits: int) -> str:
+    """Return a standard deviation with so many decimals; one that is not 0 is not shown as 0."""
+    least = 10.0**-digits
+    return f"< {least:.{digits}f}" if 0 < std < least / 2 else f"{std:.{digits}f}"
 
 
 def points(value: float) -> str:
@@ -23,10 +29,10 @@ def points(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def signed_points(value: float | None) -> str:
+def signed_points(value: float | None, digits: int = 2) -> str:
     """Return a difference in percentage points, with its sign."""
     # 0.0 is added, for a small negative number is not to be shown as -0.00.
-    return "-" if value is None else f"{round(100 * value, 2) + 0.0:+.2f}"
+    return "-" if value is None else f"{round(100 * value, digits) + 0.0:+.{digits}f}"
 
 
 def duration(seconds: float | None) -> str:

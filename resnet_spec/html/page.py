@@ -47,9 +47,29 @@ def _body(report: Report) -> Iterator[Markup]:
         yield element("section", element("h2", "Summary"), matrix(report, anchors), _legend())
     reading = element("p", " ".join(_READING))
     yield element("section", element("h2", "How to read it"), reading)
+    rows = {level: [row for row in report.rows if row.level == level] for level in levels}
+    alike = [level for level in levels if all(map(_is_told_by_its_verdict, rows[level]))]
     for level, anchor in anchors.items():
-        yield _level(level, anchor, [row for row in report.rows if row.level == level])
+        if level not in alike:
+            yield _level(level, anchor, rows[level])
+    if alike:
+        told = [_alike(level, anchors[level], rows[level]) for level in alike]
+        head = element("h2", "Equal, bit by bit")
+        yield element("section", head, element("ul", *told, class_="rows"))
     yield from _circumstances(report)
+
+
+def _is_told_by_its_verdict(row: Row) -> bool:
+    """Whether a row has nothing to show but that there is no difference."""
+    return row.verdict == "equal" and not row.note and not row.curves
+
+
+def _alike(level: str, anchor: str, rows: Sequence[Row]) -> Markup:
+    """Return in a line who is equal to the reference at a level, and in how many items."""
+    count = max(len(row.items) for row in rows)
+    items = f" ({count} item{'s' * (count > 1)})" if count else ""
+    names = ", ".join(row.backend for row in rows)
+    return element("li", element("b", level), f"{items}: {names}", id=anchor)
 
 
 def _findings(report: Report) -> Markup:

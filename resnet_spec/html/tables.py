@@ -64,7 +64,8 @@ def facts(setting: Mapping[str, Any]) -> Markup:
         element("tr", element("th", name, scope="row"), element("td", _plain(value)))
         for name, value in setting.items()
     ]
-    return element("table", element("tbody", *lines), class_="facts")
+    table = element("table", element("tbody", *lines), class_="facts")
+    return element("div", table, class_="wide")
 
 
 def environments(environment: Mapping[str, Mapping[str, str]]) -> Markup:
