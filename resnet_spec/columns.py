@@ -71,7 +71,7 @@ def fitted_cells(
 def not_shown(columns: Sequence[Column], chosen: Sequence[Column], width: int | None) -> list[str]:
     """Return what to say of the columns that are not among those `chosen`."""
     shown = {column.head for column in chosen}
-    lost = [column.head for column in columns if column.head not in shown]
+    lost = [c.head for c in columns if c.head.strip() and c.head not in shown]
     if not lost:
         return []
     text = f"no room here for: {', '.join(lost)}"
@@ -117,6 +117,16 @@ def pairs(label: str, values: Mapping[str, object], width: int) -> list[str]:
         else:
             lines.append(f"{indent}{text}")
     return lines
+
+
+def hanging(start: str, text: str, width: int | None) -> list[str]:
+    """Return `text` behind `start`, wrapped at `width` so that it stays to the right of it."""
+    if width is None:
+        return [f"{start}{text}".rstrip()]
+    blank = " " * cells_of(start)
+    room = max(width - len(blank), 20)
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{start if i == 0 else blank}{line}".rstrip() for i, line in enumerate(lines)]
 
 
 def cells_of(text: str) -> int:

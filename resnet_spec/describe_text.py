@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import fill
+from textwrap import fill, wrap
 
-from resnet_spec.columns import aligned
+from resnet_spec.columns import Column, aligned, fitted
 from resnet_spec.describe import (
     FIELD_CONVENTION,
     MACS_CONVENTION,
@@ -16,28 +16,38 @@ from resnet_spec.describe import (
 from resnet_spec.ops import Shape
 
 _WIDTH = 88
+_COLUMNS = (
+    Column("stage"),
+    Column("output"),
+    Column("params", right=True),
+    Column("MACs", right=True, drop=2),
+    Column("receptive field", right=True, drop=1),
+)
 
 
-def description_text(it: Description) -> str:
-    """Return the table by stage, the totals, and what was counted."""
+def description_text(it: Description, width: int | None = None) -> str:
+    """Return the table by stage, the totals, and what was counted, in lines of `width`."""
     rows = [
         (r.name, _shape(r.output_shape), f"{r.params:,}", f"{r.macs:,}", f"{r.receptive_field:,}")
         for r in it.stages
     ]
     total = ("total", "", f"{it.params:,}", f"{it.macs:,}", "")
-    heads = ("stage", "output", "params", "MACs", "receptive field")
     lines = [
         f"{it.name}: {it.classes:,} classes, input {_shape(it.input_shape)}",
         "",
-        *table([heads, *rows, total], right=(2, 3, 4)),
+        *fitted(_COLUMNS, [*rows, total], width),
         "",
-        f"memory: weights {_size(it.weight_bytes)} (with {it.statistics:,} running statistics), "
-        f"activations {_size(it.activation_bytes)}",
+        *wrap(
+            f"memory: weights {_size(it.weight_bytes)} (with {it.statistics:,} running "
+            f"statistics), activations {_size(it.activation_bytes)}",
+            min(width or _WIDTH, _WIDTH),
+            subsequent_indent="  ",
+        ),
         "",
-        _note("params", PARAMS_CONVENTION),
-        _note("MACs", MACS_CONVENTION),
-        _note("receptive field", FIELD_CONVENTION),
-        _note("memory", MEMORY_CONVENTION),
+        _note("params", PARAMS_CONVENTION, width),
+        _note("MACs", MACS_CONVENTION, width),
+        _note("receptive field", FIELD_CONVENTION, width),
+        _note("memory", MEMORY_CONVENTION, width),
     ]
     return "\n".join(lines)
 
@@ -55,5 +65,5 @@ def _size(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
 
 
-def _note(what: str, text: str) -> str:
-    return fill(f"{what}: {text}.", _WIDTH, subsequent_indent="  ")
+def _note(what: str, text: str, width: int | None) -> str:
+    return fill(f"{what}: {text}.", min(width or _WIDTH, _WIDTH), subsequent_indent="  ")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from resnet_spec.columns import Column, aligned, cells_of, fitted, pairs, shortened
+from resnet_spec.cli.main import main
+from resnet_spec.columns import Column, aligned, cells_of, fitted, hanging, pairs, shortened
 
 COLUMNS = (
     Column("name", least=8),
@@ -81,3 +82,43 @@ def test_pairs_stay_whole() -> None:
         "torch: framework torch, version 2.13.0+cpu,",
         "  optimizer sgd, fused",
     ]
+
+
+def test_text_hangs_to_the_right_of_its_start() -> None:
+    assert hanging("name   ", "some words that go on", 20) == [
+        "name   some words that",
+        "       go on",
+    ]
+    assert hanging("name   ", "some words that go on", None) == ["name   some words that go on"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "list resnet1*",
+        "list --pretrained resnet1*",
+        "list --recipes",
+        "list --data",
+        "list --schemes",
+        "describe resnet50",
+        "compare --list",
+    ],
+)
+def test_commands_fit_the_terminal(
+    line: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(line.split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines and [it for it in lines if cells_of(it) > width] == []
+
+
+def test_a_pipe_gets_whole_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown and "no room here" not in shown
+    assert max(map(len, shown.splitlines())) > 120

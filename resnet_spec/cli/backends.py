@@ -88,10 +88,15 @@ def _version(package: str) -> str | None:
 
 
 def _table(rows: list[_Row]) -> str:
-    from resnet_spec.describe_text import table
+    from resnet_spec.columns import GAP, hanging, padded
+    from resnet_spec.consoles import table_width
 
-    heads = ("backend", "state", "needs")
-    return "\n".join(table([heads, *(_cells(row) for row in rows)]))
+    cells = [("backend", "state", "needs"), *(_cells(row) for row in rows)]
+    wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    starts = (padded(a, wide[0]) + GAP + padded(b, wide[1]) + GAP for a, b, _ in cells)
+    told = zip(starts, (needs for _, _, needs in cells), strict=True)
+    width = table_width()
+    return "\n".join(line for start, needs in told for line in hanging(start, needs, width))
 
 
 def _cells(row: _Row) -> tuple[str, str, str]:

@@ -83,12 +83,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from resnet_spec.describe_text import table
+    from resnet_spec.columns import GAP, hanging, padded
+    from resnet_spec.consoles import table_width
+
+    rows = [("study", "about"), *_studies()]
+    start, width = max(len(name) for name, _ in rows), table_width()
+    for name, about in rows:
+        print("\n".join(hanging(padded(name, start) + GAP, about, width)))
+    return 0
+
+
+def _studies() -> list[tuple[str, str]]:
     from resnet_spec.grid.sources import list_studies, load_grid
 
-    grids = [load_grid(name, {}) for name in list_studies()]
-    print("\n".join(table([("study", "about"), *((grid.name, grid.about) for grid in grids)])))
-    return 0
+    grids = (load_grid(name, {}) for name in list_studies())
+    return [(grid.name, grid.about) for grid in grids]
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
@@ -139,14 +148,22 @@ def _opening_lines(
 
 def _listed(cells: Sequence[Cell], standings: Sequence[Standing]) -> list[str]:
     """Return a table of the runs, where they stand, and how long they are."""
-    from resnet_spec.describe_text import table
+    from resnet_spec.columns import Column, fitted
+    from resnet_spec.consoles import table_width
 
-    heads = ("network", "backend", "seed", "standing", "epochs", "steps")
+    columns = [
+        Column("network", least=10),
+        Column("backend"),
+        Column("seed", right=True),
+        Column("standing"),
+        Column("epochs", right=True, drop=1),
+        Column("steps", right=True, drop=2),
+    ]
     rows = [
         (c.network, c.backend, str(c.seed), at, str(c.epochs), f"{c.run.total_steps:,}")
         for c, at in zip(cells, standings, strict=True)
     ]
-    return table([heads, *rows], right=(2, 4, 5))
+    return fitted(columns, rows, table_width())
 
 
 def _counted(count: int, what: str) -> str:

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the costs as a table or JSON, or the whole spec as TOML."""
+    from resnet_spec.consoles import table_width
     from resnet_spec.describe import describe
     from resnet_spec.describe_text import description_text
     from resnet_spec.lowering import lower
@@ -29,5 +30,5 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "json":
         print(json_text({**description.to_dict(), "spec": spec.to_dict()}, indent=2))
     else:
-        print(description_text(description))
+        print(description_text(description, table_width()))
     return 0

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.arguments import add_format, add_network
+from resnet_spec.columns import hanging
+from resnet_spec.consoles import table_width
 from resnet_spec.json_text import json_text
 
 if TYPE_CHECKING:
@@ -105,14 +107,14 @@ def _table(found: Recognised) -> str:
         *_run_rows(fields.get("checkpoint", {})),
         *(("note", line) for line in fields["notes"]),
     ]
-    lines = [f"{label:<11} {text}" for label, text in rows]
+    page = table_width()
+    lines = [line for label, text in rows for line in hanging(f"{label:<11} ", text, page)]
     if found.open:
         lines += ["", "not shown by tensors:"]
         width = max(len(it.text) for it in found.open)
-        lines += [
-            f"  {it.text:<{width}}  {_FROM[it.source]}; else --set {' --set '.join(it.remedy)}"
-            for it in found.open
-        ]
+        for it in found.open:
+            text = f"{_FROM[it.source]}; else --set {' --set '.join(it.remedy)}"
+            lines += hanging(f"  {it.text:<{width}}  ", text, page)
     return "\n".join([*lines, "", "its spec as TOML: --format toml"])
 
 

@@ -52,11 +52,13 @@ def run(args: argparse.Namespace) -> int:
 
 def told(comparison: Comparison) -> str:
     """Return the title, the notes and the tables as one text."""
+    from resnet_spec.consoles import table_width
     from resnet_spec.grid.tables import tables_of
 
+    width = table_width()
     head = [comparison.title, *([comparison.about] if comparison.about else [])]
     head += [f"note: {note}" for note in comparison.notes]
-    return "\n\n".join(["\n".join(head), *(table.text() for table in tables_of(comparison))])
+    return "\n\n".join(["\n".join(head), *(table.text(width) for table in tables_of(comparison))])
 
 
 def places(written: list[Path]) -> str:

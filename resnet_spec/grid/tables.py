@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from resnet_spec.describe_text import table
+from resnet_spec.columns import Column, fitted, hanging
 from resnet_spec.grid.comparison import Comparison
 from resnet_spec.grid.statistics import Difference, Group, Sample, Spread, has_scipy
 from resnet_spec.grid.words import deviation, duration, number, percent, points, signed_points
@@ -26,10 +26,23 @@ class Table:
     notes: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """Return the table in plain text."""
-        right = range(self.left, len(self.heads))
-        return "\n".join([self.title, "", *table([self.heads, *self.rows], right), *self._told("")])
+    def text(self, width: int | None = None) -> str:
+        """Return the table in plain text, in lines of `width`.
+
+        Names and words may be shortened; the numbers at the right go first where they have no room.
+        """
+        columns = [
+            Column(
+                head,
+                right=place >= self.left,
+                least=10 if place < self.left else 0,
+                drop=len(self.heads) - place if place > self.left else 0,
+            )
+            for place, head in enumerate(self.heads)
+        ]
+        lines = fitted(columns, self.rows, width)
+        told = (line for note in self._told("") for line in hanging("", note, width))
+        return "\n".join([self.title, "", *lines, *told])
 
     def markdown(self) -> str:
         """Return the table in Markdown."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet_spec.describe_text import table
+from resnet_spec.columns import Column, fitted
+from resnet_spec.consoles import table_width
 from resnet_spec.errors import DataError
 from resnet_spec.metrics import FILE_NAME, Epoch, read_metrics
 from resnet_spec.plots import curves_figure
@@ -52,8 +53,17 @@ def lines(runs: Runs) -> list[str]:
 
     The loss's sparkline is on a log scale.
     """
-    heads = ("run", "epochs", "train loss", "", "test loss", "test accuracy", "", "best")
-    rows: list[Sequence[str]] = [heads]
+    columns = [
+        Column("run", least=8),
+        Column("epochs", right=True, drop=2),
+        Column("train loss", right=True),
+        Column("", drop=3),
+        Column("test loss", right=True, drop=1),
+        Column("test accuracy", right=True),
+        Column(" ", drop=4),
+        Column("best", drop=5),
+    ]
+    rows: list[Sequence[str]] = []
     for name, epochs in runs.items():
         tested = [epoch for epoch in epochs if epoch.test_accuracy is not None]
         last = tested[-1] if tested else None
@@ -70,7 +80,7 @@ def lines(runs: Runs) -> list[str]:
                 "-" if best is None else f"{best.test_accuracy:.4f} in epoch {best.epoch}",
             )
         )
-    return table(rows, right=(1, 2, 4, 5))
+    return fitted(columns, rows, table_width())
 
 
 def _log(loss: float) -> float | None:

@@ -10,7 +10,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-from resnet_spec.describe_text import table
+from resnet_spec.columns import Column, fitted
+from resnet_spec.consoles import table_width
 from resnet_spec.errors import DataError, did_you_mean
 from resnet_spec.plan import stage_of
 from resnet_spec.plots import COLOURS, MARKERS, new_figure
@@ -138,17 +139,24 @@ def worst_points(panels: Sequence[Panel], count: int) -> list[tuple[Panel, str, 
 
 def lines(panels: Sequence[Panel], count: int = 12) -> list[str]:
     """Return the worst nodes as a table, and how many there are."""
-    rows: list[Sequence[str]] = [
-        ("backend", "level", "node", "error", "floor", "x floor", "verdict")
+    columns = [
+        Column("backend"),
+        Column("level"),
+        Column("node", least=12),
+        Column("error", right=True, drop=2),
+        Column("floor", right=True, drop=1),
+        Column("x floor", right=True),
+        Column("verdict"),
     ]
+    rows: list[Sequence[str]] = []
     for panel, backend, point in worst_points(panels, count):
         multiples = f"{point.multiples:.3g}" if math.isfinite(point.multiples) else "-"
         floor = f"{point.floor:.1e}" if point.floor else "exact"
         error = "not comparable" if math.isinf(point.error) else f"{point.error:.1e}"
         rows.append((backend, panel.name, point.node, error, floor, multiples, point.verdict))
     total = sum(len(points) for panel in panels for points in panel.points.values())
-    shown = table(rows, right=(3, 4, 5))
-    return [*shown, "", f"the worst {len(rows) - 1} of {total} comparisons"]
+    shown = fitted(columns, rows, table_width())
+    return [*shown, "", f"the worst {len(rows)} of {total} comparisons"]
 
 
 # --- Drawing --------------------------------------------------------------------------------------

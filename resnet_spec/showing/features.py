@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_spec.columns import Column, fitted
+from resnet_spec.consoles import table_width
 from resnet_spec.contract import Batch, Session
-from resnet_spec.describe_text import table
 from resnet_spec.plan import Plan, stage_of
 from resnet_spec.showing.canvas import Tile, fixed, head, page, picture, short, words
 from resnet_spec.showing.terminal import bar
@@ -75,9 +76,17 @@ def _features(stage: str, node: str, values: NDArray[np.float64]) -> StageFeatur
 
 def lines(found: Sequence[StageFeatures]) -> list[str]:
     """Return a table: stage, node, shape, mean, deviation, zeros, strongest channels."""
-    rows: list[Sequence[str]] = [
-        ("stage", "output of", "shape", "mean", "std", "zeros", "", "strongest channels")
+    columns = [
+        Column("stage"),
+        Column("output of", least=10, drop=3),
+        Column("shape"),
+        Column("mean", right=True),
+        Column("std", right=True, drop=2),
+        Column("zeros", right=True),
+        Column("", drop=1),
+        Column("strongest channels", least=18, tail=True),
     ]
+    rows: list[Sequence[str]] = []
     for it in found:
         rows.append(
             (
@@ -91,7 +100,7 @@ def lines(found: Sequence[StageFeatures]) -> list[str]:
                 ", ".join(map(str, it.strongest)),
             )
         )
-    return table(rows, right=(3, 4, 5))
+    return fitted(columns, rows, table_width())
 
 
 _TILE, _GAP, _LEFT, _TOP = 0.92, 0.09, 1.62, 0.66
