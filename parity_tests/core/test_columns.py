@@ -85,9 +85,9 @@ def test_pairs_stay_whole() -> None:
 
 
 def test_text_hangs_to_the_right_of_its_start() -> None:
-    assert hanging("name   ", "some words that go on", 20) == [
-        "name   some words that",
-        "       go on",
+    assert hanging("name   ", "some words that go on and on", 30) == [
+        "name   some words that go on",
+        "       and on",
     ]
     assert hanging("name   ", "some words that go on", None) == ["name   some words that go on"]
 

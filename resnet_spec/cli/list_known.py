@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from resnet_spec.columns import Column, fitted
+from resnet_spec.columns import GAP, Column, fitted, hanging, padded
 from resnet_spec.consoles import table_width
 from resnet_spec.errors import ResnetSpecError, SpecError, did_you_mean, problem
 
@@ -83,9 +83,7 @@ def datasets(pattern: str) -> list[dict[str, Any]]:
 
 def datasets_table(rows: list[dict[str, Any]]) -> str:
     """Return the datasets as a table, and what may stand in a name's place."""
-    columns = [Column("name"), Column("about", least=20, tail=True)]
-    cells = [(row["name"], row["about"]) for row in rows]
-    return "\n".join([*fitted(columns, cells, table_width()), "", _PATHS])
+    return "\n".join([*_about(rows), "", *hanging("", _PATHS, table_width())])
 
 
 def schemes(pattern: str) -> list[dict[str, Any]]:
@@ -98,6 +96,13 @@ def schemes(pattern: str) -> list[dict[str, Any]]:
 
 def schemes_table(rows: list[dict[str, Any]]) -> str:
     """Return the schemes as a table."""
-    columns = [Column("name"), Column("about", least=20, tail=True)]
-    cells = [(row["name"], row["about"]) for row in rows]
-    return "\n".join(fitted(columns, cells, table_width()))
+    return "\n".join(_about(rows))
+
+
+def _about(rows: list[dict[str, Any]]) -> list[str]:
+    """Return names with a text behind each, which is wrapped."""
+    cells = [("name", "about"), *((row["name"], row["about"]) for row in rows)]
+    start, width = max(len(name) for name, _ in cells), table_width()
+    return [
+        line for name, about in cells for line in hanging(padded(name, start) + GAP, about, width)
+    ]
