@@ -9,7 +9,8 @@ distance of weights and of running statistics. Beside them each backend's own dr
 distance to its own runs from weights that were changed by one ulp, up or down. Two correct backends
 part about as fast as one does from itself; a bug parts them faster, and from the first step on.
 
-Prints tables in markdown; with --out, leaves drift.json and drift.png and .svg, too.
+Prints tables in markdown; with --out, leaves drift.json and drift.png and .svg, too. With --page
+nothing is measured: the pictures are drawn anew, from the tables of a page that has them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from drift_drawing import ABOUT, QUANTITIES, draw, read_page
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -41,7 +43,6 @@ from resnet_spec.schedules import Rates, rates
 from resnet_spec.spec_files import load_spec
 
 MARKS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 500, 1000)
-QUANTITIES = ("loss", "weights", "statistics")
 REFERENCE = "numpy"
 
 
@@ -171,6 +172,9 @@ def exponent(steps: Sequence[int], distances: Sequence[float]) -> float:
 def main() -> int:
     args = parse()
     try:
+        if args.page is not None:
+            draw(read_page(args.page), (args.out or args.page.parent) / "drift")
+            return 0
         result = measure(args)
         print("\n".join(page(result)))
         if args.out is not None:
@@ -198,6 +202,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--nudges", type=int, default=2, help="runs for a backend's own drift (2)")
     parser.add_argument("--out", type=Path, metavar="DIR")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="draw the tables of a page, only")
     return parser.parse_args()
 
 
@@ -316,9 +321,6 @@ def page(result: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {label} | {' | '.join(cells)} |"
 
 
-ABOUT = ("Relative differences of the loss", "Distances of weights", "Distances of statistics")
-
-
 def own_drifts(result: Mapping[str, Any], label: str, quantity: str) -> str:
     """Return how many times as far apart a pair is as one of them is from itself; "" for none."""
     found = result["pairs"][label][quantity]
@@ -328,60 +330,6 @@ def own_drifts(result: Mapping[str, Any], label: str, quantity: str) -> str:
         if found and name in result["pairs"] and name != label
     ]
     return f"{found[-1] / max(own):.1f}" if own and max(own) > 0 else ""
-
-
-def draw(result: Mapping[str, Any], path: Path) -> None:
-    """Draw the growth of all distances, log to log, into a PNG and an SVG."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise BackendError(
-            "plots: need matplotlib, not installed; run: pip install 'resnet-spec[plots]'"
-        ) from None
-    figure: Any = Figure(figsize=(14, 5.4), layout="constrained")
-    figure.suptitle(result["title"], fontsize=10)
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, quantity, about in zip(panels, QUANTITIES, ABOUT, strict=True):
-        for label, found in result["pairs"].items():
-            values = np.array(found[quantity])
-            shown = values > 0
-            at = np.array(result["steps"][: len(values)])[shown]
-            axes.plot(at, values[shown], label=label, **look(label, list(result["pairs"])))
-        axes.set_title(about, fontsize=10)
-        axes.set_xlabel("step")
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-    handles, labels = panels[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for ending in (".png", ".svg"):
-        figure.savefig(path.with_suffix(ending), dpi=120)
-
-
-# Okabe & Ito's palette: told apart by colour-blind readers.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-
-def look(label: str, labels: Sequence[str]) -> dict[str, Any]:
-    """Return how a line is drawn: dashed for an own drift, squares for float64.
-
-    The two precisions of a pair have one colour.
-    """
-    is_own = label.endswith("one ulp")
-    kinds = [kind_of(other) for other in labels if other.endswith("one ulp") == is_own]
-    place = list(dict.fromkeys(kinds)).index(kind_of(label))
-    return {
-        "color": COLOURS[place % len(COLOURS)],
-        "linestyle": "--" if is_own else "-",
-        "marker": "o" if "float32" in label else "s",
-        "markersize": 4,
-    }
-
-
-def kind_of(label: str) -> str:
-    """Return who is compared, whatever the precision."""
-    return label.replace(" float32", "").replace(" float64", "")
 
 
 if __name__ == "__main__":

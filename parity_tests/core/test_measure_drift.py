@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from resnet_spec.contract import Precision, Session
+from resnet_spec.errors import DataError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
@@ -91,3 +92,45 @@ def test_own_drifts_are_the_larger_of_the_two() -> None:
     result = {"pairs": pairs, "own": own}
     assert drift.own_drifts(result, "a from b", "loss") == "2.0"
     assert drift.own_drifts(result, "a, one ulp", "loss") == ""
+
+
+def a_result() -> dict[str, Any]:
+    def rows(*values: float) -> dict[str, list[float]]:
+        return {quantity: list(values) for quantity in drift.QUANTITIES}
+
+    pairs = {
+        "a from b float32": rows(1e-7, 0.0, 3e-5),
+        "a float32 from numpy float64": rows(1e-7, 2e-6),
+        "a float32, one ulp": rows(2e-7, 1e-6, 4e-5),
+        "a float64, one ulp": rows(0.0, 1e-16, 2e-16),
+    }
+    title = "net on data, 8 x 8 pixels"
+    return {"title": title, "steps": [1, 2, 5], "pairs": pairs, "own": {}, "environment": {}}
+
+
+def test_a_page_s_numbers_are_read_back(tmp_path: Path) -> None:
+    result = a_result()
+    page = tmp_path / "drift.md"
+    own = {label: [] for label in result["pairs"]}
+    page.write_text("\n".join(["# Title", "", *drift.page(result | {"own": own})]))
+    found = drift.read_page(page)
+    assert found["title"] == result["title"] and found["steps"] == result["steps"]
+    assert found["pairs"] == result["pairs"]
+    page.write_text("# Title\n")
+    with pytest.raises(DataError, match="has no table of relative differences of the loss"):
+        drift.read_page(page)
+
+
+def test_the_picture_has_a_row_per_precision_and_no_line_twice(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    drift.draw(a_result(), tmp_path / "drift")
+    svg = (tmp_path / "drift.svg").read_text()
+    assert (tmp_path / "drift.png").read_bytes().startswith(b"\x89PNG")
+    assert svg.count("<!-- float32 -->") == svg.count("<!-- float64 -->") == 1
+    assert svg.count("<!-- a from b -->") == svg.count("a from the reference (numpy)") == 1
+
+
+def test_the_page_s_picture_can_be_drawn_from_its_numbers() -> None:
+    found = drift.read_page(Path(__file__).parents[2] / "docs" / "drift.md")
+    assert len(found["pairs"]) == 14 and found["steps"][-1] == 200
+    assert found["title"].startswith("resnet20_cifar on cifar10")
