@@ -141,13 +141,20 @@ def _remedy(word: str, rest: Sequence[str]) -> str:
 _OPTIONS = {"--help": "show this help; also after a command", "--version": "show the version"}
 
 
+_ABOUT = "Write a residual network once, as data; get native models and the proof they agree."
+
+
 def _help() -> str:
+    from textwrap import fill
+
+    from resnet_spec.consoles import text_width
+
     rows = [(name, command.help) for name, command in COMMANDS.items()]
     return "\n".join(
         [
             f"usage: {PROGRAM} COMMAND ...",
             "",
-            "Write a residual network once, as data; get native models and the proof they agree.",
+            fill(_ABOUT, text_width()),
             "",
             "commands:",
             *(f"  {name:<10} {text}" for name, text in rows),
