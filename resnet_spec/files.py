@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from resnet_spec.errors import OutputError
+from resnet_spec.errors import DataError, OutputError
 from resnet_spec.json_text import json_text
 
 
@@ -90,6 +90,19 @@ def parents(path: Path) -> Generator[None]:
         for folder in missing:
             with suppress(OSError):  # It is not empty.
                 folder.rmdir()
+
+
+def check_folder(out: Path, what: str) -> None:
+    """Raise DataError where `what` cannot be left in the folder `out`; nothing is touched.
+
+    For whoever works long before anything is written.
+    """
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        which = "is" if there == out else f"{there} is"
+        raise DataError(f"--out = {out}: {which} a file, and {what} needs a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"--out = {out}: cannot be written: {there} does not allow it")
 
 
 def write_text(path: Path, text: str) -> None:

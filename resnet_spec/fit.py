@@ -74,7 +74,9 @@ def _finished(run: Run, start: Checkpoint | None) -> Summary | None:
     path = run.out / SUMMARY
     if start is None or start.progress.get("step") != run.total_steps or not path.is_file():
         return None
-    with suppress(DataError, ValueError):  # Made anew where it is damaged.
+    with suppress(
+        DataError, ValueError, TypeError, RecursionError
+    ):  # Made anew where it is damaged.
         summary = Summary.from_dict(json.loads(path.read_text(encoding="utf-8")))
         if summary.complete and summary.steps == run.total_steps:
             return summary

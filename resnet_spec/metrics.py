@@ -76,11 +76,12 @@ def append_metrics(folder: Path, epoch: Epoch) -> None:
     path = folder / FILE_NAME
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        line = f"{json_text(asdict(epoch))}\n".encode()
+        with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
-                file.write(json_text(asdict(epoch)) + "\n")
-                file.flush()
+                while line:  # A part is written where there is room for no more.
+                    line = line[file.write(line) :]
                 os.fsync(file.fileno())
             except OSError:
                 with suppress(OSError):

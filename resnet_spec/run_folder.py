@@ -6,7 +6,6 @@ replaces another sets its files aside, and they are put back unless it comes to 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any
 
 from resnet_spec.checkpoint import Checkpoint, checkpoint_header
 from resnet_spec.errors import BusyError, CheckpointError, DataError, did_you_mean, problem
-from resnet_spec.files import write_json, writing
+from resnet_spec.files import check_folder, write_json, writing
 from resnet_spec.locking import locked
 from resnet_spec.metrics import FILE_NAME as METRICS
 from resnet_spec.metrics import torn
@@ -96,13 +95,7 @@ def _last(folder: Path) -> Path | None:
 
 def check_place(out: Path, *, overwrite: bool) -> None:
     """Raise DataError where a fresh run cannot be kept in `out`; nothing is touched."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"--out = {out}: is a file, and a run needs a folder")
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise DataError(f"--out = {out}: {there} is a file, and a run needs a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise DataError(f"--out = {out}: cannot be written: {there} does not allow it")
+    check_folder(out, "a run")
     holds = _last(out) is not None or (out / BEST).exists()
     if holds and not overwrite:
         raise DataError(

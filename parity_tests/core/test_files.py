@@ -5,30 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import limited
 
 from resnet_spec.errors import OutputError, ResnetSpecError
 from resnet_spec.files import beside, replacing, write_json, write_text, writing
 from resnet_spec.json_text import json_text
-
-LIMITED = """
-import resource, signal, sys
-from pathlib import Path
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-"""
-
-
-def limited(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `code` in a process whose files end at 20,000 bytes, as on a full disk."""
-    command = [sys.executable, "-c", LIMITED + code, *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
-
 
 WRITERS = {
     "text": "write_text(Path('f'), 'x' * 30_000)",

@@ -57,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     1 when a run failed, 130 after Ctrl-C.
     """
+    from resnet_spec.files import check_folder
     from resnet_spec.grid.cells import cells_of
     from resnet_spec.grid.locking import locked
     from resnet_spec.grid.processes import Share
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
             raise GridError(problem(f"--{option}", value, "must be >= 1"))
     grid = load_grid(args.grid, _changes(args), scaled=args.scaled)
     out = args.out or Path("compared") / _folder_name(grid.name)
+    check_folder(out, "a comparison")
     cells = cells_of(grid, out)
     standings: list[Standing] = [standing(cell) for cell in cells]
     share = Share.of(args.jobs, args.threads)

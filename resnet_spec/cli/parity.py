@@ -37,13 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the comparison, worst first; return 0 agree, 1 differ, 2 could not compare."""
     from resnet_spec.errors import DataError
-    from resnet_spec.files import write_json
+    from resnet_spec.files import check_folder, write_json
     from resnet_spec.parity import LEVELS
     from resnet_spec.parity.compare import check_levels, compare_sides
 
     check_levels(args.level)
     if "accuracy" in args.level and args.data is None:
         raise DataError("--level accuracy: needs images to predict; give --data")
+    if args.out is not None:
+        check_folder(args.out, "a report")
     expected, sides = compared_of(args)
     offered = [level for level in LEVELS if any(side.offers(level) for side in sides)]
     levels = args.level or offered

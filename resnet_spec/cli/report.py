@@ -29,12 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables and where the files are."""
+    from resnet_spec.files import check_folder
     from resnet_spec.grid.comparison import GRID, asked, of_folders
     from resnet_spec.grid.writing import write_report
 
     for folder in args.runs:
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder")
+    is_grid = len(args.runs) == 1 and (args.runs[0] / GRID).is_file()
+    out = args.out or (args.runs[0] if is_grid else Path("report"))
+    check_folder(out, "a report")
     comparison = asked(
         of_folders(args.runs),
         title=args.title,
@@ -42,8 +46,6 @@ def run(args: argparse.Namespace) -> int:
         target=args.target_accuracy,
         show=args.show,
     )
-    is_grid = len(args.runs) == 1 and (args.runs[0] / GRID).is_file()
-    out = args.out or (args.runs[0] if is_grid else Path("report"))
     written = write_report(out, comparison)
     print(told(comparison))
     print(places(written))

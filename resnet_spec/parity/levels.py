@@ -154,7 +154,7 @@ def _accuracy(got: Side, expected: Side) -> list[Difference]:
     instead; zero where all predictions are equal. `index` is the image.
     """
     a, b = got.dataset_logits, expected.dataset_logits
-    if a.shape != b.shape or not np.isfinite(a).all():
+    if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
         return [apart("predictions")]
     rows = np.arange(len(b))
     gaps = b.max(1) - b[rows, a.argmax(1)]

@@ -45,11 +45,17 @@ def _margins(plan: Plan, outputs: Mapping[str, Array]) -> Iterator[Margin]:
             continue
         match step.node:
             case Activation(kind="relu"):
-                yield Margin(_smallest(np.abs(x)) / _size(x), step.node.name)
+                yield _over(_smallest(np.abs(x)), x, step.node.name)
             case MaxPool() as pool:
-                yield Margin(_closest(pool, x) / _size(x), pool.name)
+                yield _over(_closest(pool, x), x, pool.name)
             case _:
                 pass
+
+
+def _over(distance: float, x: Array, node: str) -> Margin:
+    """Return the margin; none where a value is not finite, which is near every corner."""
+    value = distance / _size(x)
+    return Margin(value if np.isfinite(x).all() else 0.0, node)
 
 
 def _size(x: Array) -> float:

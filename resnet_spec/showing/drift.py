@@ -26,7 +26,7 @@ class Point:
     """One node of one backend. error, floor: relative to the tensor's largest magnitude.
 
     error: infinite where shapes or values cannot be compared. floor: what rounding alone does; 0
-    where nothing may differ.
+    where nothing may differ, infinite where the reference overflows in that precision.
     """
 
     node: str
@@ -36,9 +36,11 @@ class Point:
 
     @property
     def multiples(self) -> float:
-        """The error in multiples of the floor."""
+        """The error in multiples of the floor; infinite where there is nothing to compare."""
         if self.error == 0:
             return 0.0
+        if not math.isfinite(self.error):
+            return math.inf
         return self.error / self.floor if self.floor else math.inf
 
 
@@ -113,7 +115,8 @@ def _panels(backends: Mapping[str, Any], level: str) -> list[Panel]:
         for item in row.get("items", ()):
             node, _, mode = str(item["name"]).partition(" (")
             error = math.inf if item["max_rel"] is None else float(item["max_rel"])
-            point = Point(node, error, float(item["floor"]), str(item["verdict"]))
+            floor = math.inf if item["floor"] is None else float(item["floor"])
+            point = Point(node, error, floor, str(item["verdict"]))
             modes.setdefault(mode.removesuffix(")"), {}).setdefault(backend, []).append(point)
     return [
         Panel(
@@ -229,7 +232,7 @@ def _bounds(panel: Panel) -> tuple[float, float]:
 def _draw_floor(axes: Any, panel: Panel, at: Mapping[str, int], high: float) -> None:
     floors: dict[int, float] = {}
     for points in panel.points.values():
-        floors |= {at[point.node]: point.floor for point in points if point.floor > 0}
+        floors |= {at[p.node]: p.floor for p in points if 0 < p.floor < math.inf}
     if not floors:
         return
     places = sorted(floors)
