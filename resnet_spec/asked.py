@@ -54,6 +54,7 @@ class Asked:
     resume: bool | str | Path = False
     input_size: int | None = None
     pretrained: str | Path | None = None
+    part: str | None = None
     head: Head | None = None
     freeze: str | None = None
     head_rate: float | None = None
@@ -94,8 +95,9 @@ def _asked_to_go_on(asked: Asked) -> Path | None:
 
 
 def _fresh(asked: Asked, say: Say) -> Job:
-    if asked.head is not None and asked.pretrained is None:
-        raise RecipeError("--head: is of pretrained weights; give --pretrained, too")
+    for name, value in (("--head", asked.head), ("--part", asked.part)):
+        if value is not None and asked.pretrained is None:
+            raise RecipeError(f"{name}: is of pretrained weights; give --pretrained, too")
     if asked.accept_data:
         raise RecipeError(f"{ACCEPT}: is of a run that goes on; give --resume, too")
     if asked.ignore_classes and asked.pretrained is None:
@@ -118,7 +120,7 @@ def _pretrained(
     asked: Asked, source: str | Path, recipe: Recipe, settings: Sequence[str], say: Say
 ) -> Job:
     """Return the run of a network with pretrained weights, and its state before the first step."""
-    weights = load_pretrained(source)
+    weights = load_pretrained(source, part=asked.part)
     spec = load_spec(weights.spec if asked.spec is None else asked.spec, settings)
     known = with_statistics(weights, spec)[0]
     run = _run(asked, known, recipe, asked.data or "digits", say, weights)
@@ -133,7 +135,7 @@ def _pretrained(
         data_name=run.data.name,
         ignore_classes=asked.ignore_classes,
     )
-    notes = [*weights.notes, *adopted.notes]
+    notes = [*weights.notes_with(asked.spec, settings), *adopted.notes]
     if not weights.spec.input.mean and not spec.input.mean:
         notes.append(f"input.mean, input.std: the weights do not say; {run.data.name}'s are taken")
     for note in notes:
@@ -202,6 +204,7 @@ def _fixed(asked: Asked) -> dict[str, object]:
         "--set": asked.settings or None,
         "--input-size": asked.input_size,
         "--pretrained": asked.pretrained,
+        "--part": asked.part,
         "--head": asked.head,
         "--freeze": asked.freeze,
         "--head-rate": asked.head_rate,
@@ -220,6 +223,8 @@ def _run(
     data = load_data(source, size=asked.input_size)
     training_split(data)  # Raises where there is none.
     data = data if weights is None else viewed(data, weights.view)
+    if weights is not None and not weights.has_classifier and asked.spec is None:
+        spec = spec.model_copy(update={"classes": len(data.classes)})  # It says nothing of them.
     spec, notes = fitted(spec, data)
     for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)

@@ -58,6 +58,7 @@ def build(
     input_size: int | None = None,
     seed: int = 0,
     pretrained: str | Path | None = None,
+    part: str | None = None,
 ) -> Any:
     """Return the network as `backend`'s own module, float32, on the CPU, freshly initialised.
 
@@ -67,13 +68,15 @@ def build(
     seed: the same seed gives the same weights in every backend.
     pretrained: take these weights instead: published ones (`resnet50.tv2_in1k`), a weight file of
         any kind, or `hf:OWNER/NAME`. All must fit but the classifier, which is drawn from `seed`
-        where the number of classes differs; the spec gets their statistics of images.
+        where the number of classes differs or an encoder has none; the spec gets their statistics
+        of images.
+    part: which network of a file with several: "ema", "encoder_q" or another step of its path.
 
     Raises SpecError for a spec that breaks a rule, BackendError for a backend that is not there,
     CheckpointError for weights that cannot be had, do not fit, or are of a network that computes
     otherwise.
     """
-    plan, state = _network(source, classes, input_size, seed, pretrained)
+    plan, state = _network(source, classes, input_size, seed, pretrained, part)
     return load_backend(backend).build(plan, state)
 
 
@@ -117,6 +120,7 @@ def session(
     precision: Precision | None = None,
     compile: bool = False,
     pretrained: str | Path | None = None,
+    part: str | None = None,
 ) -> Session:
     """Return a session of the network on `device`, with initial weights from `seed` loaded.
 
@@ -125,7 +129,7 @@ def session(
 
     Other arguments and errors as in `build`; RecipeError for a recipe that breaks a rule.
     """
-    plan, state = _network(source, classes, input_size, seed, pretrained)
+    plan, state = _network(source, classes, input_size, seed, pretrained, part)
     chosen = None if recipe is None else load_recipe(recipe)
     if chosen is not None:
         plan = fine_tuned(plan, chosen)
@@ -146,6 +150,7 @@ def _network(
     input_size: int | None,
     seed: int,
     pretrained: str | Path | None,
+    part: str | None,
 ) -> tuple[Plan, State]:
     settings = [f"classes={classes}"] if classes is not None else []
     settings += [f"input.size={input_size}"] if input_size is not None else []
@@ -156,5 +161,5 @@ def _network(
     from resnet_spec.pretrained.adopting import adopt
     from resnet_spec.pretrained.loading import load_pretrained
 
-    adopted = adopt(load_pretrained(pretrained), spec, seed=seed)
+    adopted = adopt(load_pretrained(pretrained, part=part), spec, seed=seed)
     return lower(adopted.spec), adopted.state

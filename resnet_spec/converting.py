@@ -18,11 +18,11 @@ from resnet_spec.contract import Array, State
 from resnet_spec.destinations import check_destination
 from resnet_spec.errors import CheckpointError, SpecError
 from resnet_spec.files import beside
-from resnet_spec.lowering import lower
 from resnet_spec.naming import Scheme, scheme
+from resnet_spec.naming.assumed import assumed
 from resnet_spec.naming.conventions import Conflict, applied, conflicts
 from resnet_spec.naming.lifting import from_file, to_file
-from resnet_spec.naming.usual import suited
+from resnet_spec.naming.usual import Taken, suited
 from resnet_spec.proving import Network, Proof, prove
 from resnet_spec.recognising import AUTO, Recognised, recognise_file
 from resnet_spec.shown import Card, Shown
@@ -40,7 +40,8 @@ class Loaded(Shown):
     """Weights ready for a session. state: canonical, float32. scheme: whose names the file has.
 
     notes: what a person should know, one line each. checkpoint: an own one as it was written,
-    with its data and class names; None for other files.
+    with its data and class names; None for other files. open: what tensors cannot show.
+    has_classifier: False for an encoder, whose state lacks the classifier's tensors.
     """
 
     spec: Spec
@@ -48,13 +49,15 @@ class Loaded(Shown):
     scheme: str
     notes: tuple[str, ...]
     checkpoint: Checkpoint | None = field(default=None, repr=False)
+    open: tuple[Taken, ...] = field(default=(), repr=False)
+    has_classifier: bool = True
 
     def card(self) -> Card:
         """See `shown.Shown`."""
         rows = [
             ("names", self.scheme),
             ("tensors", len(self.state)),
-            ("classes", self.spec.classes),
+            ("classes", self.spec.classes if self.has_classifier else "none: no classifier"),
         ]
         return Card(f"weights of {self.spec.name}", rows, notes=_as_notes(self.notes))
 
@@ -64,28 +67,44 @@ def load_weights(
     spec: Source | None = None,
     scheme: str = AUTO,
     settings: Texts = (),
+    part: str | None = None,
 ) -> Loaded:
     """Return the network and the canonical tensors in the file at `path`, of any kind and scheme.
 
     An own checkpoint gives its moving average where it has one. Arguments and errors are those of
-    `recognise_file`; tensors that are not finite raise CheckpointError, too.
+    `recognise_file`; tensors that are not finite raise CheckpointError, too. An encoder is loaded
+    without a classifier: see `Loaded.has_classifier`.
     """
     settings = listed(settings, "settings", SpecError)
-    return _loaded(recognise_file(path, spec, scheme, settings), settings, empties=True)
+    loaded = _loaded(recognise_file(path, spec, scheme, settings, part), settings, empties=True)
+    return replace(loaded, notes=(*loaded.notes, *_assumed(loaded.open)))
+
+
+def _assumed(left_open: Sequence[Taken]) -> list[str]:
+    line = assumed(left_open)
+    return [line] if line else []
 
 
 def _loaded(found: Recognised, settings: Sequence[str], *, empties: bool = False) -> Loaded:
     check_values(found.path, found.tensors, counters=True)
     with np.errstate(over="ignore"):  # Where a bias is folded; what comes of it is looked at.
-        state = from_file(lower(found.spec), found.scheme, found.tensors, empties=empties)
-    folded = {fold.mean for fold in found.scheme.folds(lower(found.spec))}
+        state = from_file(found.plan, found.scheme, found.tensors, empties=empties)
+    folded = {fold.mean for fold in found.scheme.folds(found.plan)}
     check_values(found.path, {n: a for n, a in state.items() if n in folded or a.dtype.kind != "f"})
     wide = [name for name, array in state.items() if array.dtype != np.float32]
     notes = [*found.notes, *found.scheme.caveats, *_overruled(found, settings)]
     if wide:
         notes.append(f"{len(wide)} tensors are rounded to float32")
         state = as_float32(found.path, state)
-    return Loaded(found.spec, state, found.scheme.name, tuple(notes), found.checkpoint)
+    return Loaded(
+        found.spec,
+        state,
+        found.scheme.name,
+        tuple(notes),
+        found.checkpoint,
+        found.open,
+        found.has_classifier,
+    )
 
 
 def _overruled(found: Recognised, settings: Sequence[str]) -> list[str]:
@@ -134,6 +153,7 @@ def convert(
     kind: str | None = None,
     spec: Source | None = None,
     settings: Texts = (),
+    part: str | None = None,
     overwrite: bool = False,
 ) -> Converted:
     """Write the weights in `source` to `destination`, whole and proven or not at all.
@@ -142,8 +162,11 @@ def convert(
     to: the scheme of the new file. None, for a `.safetensors` file: an own checkpoint, with the
         spec in it.
     kind: of the new file, as in `weights.KINDS`; None: as its name ends.
-    spec, settings: as in `recognise_file`.
+    spec, settings, part: as in `recognise_file`.
     overwrite: replace what is at `destination`, of whatever it is a link to.
+
+    An encoder is written without a classifier, and proven with one that is drawn for the proof; an
+    own checkpoint must have one.
 
     Raises CheckpointError as `load_weights` does, for a network that the scheme has no names for or
     whose logits are not finite, and where the code of the scheme's project would compute other
@@ -157,19 +180,22 @@ def convert(
     target = scheme(to or "canonical")
     is_folder = not is_own and kind_to_write(destination, kind).is_folder
     check_destination(destination, overwrite=overwrite, folder=ORBAX_FILES if is_folder else ())
-    found = recognise_file(source, spec, names, settings)
+    found = recognise_file(source, spec, names, settings, part)
+    if is_own and not found.has_classifier:
+        rule = "has no classifier, and a checkpoint must have one"
+        raise CheckpointError(f"{source}: {rule}; say --to timm, or another scheme")
     loaded = _loaded(found, settings)
-    target.in_file(lower(found.spec))  # Refuses what the project has not, before what it has else.
-    notes = [*loaded.notes, *_differences(target, found.spec)]
-    exact = Network(found.spec, _unrounded(found, loaded.state))
+    target.in_file(found.plan)  # Refuses what the project has not, before what it has else.
+    notes = [*loaded.notes, *_differences(target, found.spec), *_assumed(found.open)]
+    exact = Network(found.spec, _unrounded(found, loaded.state), found.has_classifier)
     with _new(destination) as temporary:
         if is_own:
             save_checkpoint(temporary, _own(loaded))
         else:
-            tensors = to_file(lower(found.spec), target, loaded.state)
+            tensors = to_file(found.plan, target, loaded.state)
             write_weights(temporary, tensors, kind)
             del tensors
-        proof = prove(exact, _read_back(temporary, target, found.spec, is_own))
+        proof = prove(exact, _read_back(temporary, target, found, is_own))
         put_folder(temporary, destination) if is_folder else temporary.replace(destination)
     return Converted(destination, found, target.name, found.spec, proof, tuple(notes))
 
@@ -212,7 +238,7 @@ def _unrounded(found: Recognised, state: State) -> Mapping[str, Array]:
 
     They are `state` but where biases are folded or tensors are wider than float32.
     """
-    plan = lower(found.spec)
+    plan = found.plan
     folds = [fold for fold in found.scheme.folds(plan) if found.tensors[fold.name].any()]
     if not folds and all(array.dtype == np.float32 for array in found.tensors.values()):
         return state
@@ -220,13 +246,14 @@ def _unrounded(found: Recognised, state: State) -> Mapping[str, Array]:
     return from_file(plan, found.scheme, wide)
 
 
-def _read_back(path: Path, target: Scheme, spec: Spec, is_own: bool) -> Network:
+def _read_back(path: Path, target: Scheme, found: Recognised, is_own: bool) -> Network:
     """Return the network as whoever uses the file will have it, with what their code fixes."""
     if is_own:
         checkpoint = load_checkpoint(path)
         return Network(checkpoint.spec, checkpoint.state)
-    theirs = applied(suited(target, spec), spec)
-    return Network(theirs, from_file(lower(theirs), target, read_weights(path).tensors))
+    theirs = replace(found, spec=applied(suited(target, found.spec), found.spec))
+    state = from_file(theirs.plan, target, read_weights(path).tensors)
+    return Network(theirs.spec, state, found.has_classifier)
 
 
 @contextmanager

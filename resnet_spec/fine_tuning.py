@@ -2,7 +2,7 @@
 
 What is frozen is a fixed function of the images: its norms run on their running statistics in
 training, too, as with Keras' `trainable = False`, and its blocks are never dropped. Imports
-`errors`, `ops`, `plan` and `recipe` only.
+`classifier`, `errors`, `ops`, `plan` and `recipe` only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from resnet_spec.classifier import classifier
 from resnet_spec.errors import RecipeError, problem
 from resnet_spec.ops import Chain, Conv, DropPath, Gate, Linear, Node, Norm, Op, Residual, Tensor
 from resnet_spec.plan import Plan, stage_of, tensors_of
@@ -39,11 +40,6 @@ def fine_tuned(plan: Plan, recipe: Recipe) -> Plan:
         )
 
     return replace(plan, root=replace(plan.root, children=_changed(plan.root.children, change)))
-
-
-def classifier(plan: Plan) -> Conv | Linear:
-    """Return the op that puts out the logits; a 1x1 convolution in the pre-activation order."""
-    return next(op for op in reversed(plan.ops) if isinstance(op, Conv | Linear))
 
 
 def _frozen_ops(plan: Plan, freeze: str) -> frozenset[str]:

@@ -12,19 +12,32 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_spec.activity import doing
+from resnet_spec.classifier import without_classifier
 from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.describe import count_params
 from resnet_spec.errors import CheckpointError
+from resnet_spec.initial import initial_state
 from resnet_spec.loader import load_backend
 from resnet_spec.lowering import lower
+from resnet_spec.plan import Plan
 from resnet_spec.spec import Spec
 
 
 class Network(NamedTuple):
-    """A spec and canonical tensors for it, of whatever precision the file has."""
+    """A spec and canonical tensors for it, of whatever precision the file has.
+
+    has_classifier: whether the classifier's tensors are among them.
+    """
 
     spec: Spec
     state: Mapping[str, Array]
+    has_classifier: bool = True
+
+    @property
+    def plan(self) -> Plan:
+        """The plan whose tensors the state holds."""
+        plan = lower(self.spec)
+        return plan if self.has_classifier else without_classifier(plan)
 
 
 @dataclass(frozen=True)
@@ -82,9 +95,7 @@ def prove(source: Network, written: Network) -> Proof:
             raise CheckpointError(
                 f"logits: differ by {difference:.1e} of the largest between source and written file"
             )
-    return Proof(
-        written.spec.name, count_params(lower(written.spec).ops), _IMAGES, difference, rounded
-    )
+    return Proof(written.spec.name, count_params(written.plan.ops), _IMAGES, difference, rounded)
 
 
 _IMAGES, _LARGEST_PROBE = 2, 64
@@ -103,7 +114,9 @@ def _check_finite(logits: Array, precision: str) -> None:
 
 def _logits(network: Network, size: int, precision: Precision = "float64") -> Array:
     plan = lower(network.spec, size)
-    state: State = dict(network.state)
+    # An encoder's features show in the logits of any classifier: one is drawn, the same each time.
+    drawn = {} if network.has_classifier else initial_state(plan, 0)
+    state: State = {**drawn, **network.state}
     shape = (_IMAGES, size, size, plan.input.channels)
     images = np.random.default_rng(0).standard_normal(shape).astype(precision)
     none = np.full(_IMAGES, -1, np.int64)

@@ -6,27 +6,32 @@ it is inferred, or checked where it is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_spec.checkpoint import Checkpoint, is_checkpoint, load_checkpoint
+from resnet_spec.choosing import Holdings, choose
+from resnet_spec.classifier import without_classifier
 from resnet_spec.contract import Array
-from resnet_spec.errors import CheckpointError, SpecError
+from resnet_spec.errors import CheckpointError, SpecError, did_you_mean
 from resnet_spec.lowering import lower
 from resnet_spec.naming import SCHEMES, Scheme, scheme
 from resnet_spec.naming.conventions import conflicts
 from resnet_spec.naming.cover import cover
-from resnet_spec.naming.inference import infer, recognise
+from resnet_spec.naming.inference import settled
 from resnet_spec.naming.relatives import Relative, relative_of
 from resnet_spec.naming.usual import Taken, suited, taken
+from resnet_spec.plan import Plan
 from resnet_spec.reading import Fields, merge
 from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import Source, load_spec
 from resnet_spec.texts import Texts, listed
-from resnet_spec.weights import read_weights
+from resnet_spec.weights import weight_tree
+from resnet_spec.weights.arrays import HALVES
+from resnet_spec.weights.unwrapping import flat, unwrapped
 
 AUTO = "auto"
 
@@ -38,7 +43,8 @@ class Recognised(Shown):
     kind: as in `weights.KINDS`, or "checkpoint" for this project's own. tensors: by the names of
     the file, which are `scheme`'s. relative: the preset with the same tensors. open: what tensors
     cannot show, and what was taken for it; () for own checkpoints. notes: what was left out or
-    changed on the way, in words.
+    changed on the way, in words. part: what asks for the network where the file holds several.
+    has_classifier: whether it has one; if not, the classes of its spec mean nothing.
     """
 
     path: Path
@@ -50,6 +56,14 @@ class Recognised(Shown):
     open: tuple[Taken, ...] = ()
     notes: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
+    part: str = ""
+    has_classifier: bool = True
+
+    @property
+    def plan(self) -> Plan:
+        """The network's plan, without a classifier where it has none."""
+        plan = lower(self.spec)
+        return plan if self.has_classifier else without_classifier(plan)
 
     def card(self) -> Card:
         """See `shown.Shown`."""
@@ -64,23 +78,29 @@ class Recognised(Shown):
 
 
 def recognise_file(
-    path: Path, spec: Source | None = None, names: str = AUTO, settings: Texts = ()
+    path: Path,
+    spec: Source | None = None,
+    names: str = AUTO,
+    settings: Texts = (),
+    part: str | None = None,
 ) -> Recognised:
     """Return what the file at `path` holds. Executes nothing of it.
 
     spec: the network it must be of; None: an own checkpoint's own, else inferred.
     names: a scheme, or "auto" to look among all.
     settings: `key=value` texts, applied last; they say what tensors cannot.
+    part: which of several networks, as `ema`, `encoder_q` or another step of its path; of an own
+        checkpoint "ema" or "model". None: the one that is meant surely.
 
-    Raises CheckpointError for a file that is missing, damaged, or of no network or another than
-    `spec`; SpecError for a spec or a setting that breaks a rule.
+    Raises CheckpointError for a file that is missing, damaged, of no network or another than
+    `spec`, or of several without `part`; SpecError for a spec or a setting that breaks a rule.
     """
     settings = listed(settings, "settings", SpecError)
     schemes = list(SCHEMES.values()) if names == AUTO else [scheme(names)]
     try:
         if is_checkpoint(path):
-            return _own(path, spec, names, settings)
-        return _foreign(path, spec, schemes, settings)
+            return _own(path, spec, names, settings, part)
+        return _foreign(path, spec, schemes, settings, part)
     except CheckpointError as error:
         lines = (
             text if text.startswith(str(path)) else f"{path}: {text}" for text in error.problems
@@ -88,8 +108,10 @@ def recognise_file(
         raise CheckpointError(*lines) from None
 
 
-def _own(path: Path, spec: Source | None, names: str, settings: Sequence[str]) -> Recognised:
-    found = load_checkpoint(path)
+def _own(
+    path: Path, spec: Source | None, names: str, settings: Sequence[str], part: str | None
+) -> Recognised:
+    found = _part_of(load_checkpoint(path), part)
     theirs = scheme("canonical")
     if names not in (AUTO, theirs.name):
         raise CheckpointError(f"is a checkpoint of this project, not of {names}; leave --from out")
@@ -113,36 +135,70 @@ def _own(path: Path, spec: Source | None, names: str, settings: Sequence[str]) -
     )
 
 
+def _part_of(checkpoint: Checkpoint, part: str | None) -> Checkpoint:
+    """Return a checkpoint with its moving average, or without it, as `part` says."""
+    has_average = any(name.startswith(_EMA) for name in checkpoint.state)
+    parts = ["model", "ema"] if has_average else ["model"]
+    if part is not None and part not in parts:
+        raise CheckpointError(f"has no part {part!r}; {did_you_mean(part, parts)}")
+    if part != "model" or not has_average:
+        return checkpoint
+    state = {name: a for name, a in checkpoint.state.items() if not name.startswith(_EMA)}
+    return replace(checkpoint, state=state)
+
+
+_EMA = "ema/"
+
+
 def _foreign(
-    path: Path, spec: Source | None, schemes: Iterable[Scheme], settings: Sequence[str]
+    path: Path,
+    spec: Source | None,
+    schemes: Sequence[Scheme],
+    settings: Sequence[str],
+    part: str | None,
 ) -> Recognised:
-    file = read_weights(path)
-    shapes = _shapes(file.tensors)
+    kind, held = _held(path)
+    asked = None if spec is None else load_spec(spec, settings)
+    chosen = choose(held, schemes, asked, part)
+    found = chosen.fit.candidate
+    theirs, notes = found.scheme, [*held.notes, *chosen.notes]
+    halves = sum(held.tensors[it].element in HALVES for it in chosen.fit.names.values())
+    if halves:
+        notes.append(f"{halves} tensors of half precision are widened to float32")
     if spec is None:
-        found = infer(shapes, settings, schemes)
-        return Recognised(
-            path,
-            file.kind,
-            file.tensors,
-            found.scheme,
-            found.spec,
-            found.relative,
-            found.open,
-            file.notes,
-        )
-    theirs = recognise(load_spec(spec, settings), shapes, schemes)
-    said, notes = _with_conventions(load_spec(spec), theirs)
-    said = load_spec(said, settings)
+        inferred = settled(found, chosen.fit.shapes, settings)
+        said, relative, left_open = inferred.spec, inferred.relative, inferred.open
+    else:
+        said, more = _with_conventions(load_spec(spec), theirs)
+        said = load_spec(said, settings)
+        relative, left_open = relative_of(said), taken(said, theirs, settings, is_given=True)
+        notes += more
     return Recognised(
         path,
-        file.kind,
-        file.tensors,
+        kind,
+        chosen.arrays,
         theirs,
         said,
-        relative_of(said),
-        taken(said, theirs, settings),
-        (*file.notes, *notes),
+        relative,
+        left_open,
+        tuple(notes),
+        part=chosen.part,
+        has_classifier=chosen.fit.has_classifier,
     )
+
+
+def _held(path: Path) -> tuple[str, Holdings]:
+    """Return a file's kind and its tensors. Raises CheckpointError where it holds none."""
+    kind, origin, tree = weight_tree(path)
+    try:
+        tensors, others = flat(tree, origin)
+    except CheckpointError:  # What is beside the weights may be endless.
+        tensors, _ = unwrapped(tree, origin, None)
+        others = []
+    if not tensors:
+        unwrapped(tree, origin, None)  # Says what it holds in their place.
+        raise origin.refused("holds no tensors", "name a file with weights")
+    return kind, Holdings(tensors, others, origin.notes)
 
 
 def _shapes(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:

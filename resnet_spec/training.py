@@ -39,6 +39,7 @@ def train(
     device: str = "auto",
     compile: bool = False,
     pretrained: str | Path | None = None,
+    part: str | None = None,
     head: Head | None = None,
     freeze: str | None = None,
     head_rate: float | None = None,
@@ -63,7 +64,7 @@ def train(
         `device`, `data` and `accept_data` may be given.
     input_size: pixels per side; None: the data's own.
     device, compile: as in `contract.Session`.
-    pretrained: weights to start from, as in `build`.
+    pretrained, part: weights to start from, as in `build`.
     head: "keep" or "replace" their classifier; None: replaced where the classes differ.
     freeze, head_rate: as in `Recipe`.
     accept_data: go on, with `resume`, though the data is not what the run began with.
@@ -88,6 +89,7 @@ def train(
         resume=resume,
         input_size=input_size,
         pretrained=pretrained,
+        part=part,
         head=head,
         freeze=freeze,
         head_rate=head_rate,

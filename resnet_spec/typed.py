@@ -23,6 +23,7 @@ class BuildOptions(TypedDict, total=False):
     input_size: int | None
     seed: int
     pretrained: str | Path | None
+    part: str | None
 
 
 class SessionOptions(BuildOptions, total=False):

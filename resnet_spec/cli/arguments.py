@@ -25,9 +25,20 @@ def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:
-    """Add --spec and --set, which say what tensors cannot."""
+    """Add --part, --spec and --set, which say what tensors cannot."""
+    add_part(parser)
     parser.add_argument("--spec", metavar="SPEC", help="the network it must be (default: inferred)")
     add_settings(parser, "what tensors do not show, as in stride_position=1x1")
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Add --part, which chooses among the networks of a file."""
+    parser.add_argument(
+        "--part",
+        metavar="NAME",
+        help="which network of a file with several, as ema, the moving average, or encoder_q "
+        "(default: the model)",
+    )
 
 
 def add_settings(parser: argparse.ArgumentParser, what: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from resnet_spec.cli.arguments import add_spec, spec_of
+from resnet_spec.cli.arguments import add_part, add_spec, spec_of
 from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained, with_known_statistics
 from resnet_spec.cli.saying import tell
 from resnet_spec.errors import BackendError, SpecError, problem
@@ -35,6 +35,7 @@ def add_compared(parser: argparse.ArgumentParser) -> None:
     """Declare SPEC or CHECKPOINT, who is compared, and on what."""
     add_spec(parser, checkpoint=True)
     add_pretrained(parser)
+    add_part(parser)
     parser.add_argument(
         "--backends",
         type=names,
@@ -139,14 +140,16 @@ def _network(args: argparse.Namespace) -> _Network:
         return _weights(args, args.spec)
     spec = spec_of(args)
     if args.pretrained is None:
+        if args.part is not None:
+            raise SpecError("--part: is of pretrained weights; give --pretrained, too")
         return _Network(spec, None)
     from resnet_spec.pretrained.adopting import adopt
     from resnet_spec.pretrained.loading import load_pretrained
 
-    weights = load_pretrained(args.pretrained)
+    weights = load_pretrained(args.pretrained, part=args.part)
     adopted = adopt(weights, spec, settings=args.settings)
-    _tell(*weights.notes, *adopted.notes)
-    is_kept = adopted.spec.classes == weights.spec.classes
+    _tell(*weights.notes_with(spec), *adopted.notes)
+    is_kept = weights.has_classifier and adopted.spec.classes == weights.spec.classes
     names = weights.class_names if is_kept else None
     return _Network(adopted.spec, adopted.state, names)
 
@@ -164,7 +167,7 @@ def _weights(args: argparse.Namespace, source: str) -> _Network:
     from resnet_spec.pretrained.loading import load_pretrained
 
     size = [] if args.input_size is None else [f"input.size={args.input_size}"]
-    weights = load_pretrained(source, settings=[*args.settings, *size])
+    weights = load_pretrained(source, settings=[*args.settings, *size], part=args.part).whole()
     if weights.checkpoint is not None and (args.settings or size):
         raise SpecError(f"{weights.source}: a checkpoint holds its spec; leave --set and sizes out")
     if args.classes is not None:

@@ -45,13 +45,11 @@ def run(args: argparse.Namespace) -> int:
         spec=args.spec,
         settings=args.settings,
         overwrite=args.overwrite,
+        part=args.part,
     )
     tell(done.notes)
     source = done.source
     print(f"read: {source.path}, {source.kind}, names of {source.scheme.name}: {source.spec.name}")
-    usual = [it.text for it in source.open if it.is_in_doubt]
-    if usual:
-        print(f"assumed: {', '.join(usual)} (what says otherwise: resnet-spec inspect)")
     print(f"written: {done.path}, names of {done.scheme}")
     print(done.proof.line)
     return 0

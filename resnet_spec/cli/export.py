@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print what was written and checked; 1 when it computes something else."""
+    from resnet_spec.classifier import no_classifier
     from resnet_spec.converting import load_weights
     from resnet_spec.destinations import check_destination
     from resnet_spec.exporting import export, format_of, takes
@@ -58,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = format_of(args.to)
     out = _out(args.out, args.checkpoint, chosen.ending)
     check_destination(out, overwrite=args.overwrite, source=args.checkpoint)
-    loaded = load_weights(args.checkpoint, args.spec, args.names, args.settings)
+    loaded = load_weights(args.checkpoint, args.spec, args.names, args.settings, args.part)
+    if not loaded.has_classifier:
+        raise no_classifier(str(args.checkpoint))
     tell(loaded.notes)
     kept = loaded.checkpoint
     done = export(

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.recognising import recognise_file
     from resnet_spec.spec_files import dump_toml
 
-    found = recognise_file(args.file, args.spec, args.names, args.settings)
+    found = recognise_file(args.file, args.spec, args.names, args.settings, args.part)
     if args.format == "toml":
         print(dump_toml(found.spec), end="")
     elif args.format == "json":
@@ -46,18 +46,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _fields(found: Recognised) -> dict[str, Any]:
     from resnet_spec.describe import count_params
-    from resnet_spec.lowering import lower
     from resnet_spec.weights import finite_problems
 
     fields: dict[str, Any] = {
         "file": str(found.path),
         "kind": found.kind,
+        "part": found.part,
         "scheme": found.scheme.name,
+        "has_classifier": found.has_classifier,
         "spec": found.spec.to_dict(),
         "preset": None
         if found.relative is None
         else {"name": found.relative.name, "differs": list(found.relative.differs)},
-        "params": count_params(lower(found.spec).ops),
+        "params": count_params(found.plan.ops),
         "tensors": len(found.tensors),
         "values": sum(array.size for array in found.tensors.values()),
         "dtypes": sorted({str(array.dtype) for array in found.tensors.values()}),
@@ -87,20 +88,27 @@ def _run(found: Recognised) -> dict[str, Any]:
     }
 
 
-_FROM = {"usual": "assumed, as usual", "scheme": "fixed by the project's code", "set": "as you set"}
+_FROM = {
+    "usual": "assumed, as usual",
+    "scheme": "fixed by the project's code",
+    "set": "as you set",
+    "spec": "as in the spec you gave",
+}
 
 
 def _table(found: Recognised) -> str:
     fields = _fields(found)
     name = "checkpoint of this project" if found.kind == "checkpoint" else found.kind
     spec, relative = found.spec, found.relative
+    name += "" if found.has_classifier else ", no classifier"
+    draws = f"none: resnet-spec train --pretrained {found.path} draws a classifier"
     rows = [
         ("file", f"{found.path}, {name}"),
         ("names", f"{found.scheme.name} ({found.scheme.about})"),
         ("network", _network(found)),
         ("preset", "none has these tensors" if relative is None else relative.name),
         *(("", f"but {line}") for line in (relative.differs if relative else ())),
-        ("classes", f"{spec.classes}"),
+        ("classes", f"{spec.classes}" if found.has_classifier else draws),
         ("parameters", f"{fields['params']:,}"),
         ("tensors", f"{fields['tensors']} of {', '.join(fields['dtypes'])}"),
         ("finite", "; ".join(fields["not_finite"][:3]) or "all values"),

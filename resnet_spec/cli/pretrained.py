@@ -18,7 +18,7 @@ _FORMS = (
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
-    """Add --pretrained, --from, --spec and --set: which weights, and what they cannot say."""
+    """Add --pretrained, --from, --part, --spec and --set: the weights, and what they cannot say."""
     from resnet_spec.cli.arguments import add_network
 
     add_pretrained(parser)
@@ -46,10 +46,10 @@ def add_pretrained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pretrained", metavar="NAME|FILE|hf:...", help=_FORMS)
 
 
-def weights_of(args: argparse.Namespace, place: str | None) -> Pretrained:
+def weights_of(args: argparse.Namespace, place: str | None, *, whole: bool = True) -> Pretrained:
     """Return the weights at `place`, or at --pretrained, by the arguments of `add_weights`.
 
-    Raises CheckpointError for none or both.
+    whole: whether they must have a classifier. Raises CheckpointError for none or both.
     """
     from resnet_spec.errors import CheckpointError
     from resnet_spec.pretrained.loading import load_pretrained
@@ -58,7 +58,10 @@ def weights_of(args: argparse.Namespace, place: str | None) -> Pretrained:
         given = "neither is" if place is None else "both are"
         raise CheckpointError(f"CHECKPOINT, --pretrained: one must be given, and {given}")
     source = args.pretrained if place is None else place
-    return load_pretrained(source, spec=args.spec, names=args.names, settings=args.settings)
+    weights = load_pretrained(
+        source, spec=args.spec, names=args.names, settings=args.settings, part=args.part
+    )
+    return weights.whole() if whole else weights
 
 
 def with_known_statistics(

@@ -140,7 +140,7 @@ def _filters(args: argparse.Namespace) -> int:
     from resnet_spec.lowering import lower
     from resnet_spec.showing import filters
 
-    weights = weights_of(args, args.checkpoint)
+    weights = weights_of(args, args.checkpoint, whole=False)
     subject = _subject(weights)
     output = output_of(args, subject)
     found = filters.first_filters(lower(weights.spec), weights.state)

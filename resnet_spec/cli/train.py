@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_spec.cli.arguments import add_settings
+from resnet_spec.cli.arguments import add_part, add_settings
 from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
     add_pretrained(parser)
+    add_part(parser)
     parser.add_argument(
         "--head",
         choices=("keep", "replace"),

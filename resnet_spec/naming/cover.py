@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from resnet_spec.errors import nearest
+from resnet_spec.naming.dialects import DIALECTS
 from resnet_spec.naming.lifting import foreign_shape
 from resnet_spec.naming.names import Scheme
 from resnet_spec.ops import Shape
@@ -31,6 +32,19 @@ class Cover:
         return not self.faults
 
     @property
+    def is_body(self) -> bool:
+        """Whether all tensors are there, and whatever else there is stands in no layer of theirs.
+
+        Nor is it a convolution that looks at more than one pixel: such a one is no classifier.
+        """
+        if self.missing or self.misshapen:
+            return False
+        own = {_top(name) for name in self.wanted}
+        return not any(
+            _top(name) in own or _looks_around(self.shapes[name]) for name in self.unexpected
+        )
+
+    @property
     def faults(self) -> int:
         """How many tensors are missing, unexpected or misshapen."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
@@ -48,6 +62,22 @@ class Cover:
             yield f"{name} is missing{_hint(name, self.unexpected)}"
         for name in self.unexpected:
             yield f"{name} is unexpected{_hint(name, self.missing)}"
+
+
+def _top(name: str) -> str:
+    """Return the outermost layer of a tensor in a file; Flax's names begin with a collection."""
+    first, _, rest = name.partition(".")
+    return rest.partition(".")[0] if first in _COLLECTIONS else first
+
+
+_COLLECTIONS = frozenset(
+    prefix.removesuffix(".") for it in DIALECTS.values() for prefix in it.collections.values()
+)
+
+
+def _looks_around(shape: Shape) -> bool:
+    """Whether a tensor of this shape may be a kernel of several pixels, in any layout."""
+    return len(shape) == 4 and shape[:2] != (1, 1) and shape[2:] != (1, 1)
 
 
 def cover(scheme: Scheme, plan: Plan, shapes: Mapping[str, Shape]) -> Cover:

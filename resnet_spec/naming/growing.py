@@ -19,6 +19,7 @@ from resnet_spec.naming.skeleton import (
     Skeleton,
     builds,
     canonical_shape,
+    is_of_classifier,
     skeleton,
 )
 from resnet_spec.ops import Shape
@@ -45,33 +46,37 @@ class Grown:
         return tuple(map(len, self.projections))
 
 
-def likely_builds(scheme: Scheme, names: Set[str]) -> Iterator[tuple[Build, float, int]]:
+def likely_builds(
+    scheme: Scheme, names: Set[str], *, whole: bool = True
+) -> Iterator[tuple[Build, float, int]]:
     """Yield builds of which a file with `names` has something: which share of the first names.
 
     The first names are those of stem and first block, and of the head unless it is numbered; their
-    number comes third.
+    number comes third. whole: whether the classifier's are among them.
     """
     for kind in KINDS:
-        if not _first_body(scheme, kind).isdisjoint(names):
+        if not first_body(scheme, kind).isdisjoint(names):
             for build in builds(kind):
-                if first := _first_names(scheme, build):
+                if first := _first_names(scheme, build, whole):
                     yield build, len(first & names) / len(first), len(first)
 
 
 @lru_cache(maxsize=256)
-def _first_body(scheme: Scheme, kind: Build) -> frozenset[str]:
+def first_body(scheme: Scheme, kind: Build) -> frozenset[str]:
+    """Return the scheme's names of the first block's tensors, less those of its shortcut."""
     bones = skeleton(scheme, kind, (1, 1))
     return (
         frozenset(bones.names[name].name for name in bones.bodies[0][0]) if bones else frozenset()
     )
 
 
-@lru_cache(maxsize=1024)
-def _first_names(scheme: Scheme, build: Build) -> frozenset[str]:
+@lru_cache(maxsize=2048)
+def _first_names(scheme: Scheme, build: Build, whole: bool) -> frozenset[str]:
     bones = skeleton(scheme, build, (1, 1))
     if bones is None:
         return frozenset()
-    ends = bones.stem if _is_flat(scheme, build) else (*bones.stem, *bones.head)
+    head = bones.head if whole else tuple(it for it in bones.head if not is_of_classifier(it))
+    ends = bones.stem if _is_flat(scheme, build) else (*bones.stem, *head)
     return frozenset(bones.names[name].name for name in (*ends, *bones.bodies[0][0]))
 
 

@@ -8,10 +8,11 @@ Nothing here reads a foreign name: schemes are functions of plans, used in that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from resnet_spec.classifier import without_classifier
 from resnet_spec.errors import CheckpointError, SpecError
 from resnet_spec.lowering import lower
 from resnet_spec.naming import SCHEMES, Scheme
@@ -20,9 +21,10 @@ from resnet_spec.naming.cover import Cover, cover
 from resnet_spec.naming.growing import Grown, grow, likely_builds
 from resnet_spec.naming.numbers import fields_of, numbers_of, squeeze_of
 from resnet_spec.naming.relatives import Relative, relative_of
-from resnet_spec.naming.skeleton import Build
+from resnet_spec.naming.skeleton import Build, Unknown
 from resnet_spec.naming.usual import Taken, suited, taken, usual
 from resnet_spec.ops import Shape
+from resnet_spec.plan import Plan
 from resnet_spec.spec import Spec
 from resnet_spec.spec_files import load_spec
 from resnet_spec.texts import Texts, listed
@@ -57,12 +59,23 @@ def infer(
     against it; SpecError for a setting that breaks a rule of specs.
     """
     settings = listed(settings, "settings", SpecError)
-    found = _search(shapes, schemes)
+    schemes = list(schemes)
+    found = search(shapes, schemes)
+    if found is None or not found.cover.is_exact:
+        raise CheckpointError(refusal(nearest(shapes, schemes, found), shapes))
+    return settled(found, shapes, settings)
+
+
+def settled(found: Candidate, shapes: Shapes, settings: Sequence[str] = ()) -> Inferred:
+    """Return what was found, with what `settings` say of it, named as the preset that it is.
+
+    Raises CheckpointError for settings that make it another network, SpecError for wrong ones.
+    """
     spec = found.spec
     if settings:
         spec = load_spec(spec, settings)
-        changed = cover(found.scheme, lower(spec), shapes)
-        if not changed.is_exact:
+        changed = cover(found.scheme, _plan(spec, found.is_whole), shapes)
+        if not (changed.is_exact if found.is_whole else changed.is_body):
             rule = "makes it another network than the file's"
             raise CheckpointError(f"--set {' '.join(settings)}: {rule}: {changed.text()}")
     relative = relative_of(spec)
@@ -76,80 +89,129 @@ def recognise(spec: Spec, shapes: Shapes, schemes: Iterable[Scheme] = SCHEMES.va
 
     Raises CheckpointError as `infer` does.
     """
-    nearest: _Candidate | None = None
-    for scheme in schemes:
-        try:
-            found = _Candidate(scheme, spec, cover(scheme, lower(spec), shapes))
-        except CheckpointError:
-            continue
-        if found.cover.is_exact:
-            return scheme
-        nearest = found.nearer(nearest)
-    said = f"its {len(shapes)} tensors are not those of {spec.name}"
-    if nearest is None:
-        raise CheckpointError(f"{said}: no project has such a network; give another --spec")
-    faults = f"by {nearest.scheme.name}'s names {nearest.cover.text()}"
-    raise CheckpointError(f"{said}: {faults}; give another --spec")
+    found = search_for(spec, shapes, schemes)
+    if found is None or not found.cover.is_exact:
+        raise CheckpointError(unlike(spec, shapes, found))
+    return found.scheme
 
 
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
+    """A network that a file may hold, and how its tensors differ from the file's.
+
+    is_whole: whether its classifier is asked for, too, or its body alone.
+    """
+
     scheme: Scheme
     spec: Spec
     cover: Cover
+    is_whole: bool = True
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the file has it: exactly, or a body with nothing else among its tensors."""
+        return self.cover.is_exact if self.is_whole else self.cover.is_body
 
     @property
     def is_near(self) -> bool:
         """Whether nine tensors of ten are as they must be."""
         return 10 * self.cover.faults <= len(self.cover.wanted)
 
-    def nearer(self, other: _Candidate | None) -> _Candidate:
+    def nearer(self, other: Candidate | None) -> Candidate:
         """Return the one with fewer faults, `other` where they are equal."""
         return self if other is None or self.cover.faults < other.cover.faults else other
 
 
-def _search(shapes: Shapes, schemes: Iterable[Scheme]) -> _Candidate:
-    nearest: _Candidate | None = None
-    others: list[tuple[float, Scheme, Build]] = []
+def search(shapes: Shapes, schemes: Iterable[Scheme], *, whole: bool = True) -> Candidate | None:
+    """Return the network in `shapes` that is a fit, else the nearest one of those tried.
+
+    whole: whether it must have its classifier; else what is beside its body counts for nothing.
+    """
+    near: Candidate | None = None
     for scheme in schemes:
-        whole: list[tuple[int, Build]] = []
-        for build, share, count in likely_builds(scheme, shapes.keys()):
-            if share == 1.0:
-                whole.append((count, build))
-            else:
-                others.append((share, scheme, build))
+        likely = likely_builds(scheme, shapes.keys(), whole=whole)
+        builds = [(count, build) for build, share, count in likely if share == 1.0]
         # What has all the names of one with more of them is rarely one with fewer.
-        for _, build in sorted(whole, key=lambda it: it[0], reverse=True):
-            for candidate in _candidates(scheme, build, shapes):
-                if candidate.cover.is_exact:
+        for _, build in sorted(builds, key=lambda it: it[0], reverse=True):
+            for candidate in _candidates(scheme, build, shapes, whole):
+                if candidate.is_fit:
                     return candidate
-                nearest = candidate.nearer(nearest)
+                near = candidate.nearer(near)
+    return near
+
+
+def nearest(shapes: Shapes, schemes: Iterable[Scheme], near: Candidate | None) -> Candidate | None:
+    """Return `near`, or what is nearer of networks of which the file lacks some first names."""
+    others = [
+        (share, scheme, build)
+        for scheme in schemes
+        for build, share, _ in likely_builds(scheme, shapes.keys())
+        if share < 1.0
+    ]
     others.sort(key=lambda it: it[0], reverse=True)
     for _, scheme, build in others[:_MOST_TRIED]:
-        if nearest is not None and nearest.is_near:
+        if near is not None and near.is_near:
             break
-        for candidate in _candidates(scheme, build, shapes):
-            nearest = candidate.nearer(nearest)
-    raise CheckpointError(_refusal(nearest, shapes))
+        for candidate in _candidates(scheme, build, shapes, True):
+            near = candidate.nearer(near)
+    return near
 
 
 _MOST_TRIED = 12
 """Builds of which the file lacks some of the first names are looked at for the error only."""
 
 
-def _candidates(scheme: Scheme, build: Build, shapes: Shapes) -> Iterator[_Candidate]:
+def search_for(
+    spec: Spec, shapes: Shapes, schemes: Iterable[Scheme], *, whole: bool = True
+) -> Candidate | None:
+    """Return `spec` by the first scheme that fits `shapes`, else by the nearest; None: by none."""
+    near: Candidate | None = None
+    plan = _plan(spec, whole)
+    for scheme in schemes:
+        try:
+            found = Candidate(scheme, spec, cover(scheme, plan, shapes), whole)
+        except CheckpointError:
+            continue
+        if found.is_fit:
+            return found
+        near = found.nearer(near)
+    return near
+
+
+def unlike(spec: Spec, shapes: Shapes, found: Candidate | None) -> str:
+    """Return the line that says why tensors are not those of `spec`; `found`: the nearest."""
+    said = f"its {len(shapes)} tensors are not those of {spec.name}"
+    if found is None:
+        return f"{said}: no project has such a network; give another --spec"
+    faults = f"by {found.scheme.name}'s names {found.cover.text()}"
+    return f"{said}: {faults}; give another --spec"
+
+
+def _candidates(scheme: Scheme, build: Build, shapes: Shapes, whole: bool) -> Iterator[Candidate]:
     """Yield the networks that the file may be by a scheme and build."""
     for grown in grow(scheme, build, shapes):
-        spec = _spec_of(scheme, build, grown, shapes)
+        spec = _spec_of(scheme, build, grown, shapes, whole)
         if spec is None:
             continue
         try:
-            yield _Candidate(scheme, spec, cover(scheme, lower(spec), shapes))
+            yield Candidate(scheme, spec, cover(scheme, _plan(spec, whole), shapes), whole)
         except CheckpointError:  # The project has no such network.
             continue
 
 
-def _spec_of(scheme: Scheme, build: Build, grown: Grown, shapes: Shapes) -> Spec | None:
+def _plan(spec: Spec, whole: bool) -> Plan:
+    return lower(spec) if whole else without_classifier(lower(spec))
+
+
+_CLASSES = 1000
+"""Of a network without a classifier: those of the spec's default."""
+
+
+def _spec_of(
+    scheme: Scheme, build: Build, grown: Grown, shapes: Shapes, whole: bool
+) -> Spec | None:
     numbers = numbers_of(grown.bones, shapes)
+    if not whole:
+        numbers = {**numbers, Unknown("classes"): _CLASSES}
     fields = fields_of(build, grown, numbers)
     if fields is None:
         return None
@@ -164,14 +226,16 @@ def _spec_of(scheme: Scheme, build: Build, grown: Grown, shapes: Shapes) -> Spec
         return None
 
 
-def _refusal(nearest: _Candidate | None, shapes: Shapes) -> str:
-    remedy = "say what it is with --spec"
-    if nearest is None:
+def refusal(
+    near: Candidate | None, shapes: Shapes, remedy: str = "say what it is with --spec"
+) -> str:
+    """Return the line that says why `shapes` are of no network; `near`: the one that is nearest."""
+    if near is None:
         first = ", ".join(list(shapes)[:3])
         return f"its tensors ({first}, ...) have the names of no scheme; {remedy}"
-    relative = relative_of(nearest.spec)
+    relative = relative_of(near.spec)
     like = relative.name if relative else "a network"
     return (
         f"its {len(shapes)} tensors are those of no residual network; nearest is {like} "
-        f"by {nearest.scheme.name}'s names, but {nearest.cover.text()}; {remedy}"
+        f"by {near.scheme.name}'s names, but {near.cover.text()}; {remedy}"
     )

@@ -78,6 +78,8 @@ class Scheme:
         spec cannot say of the project's published weights. folds_biases: whether its convolutions
         have biases where ours have none. channels: the order in which its networks take those of
         an image; read from "bgr", the first convolutions' weights are turned to take RGB.
+        is_common: whether networks of other people's code have these names, too, so that what the
+        project's code fixes is no more than likely.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Scheme:
     caveats: tuple[str, ...] = ()
     folds_biases: bool = False
     channels: Literal["rgb", "bgr"] = "rgb"
+    is_common: bool = False
 
     def names(self, plan: Plan, dialect: str | None = None) -> dict[str, Foreign]:
         """Return the foreign name and layout of every tensor of `plan`, in the plan's order.

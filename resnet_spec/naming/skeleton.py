@@ -184,6 +184,11 @@ def _prefix(build: Build, stage: int, block: int) -> str:
     return f"stages.{stage}.blocks.{block}."
 
 
+def is_of_classifier(name: str) -> bool:
+    """Whether a canonical name is of the layer that puts out the logits."""
+    return name.rpartition(".")[0] in ("fc", "head.fc")
+
+
 _STEMS = ("conv1", "bn1", "stem")
 _DEPTHS = {"post_activation": 2, "pre_activation": 4}
 

@@ -59,7 +59,13 @@ _POST_ACTIVATION = Lack(is_post_activation, "has pre-activation networks only; u
 _CONVENTIONS = together(TORCH_NORM, EXPLICIT, STRIDE_ON_3X3)
 
 TIMM = Scheme(
-    "timm", "timm's ResNets", canonical, "torch", (_PRE_ACTIVATION,), conventions=_CONVENTIONS
+    "timm",
+    "timm's ResNets",
+    canonical,
+    "torch",
+    (_PRE_ACTIVATION,),
+    conventions=_CONVENTIONS,
+    is_common=True,
 )
 TIMM_V2 = Scheme(
     "timm-v2",
@@ -68,6 +74,7 @@ TIMM_V2 = Scheme(
     "torch",
     (_POST_ACTIVATION, GATES, ZERO_PADDING, PLAIN, PROJECTION_ALL),
     conventions=_CONVENTIONS,
+    is_common=True,
 )
 TORCHVISION = Scheme(
     "torchvision",
@@ -76,5 +83,6 @@ TORCHVISION = Scheme(
     "torch",
     (_PRE_ACTIVATION, GATES, DEEP_STEM, AVERAGE_POOLS, ZERO_PADDING, PLAIN, PROJECTION_ALL),
     conventions=_CONVENTIONS,
+    is_common=True,
 )
 CANONICAL = Scheme("canonical", "this project's own names, of any network", canonical, "torch")

@@ -16,7 +16,7 @@ from resnet_spec.naming.names import Scheme
 from resnet_spec.spec import Spec
 
 Fields = dict[str, Any]
-Source = Literal["usual", "scheme", "set"]
+Source = Literal["usual", "scheme", "set", "spec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,15 @@ class Taken:
     """A field that no tensor shows, its value, and where that is from.
 
     usual: it is what most networks of this kind have. scheme: the project's code fixes it. set: the
-    user said so. remedy: settings that say otherwise, as `stride_position=1x1`.
+    user said so. spec: the spec that was given does. remedy: settings that say otherwise, as
+    `stride_position=1x1`. is_common: whether other projects' networks have such names, too.
     """
 
     field: str
     value: object
     source: Source
     remedy: tuple[str, ...]
+    is_common: bool = False
 
     @property
     def text(self) -> str:
@@ -40,9 +42,13 @@ class Taken:
     @property
     def is_in_doubt(self) -> bool:
         """Whether logits depend on it and nobody has said so."""
+        if self.source == "scheme":
+            return self.is_common and self.field in _OFTEN_CHANGED
         return self.source == "usual" and not self.field.startswith(_NOT_OF_LOGITS)
 
 
+_OFTEN_CHANGED = ("stride_position", "norm.eps")
+"""In networks that have torchvision's names and not its code."""
 _NOT_OF_LOGITS = ("norm.decay", "norm.variance", "input.", "dropout")
 
 
@@ -61,12 +67,23 @@ def usual(fields: Fields) -> Fields:
     }
 
 
-def taken(spec: Spec, scheme: Scheme, settings: Sequence[str]) -> tuple[Taken, ...]:
-    """Return every field of `spec` that its tensors left open."""
+def taken(
+    spec: Spec, scheme: Scheme, settings: Sequence[str], *, is_given: bool = False
+) -> tuple[Taken, ...]:
+    """Return every field of `spec` that its tensors left open.
+
+    is_given: whether a person gave the spec, and nothing in it is as usual.
+    """
     said = [setting.partition("=")[0].strip() for setting in settings]
     fixed = set(_paths(scheme.conventions))
     return tuple(
-        Taken(field, value, _source(field, said, fixed), tuple(remedy))
+        Taken(
+            field,
+            value,
+            _source(field, said, fixed, is_given),
+            tuple(remedy),
+            scheme.is_common and not is_given,
+        )
         for field, value, *remedy in _open(spec)
         if field != "downsample" or _hides_pools(scheme, spec)
     )
@@ -83,12 +100,22 @@ def _hides_pools(scheme: Scheme, spec: Spec) -> bool:
     return list(one.values()) == list(other.values())
 
 
-def _source(field: str, said: Sequence[str], fixed: set[str]) -> Source:
-    if any(path == field or path.startswith(f"{field}[") for path in said) or (
-        field == "stages.stride" and any(path.startswith("stages[") for path in said)
-    ):
+def _source(field: str, said: Sequence[str], fixed: set[str], is_given: bool) -> Source:
+    if is_said(field, said):
         return "set"
-    return "scheme" if field in fixed else "usual"
+    if field in fixed:
+        return "scheme"
+    return "spec" if is_given else "usual"
+
+
+def is_said(field: str, said: Sequence[str]) -> bool:
+    """Whether one of the paths in `said` sets the field."""
+    if field == "stages.stride" and "stages" in said:
+        return True
+    first, _, last = field.partition(".")
+    if first == "stages":
+        return any(it.startswith("stages[") and it.endswith(f".{last}") for it in said)
+    return any(it == field or it.startswith(f"{field}[") for it in said)
 
 
 def _paths(fields: Mapping[str, object], prefix: str = "") -> Iterator[str]:

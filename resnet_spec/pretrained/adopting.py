@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from resnet_spec.checkpoint import mismatches
+from resnet_spec.classifier import classifier
 from resnet_spec.contract import State
 from resnet_spec.data.class_matching import IGNORE, differing, match_classes
 from resnet_spec.errors import CheckpointError, DataError, SpecError, problem
-from resnet_spec.fine_tuning import classifier
 from resnet_spec.initial import initial_state
 from resnet_spec.lowering import lower
 from resnet_spec.naming import Scheme
@@ -95,11 +95,14 @@ def adopt(
     settings = listed(settings, "settings", SpecError)
     spec, notes = with_statistics(weights, spec)
     plan = lower(spec)
-    if head == "keep" and spec.classes != weights.spec.classes:
+    is_same = weights.has_classifier and spec.classes == weights.spec.classes
+    if head == "keep" and not is_same:
         rule = f"the weights have {weights.spec.classes} classes, and {spec.classes} are needed"
+        rule = rule if weights.has_classifier else "the weights have no classifier"
         raise CheckpointError(problem("--head", "keep", rule, "use --head replace"))
-    is_new = head == "replace" or spec.classes != weights.spec.classes
-    change = f"{weights.spec.classes} -> {spec.classes} classes"
+    is_new = head == "replace" or not is_same
+    before = weights.spec.classes if weights.has_classifier else "none"
+    change = f"{before} -> {spec.classes} classes"
     matched = None
     if classes and not is_new:
         try:

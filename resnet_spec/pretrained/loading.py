@@ -5,16 +5,20 @@ What `--pretrained` and the checkpoint arguments of the command line stand for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from resnet_spec.checkpoint import Checkpoint
+from resnet_spec.classifier import no_classifier
 from resnet_spec.contract import State
 from resnet_spec.converting import load_weights
 from resnet_spec.data.imagenet_names import IMAGENET
 from resnet_spec.data.views import View
 from resnet_spec.naming import Scheme, scheme
+from resnet_spec.naming.assumed import assumed
+from resnet_spec.naming.usual import Taken
 from resnet_spec.pretrained.entry import Published
 from resnet_spec.pretrained.finding import find
 from resnet_spec.recognising import AUTO
@@ -30,7 +34,8 @@ class Pretrained(Shown):
 
     spec: the network; its `input.mean` is () where nothing says what it was trained with. state:
     canonical, float32. entry: what was published of it. checkpoint: an own one. notes: what a
-    person should know, one line each.
+    person should know, one line each. open: what tensors cannot show and nothing else says.
+    has_classifier: False for an encoder, whose state lacks the classifier's tensors.
     """
 
     source: str
@@ -42,6 +47,8 @@ class Pretrained(Shown):
     entry: Published | None
     checkpoint: Checkpoint | None = field(repr=False)
     notes: tuple[str, ...]
+    open: tuple[Taken, ...] = field(default=(), repr=False)
+    has_classifier: bool = True
 
     def card(self) -> Card:
         """See `shown.Shown`."""
@@ -49,10 +56,25 @@ class Pretrained(Shown):
             ("file", self.path),
             ("sha256", self.sha256),
             ("names", self.scheme.name),
-            ("classes", self.spec.classes),
+            ("classes", self.spec.classes if self.has_classifier else "none: no classifier"),
         ]
         notes = [f"note: {note}" for note in self.notes]
         return Card(f"{self.source}: weights of {self.spec.name}", rows, notes=notes)
+
+    def notes_with(self, spec: Source | None, settings: Sequence[str] = ()) -> tuple[str, ...]:
+        """Return the notes for a network that a person gives, or changes by `settings`.
+
+        What the person says need not be assumed.
+        """
+        known = [note for note in self.notes if note != assumed(self.open)]
+        line = assumed(self.open, settings) if spec is None else ""
+        return (*known, line) if line else tuple(known)
+
+    def whole(self) -> Pretrained:
+        """Return the weights. Raises CheckpointError where they are of no use for logits."""
+        if not self.has_classifier:
+            raise no_classifier(self.source)
+        return self
 
     @property
     def view(self) -> View | None:
@@ -95,21 +117,23 @@ def load_pretrained(
     spec: Source | None = None,
     names: str = AUTO,
     settings: Texts = (),
+    part: str | None = None,
     download: bool = True,
 ) -> Pretrained:
     """Return the weights that `source` means: a published name, a file or `hf:OWNER/NAME`.
 
     spec: the network they must be of; None: the published one, an own checkpoint's own, else
         inferred. names: their naming scheme, or "auto". settings: `key=value` texts, applied last.
+    part: which network of a file with several; see `recognising.recognise_file`.
 
     Raises CheckpointError and SpecError as `finding.find` and `converting.load_weights` do.
     """
     found = find(str(source), download=download)
     entry = found.entry
     if entry is not None and spec is None and names in (AUTO, entry.names):
-        loaded = load_weights(found.path, entry.spec(), entry.names, settings)
+        loaded = load_weights(found.path, entry.spec(), entry.names, settings, part)
     else:
-        loaded = load_weights(found.path, spec, names, settings)
+        loaded = load_weights(found.path, spec, names, settings, part)
     return Pretrained(
         source=str(source),
         path=found.path,
@@ -120,4 +144,6 @@ def load_pretrained(
         entry=entry,
         checkpoint=loaded.checkpoint,
         notes=(*found.notes, *loaded.notes),
+        open=loaded.open,
+        has_classifier=loaded.has_classifier,
     )

@@ -59,6 +59,27 @@ def unwrapped(
     return _without_counters(tensors, notes), notes
 
 
+def flat(tree: object, source: Origin) -> tuple[dict[str, Tensor], list[str]]:
+    """Return all tensors in `tree` by their dotted paths, and the paths of what is none.
+
+    The items of a list are named by their numbers. Raises CheckpointError for a tree that is
+    hostile: nested too deeply, too large, or with two tensors of one name.
+    """
+    top = _mapping(tree, lists=True)
+    tensors: dict[str, Tensor] = {}
+    others: list[str] = []
+    for name, leaf in _leaves(top or {}, "", source, [0], lists=True):
+        if not isinstance(leaf, Tensor):
+            others.append(name)
+        elif name in tensors:
+            raise source.refused(f"has two tensors named {shown(name)}", "get it again")
+        elif not name.isprintable():
+            raise source.refused(f"has a tensor with the unprintable name {shown(name)}")
+        else:
+            tensors[name] = leaf
+    return tensors, others
+
+
 def loaded(tensors: Mapping[str, Tensor], source: Origin, notes: list[str]) -> dict[str, Array]:
     """Load the tensors, with a note on those that are widened."""
     if not tensors:
@@ -128,7 +149,13 @@ def _tensors(top: Tree, source: Origin, notes: list[str]) -> dict[str, Tensor]:
 
 
 def _leaves(
-    node: Tree, prefix: str, source: Origin, seen: list[int], depth: int = 0
+    node: Tree,
+    prefix: str,
+    source: Origin,
+    seen: list[int],
+    depth: int = 0,
+    *,
+    lists: bool = False,
 ) -> Iterator[tuple[str, object]]:
     """Yield (dotted name, leaf); a file can hold cycles, hence the two limits."""
     if depth > _DEEPEST:
@@ -138,9 +165,9 @@ def _leaves(
         if seen[0] > _MOST_NODES:
             raise source.refused(f"holds more than {_MOST_NODES} entries", "get it again")
         name = f"{prefix}{key}" if isinstance(key, str | int) else f"{prefix}?"
-        inner = _mapping(value)
-        if inner is not None:
-            yield from _leaves(inner, f"{name}.", source, seen, depth + 1)
+        inner = _mapping(value, lists)
+        if inner or (inner is not None and not lists):
+            yield from _leaves(inner, f"{name}.", source, seen, depth + 1, lists=lists)
         elif isinstance(value, Built) and value.value is not None:
             yield name, value.value
         else:
@@ -176,8 +203,15 @@ def _note_left_out(names: list[str], notes: list[str]) -> None:
         notes.append(f"left out: {few}{more}")
 
 
-def _mapping(value: object) -> Tree | None:
-    return cast(Tree, value) if isinstance(value, dict) else None
+def _mapping(value: object, lists: bool = False) -> Tree | None:
+    """Return a dict, and with `lists` a list as a dict from its numbers; None of anything else."""
+    if isinstance(value, dict):
+        return cast(Tree, value)
+    if lists and isinstance(value, list | tuple):
+        items = cast("list[object]", value)
+        if any(isinstance(it, dict | list | tuple | Tensor) for it in items):
+            return dict(enumerate(items))
+    return None
 
 
 def _described(value: object) -> str:
