@@ -337,3 +337,43 @@ def test_an_old_epoch_with_a_loss_that_is_no_number_has_no_accuracy(tmp_path: Pa
     assert [e.test_accuracy for e in found] == [None, None, None, 0.5]
     assert [e.is_tested for e in found] == [True] * 4
     assert torn(tmp_path) is None
+
+
+# --- Comparisons with the reference ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("got", [*BAD, 1.0])
+@pytest.mark.parametrize("expected", [*BAD, 1.0])
+def test_what_is_no_number_is_equal_to_nothing(got: float, expected: float) -> None:
+    from resnet_spec.parity.comparison import difference
+
+    found = difference("x", np.array([1.0, got]), np.array([1.0, expected]))
+    assert (found.max_rel == 0) == (got == expected == 1.0)
+    assert np.isinf(found.max_rel) or got == expected == 1.0
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("side", ["got", "expected"])
+def test_predictions_from_what_is_no_number_are_not_equal(bad: float, side: str) -> None:
+    from types import SimpleNamespace
+
+    from resnet_spec.parity.levels import LEVELS
+
+    sound = np.array([[1.0, 0.0], [0.0, 1.0]])
+    broken = sound.copy()
+    broken[0, 1] = bad
+    sides: Any = {"got": sound, "expected": sound, side: broken}
+    made: Any = [SimpleNamespace(dataset_logits=sides[name]) for name in ("got", "expected")]
+    (found,) = LEVELS["accuracy"].compare(*made)
+    assert np.isinf(found.max_rel)
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_no_margin_is_left_by_what_is_no_number(bad: float) -> None:
+    from resnet_spec.lowering import lower
+    from resnet_spec.parity.margin import margin
+    from resnet_spec.spec import Spec
+
+    plan = lower(Spec.from_dict({**SPEC_FIELDS, "input": {"size": 8}}))
+    outputs = {name: np.full((1, 4, 8, 8), bad) for name in plan.observed}
+    assert margin(plan, outputs).value == 0.0

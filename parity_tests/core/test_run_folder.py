@@ -318,3 +318,20 @@ def test_a_position_that_is_none_is_one_line(change: dict[str, object], line: st
     with pytest.raises(CheckpointError) as caught:
         Position.from_dict({**Position(step=3).to_dict(), **change})
     assert line in str(caught.value)
+
+
+# --- Comparisons ----------------------------------------------------------------------------------
+
+
+def test_a_comparison_leaves_a_folder_that_somebody_trains_in(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ("compare", "--specs", "tiny.toml", "--backends", "numpy", "--input-size", "8")
+    cell = here / "out" / "runs" / "tiny-numpy-seed0"
+    with run_folder.run_lock(cell, print):
+        assert main([*grid, "--set", "steps=2", "--out", "out"]) == 1
+        assert "is in use by another run (process " in capsys.readouterr().out
+        assert [path.name for path in cell.iterdir()] == [".lock"]
+    assert main([*grid, "--set", "steps=2", "--out", "out"]) == 0
+    assert json.loads((cell / "summary.json").read_text())["complete"]
+    assert not list(here.rglob(".lock"))

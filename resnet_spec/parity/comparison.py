@@ -42,7 +42,8 @@ def difference(name: str, got: Array | None, expected: Array | None) -> Differen
     if expected.size == 0:
         return Difference(name, 0.0, 0.0)
     a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
-    errors, sizes = np.abs(a - b), np.abs(b)
+    with np.errstate(invalid="ignore", over="ignore"):
+        errors, sizes = np.abs(a - b), np.abs(b)
     place = int(errors.argmax())
     error, scale = float(errors.flat[place]), float(sizes.max())
     if not (math.isfinite(error) and math.isfinite(scale)):

@@ -54,8 +54,7 @@ def _margins(plan: Plan, outputs: Mapping[str, Array]) -> Iterator[Margin]:
 
 def _over(distance: float, x: Array, node: str) -> Margin:
     """Return the margin; none where a value is not finite, which is near every corner."""
-    value = distance / _size(x)
-    return Margin(value if np.isfinite(x).all() else 0.0, node)
+    return Margin(distance / _size(x) if np.isfinite(x).all() else 0.0, node)
 
 
 def _size(x: Array) -> float:
