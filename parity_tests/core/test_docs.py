@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import re
 import shlex
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -62,11 +64,43 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in broken_links(page)] == ["#no", "no.md"]
 
 
-def test_on_the_site_links_out_of_docs_are_text() -> None:
+def site_hooks() -> Any:
     described = importlib.util.spec_from_file_location("hooks", ROOT / "scripts/site/hooks.py")
     assert described is not None and described.loader is not None
     hooks = importlib.util.module_from_spec(described)
     described.loader.exec_module(hooks)
+    return hooks
+
+
+CONSOLE = """\
+$ resnet-spec list 'a  # b*' --set x=1 \\
+    --data "<d>"   # two lines
+output of $ this
+$ B=2 resnet-spec backends
+... done
+"""
+
+
+def test_consoles_are_copied_without_prompts_and_output() -> None:
+    hooks = site_hooks()
+    copied = [
+        "resnet-spec list 'a  # b*' --set x=1 \\",
+        '    --data "<d>"',
+        "B=2 resnet-spec backends",
+    ]
+    assert hooks.commands(CONSOLE) == copied
+    shown = html.escape(CONSOLE).replace("$ ", '<span class="gp">$ </span>')
+    block = f'<p>a</p><div class="highlight"><pre><span></span><code>{shown}</code></pre></div>'
+    page = hooks.on_page_content(block)
+    found = re.search(r'<div class="highlight" data-copy="([^"]*)">', page)
+    assert found is not None and html.unescape(found[1]).splitlines() == copied
+    assert page.replace(found.group(), '<div class="highlight">') == block
+    code = block.replace("$ ", "")
+    assert hooks.on_page_content(code) == code
+
+
+def test_on_the_site_links_out_of_docs_are_text() -> None:
+    hooks = site_hooks()
     page = SimpleNamespace(file=SimpleNamespace(abs_src_path=str(ROOT / "docs" / "spec.md")))
     config = SimpleNamespace(docs_dir=str(ROOT / "docs"))
     text = "[a](../resnet_spec/spec.py) [b](data.md#x) ![c](drift.png) [d](../no.py) [e](https://f)"
