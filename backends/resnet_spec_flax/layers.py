@@ -126,6 +126,16 @@ class NoiseLayer(nnx.Dropout):
         return inputs * self.noise[...].astype(inputs.dtype).reshape(shape)
 
 
+def relu(x: jax.Array) -> jax.Array:
+    """`nnx.relu`; as a function of a module, which pickle finds by its name."""
+    return nnx.relu(x)
+
+
+def sigmoid(x: jax.Array) -> jax.Array:
+    """`nnx.sigmoid`, as `relu`."""
+    return nnx.sigmoid(x)
+
+
 class Activation(nnx.Module):
     """An element-wise function, a module so that it can be replaced like every layer."""
 

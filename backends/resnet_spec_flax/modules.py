@@ -37,6 +37,8 @@ from resnet_spec_flax.layers import (
     PadChannels,
     edges,
     product,
+    relu,
+    sigmoid,
 )
 from resnet_spec_flax.weights import load_weights
 
@@ -104,11 +106,40 @@ def find(network: nnx.Module, name: str) -> Any:
     return found
 
 
-class Chain(nnx.Module):
-    """Layers one after another, each an attribute under its key in the plan."""
+class _Container(nnx.Module):
+    """Makes a layer of a plain function that is put in the place of one.
+
+    NNX takes what an attribute holds for data or structure by what it held first.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        was_layer = isinstance(vars(self).get(name), nnx.Module)
+        is_function = callable(value) and not isinstance(value, nnx.Module)
+        layer: Any = Activation(value) if was_layer and is_function else value  # pyright: ignore[reportArgumentType]
+        super().__setattr__(name, layer)
+
+
+class Chain(_Container):
+    """Layers one after another, each an attribute under its key in the plan.
+
+    Any of them can be replaced; one that is deleted is left out, and one that is set under a new
+    name comes after the others.
+    """
 
     def __init__(self, layers: Mapping[str, nnx.Module]) -> None:
         self._keys = _register(self, layers)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a module under a new name is run after the others."""
+        super().__setattr__(name, value)
+        keys = vars(self).get("_keys")
+        if keys is not None and isinstance(value, nnx.Module) and name not in keys:
+            self._keys = (*keys, name)
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute; a layer is left out from then on."""
+        super().__delattr__(name)
+        self._keys = tuple(key for key in self._keys if key != name)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, C] to [N, H', W', C'], or [N, F] after the flattening."""
@@ -117,6 +148,14 @@ class Chain(nnx.Module):
     def __getitem__(self, index: int) -> Any:
         """Return the layer at a place in the chain."""
         return getattr(self, self._keys[index])
+
+    def __setitem__(self, index: int, layer: Any) -> None:
+        """Put `layer` in the place of the one there."""
+        setattr(self, self._keys[index], layer)
+
+    def __delitem__(self, index: int) -> None:
+        """Leave out the layer at a place in the chain."""
+        delattr(self, self._keys[index])
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -147,8 +186,12 @@ class ResNet(Chain):
         super().__init__(builder.layers(plan.root.children))
 
 
-class Block(nnx.Module):
-    """tail(add(body(e), shortcut(e))) with e = entry(x); without a shortcut, x itself is added."""
+class Block(_Container):
+    """tail(add(body(e), shortcut(e))) with e = entry(x); without a shortcut, x itself is added.
+
+    Any layer can be replaced; one that is deleted is left out, and a `downsample` that is set
+    becomes the shortcut.
+    """
 
     def __init__(
         self, entry: Layers, body: Layers, shortcut: Layers, add: Layers, tail: Layers
@@ -156,7 +199,8 @@ class Block(nnx.Module):
         """Take the layers of each part by key; all become direct attributes."""
         self._entry = _register(self, entry)
         self._body = _register(self, body)
-        self._shortcut = _register(self, shortcut)
+        _register(self, shortcut)
+        self._shortcut = ("downsample",)
         (self._add,) = _register(self, add)
         self._tail = _register(self, tail)
 
@@ -164,7 +208,8 @@ class Block(nnx.Module):
         """[N, H, W, C] to [N, H', W', C']."""
         entered = _run(self, self._entry, x)
         body = _run(self, self._body, entered)
-        shortcut = _run(self, self._shortcut, entered) if self._shortcut else x
+        has_shortcut = any(getattr(self, key, None) is not None for key in self._shortcut)
+        shortcut = _run(self, self._shortcut, entered) if has_shortcut else x
         return _run(self, self._tail, getattr(self, self._add)(body, shortcut))
 
 
@@ -208,7 +253,7 @@ class _Builder:
             case ops.Linear():
                 return self._made(lambda: self._linear(node))
             case ops.Activation():
-                return Activation(nnx.relu if node.kind == "relu" else nnx.sigmoid)
+                return Activation(relu if node.kind == "relu" else sigmoid)
             case ops.MaxPool():
                 return MaxPool(node.kernel, node.stride, node.pad)
             case ops.AvgPool():
@@ -287,5 +332,6 @@ def _register(module: nnx.Module, layers: Mapping[str, nnx.Module]) -> tuple[str
 
 def _run(module: nnx.Module, keys: Sequence[str], x: jax.Array) -> jax.Array:
     for key in keys:
-        x = getattr(module, key)(x)
+        layer = getattr(module, key, None)
+        x = x if layer is None else layer(x)
     return x

@@ -27,6 +27,7 @@ from resnet_spec_flax.modules import empty
 from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite, first_scale
 from resnet_spec_flax.weights import (
     Weights,
+    check_native,
     check_state,
     family,
     make_optimizer,
@@ -84,6 +85,7 @@ class Session:
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
+        check_native(self.native, self._plan)
         tensors, slots = self._plan.tensors, self._slots
         state = to_state(tensors, read(self.native, tensors))
         velocity = _velocity(slots)
@@ -96,6 +98,7 @@ class Session:
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
+        check_native(self.native, self._plan)
         check_state(self._shapes(), state)
         tensors, families = self._plan.tensors, {family(name) for name in state}
         with self._settings():
@@ -267,6 +270,7 @@ class Session:
         graphdef, _, others = nnx.split(self.native, (nnx.Param, nnx.BatchStat), ...)
         program = self._programs.get(graphdef)
         if program is None:
+            check_native(self.native, self._plan)
             fixed = self._plan, self._recipe, self._optimizer, self._dtype
             program = self._programs[graphdef] = Program(*fixed, graphdef, others)
         return program, read(self.native, self._plan.tensors)

@@ -16,7 +16,7 @@ import optax
 from flax import nnx
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError, few
+from resnet_spec.errors import BackendError, CheckpointError, few
 from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -50,6 +50,24 @@ def read(module: nnx.Module, tensors: Iterable[Tensor]) -> Weights:
     """Return the module's present values of `tensors`, in their order."""
     variables = dict(nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))))
     return {t.name: variables[path_of(t)].get_value() for t in tensors}
+
+
+def check_native(module: nnx.Module, plan: Plan) -> None:
+    """Raise BackendError where a session's module no longer has the plan's tensors."""
+    variables = dict(nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))))
+    lines: list[str] = []
+    for tensor in plan.tensors:
+        found = variables.get(path_of(tensor))
+        if found is None:
+            lines.append(f"native.{tensor.name}: is missing in a session's network; {_REMEDY}")
+        elif (shape := canonical_shape(tensor, found.shape)) != tensor.shape:
+            rule = f"must have shape {list(tensor.shape)} in a session's network; {_REMEDY}"
+            lines.append(f"native.{tensor.name} = {list(shape)}: {rule}")
+    if lines:
+        raise BackendError(*few(lines))
+
+
+_REMEDY = "change the spec instead, or train the network by itself"
 
 
 def write(module: nnx.Module, tensors: Iterable[Tensor], weights: Weights) -> None:
@@ -107,7 +125,10 @@ def to_canonical(tensor: Tensor, array: jax.Array) -> Array:
 
 def canonical_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return `shape`, of a variable in Flax's layout, in canonical layout."""
-    return tuple(int(shape[axis]) for axis in _TO_CANONICAL[tensor.layout])
+    order = _TO_CANONICAL[tensor.layout]
+    if len(order) != len(shape):  # Of another layer than the plan's.
+        return shape
+    return tuple(int(shape[axis]) for axis in order)
 
 
 def to_state(tensors: Iterable[Tensor], weights: Weights, prefix: str = "") -> State:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,6 +219,11 @@ def test_a_copy_has_weights_and_parts_of_its_own(mode: str) -> None:
         ms.ops.assign(twin.conv1.weight, twin.conv1.weight * 2.0)
         assert logits(twin).shape == (2, 3)
         assert np.array_equal(logits(cell), before)
+
+
+def test_pickle_is_refused_by_mindspore_as_the_docs_say() -> None:
+    with pytest.raises(TypeError, match="cannot pickle"):
+        pickle.dumps(network())
 
 
 def test_checkpoints_have_canonical_names_and_load(tmp_path: Path) -> None:
