@@ -160,7 +160,8 @@ class _Going:
             images = len(run.data.test) if evaluates and broken else 0
             self._end_epoch(result, images if result is None else result.not_finite)
         if broken:  # It would neither get well nor be read again.
-            self._fail(f"{broken[0]} after step {step}")
+            tensor = broken[0].partition(":")[0]
+            self._fail(f"{tensor} is not finite after step {step}")
         if checkpoint is not None and saves:
             progress = self.position.to_dict()
             save_checkpoint(run.out / LAST, replace(checkpoint, progress=progress))
