@@ -1,6 +1,6 @@
 """What a run shows when it is trained from Python: in a notebook a table that grows, else lines.
 
-The command line has its own bar. IPython is asked only where it is running already.
+The command line has a bar of its own, and the same lines. IPython is asked only where it is running already.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     tested = ""
     if epoch.test_accuracy is not None:
         tested = f"  test loss {epoch.test_loss:.4f}, accuracy {epoch.test_accuracy:.4f}"
+    elif epoch.test_not_finite:
+        tested = f"  test: no accuracy, logits not finite on {epoch.test_not_finite} images"
     return (
         f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  train loss {epoch.train_loss:.4f}, "
         f"accuracy {epoch.train_accuracy:.4f}{tested}  {epoch.images_per_second:.0f} images/s"
@@ -135,6 +137,8 @@ def _cells(epoch: Epoch, epochs: int) -> tuple[str, ...]:
     tested = ("", "")
     if epoch.test_accuracy is not None:
         tested = (f"{epoch.test_loss:.4f}", f"{epoch.test_accuracy:.4f}")
+    elif epoch.test_not_finite:
+        tested = ("", f"none: {epoch.test_not_finite} images not finite")
     return (
         f"{epoch.epoch}/{epochs}",
         f"{epoch.train_loss:.4f}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def test_an_epoch_in_a_line() -> None:
     assert progress.epoch_line(bare, 12) == (
         "epoch  3/12  train loss 1.5000, accuracy 0.2500  7 images/s"
     )
+    lost = replace(bare, test_not_finite=5)
+    assert "test: no accuracy, logits not finite on 5 images" in progress.epoch_line(lost, 12)
 
 
 CELLS = (

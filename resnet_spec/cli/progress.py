@@ -25,6 +25,7 @@ from resnet_spec.activity import doing
 from resnet_spec.cli.saying import is_quiet, say
 from resnet_spec.consoles import progress_console
 from resnet_spec.metrics import Epoch
+from resnet_spec.progress import epoch_line
 from resnet_spec.runs import Position
 
 
@@ -109,16 +110,7 @@ class TrainingBar(_Bar):
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
-        width = len(str(self._epochs))
-        line = (
-            f"epoch {epoch.epoch:>{width}}/{self._epochs}  "
-            f"train loss {epoch.train_loss:.4f}, accuracy {epoch.train_accuracy:.4f}"
-        )
-        if epoch.test_accuracy is not None:
-            line += f"  test loss {epoch.test_loss:.4f}, accuracy {epoch.test_accuracy:.4f}"
-        elif epoch.test_not_finite:
-            line += f"  test: no accuracy, logits not finite on {epoch.test_not_finite} images"
-        say(f"{line}  {epoch.images_per_second:.0f} images/s")
+        say(epoch_line(epoch, self._epochs))
 
 
 _WIDE, _USUAL, _NARROW = 110, 76, 64

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resnet_spec.columns import Column, fitted, hanging
 from resnet_spec.grid.comparison import Comparison
 from resnet_spec.grid.statistics import Difference, Group, Sample, Spread, has_scipy
-from resnet_spec.grid.words import deviation, duration, number, percent, points, signed_points
+from resnet_spec.grid.words import duration, number, percent, points, signed_points
 
 
 @dataclass(frozen=True)
@@ -223,4 +223,4 @@ def _with_std(sample: Sample, digits: int) -> str:
     if sample.mean is None:
         return "-"
     mean = f"{sample.mean:.{digits}f}"
-    return mean if sample.std is None else f"{mean} ± {deviation(sample.std, digits)}"
+    return mean if sample.std is None else f"{mean} ± {sample.std:.{digits}f}"

@@ -15,13 +15,7 @@ def percent(accuracy: Sample) -> str:
     if accuracy.mean is None:
         return "-"
     error = f"{100 * (1 - accuracy.mean):.2f}"
-    return error if accuracy.std is None else f"{error} ± {deviation(100 * accuracy.std, 2)}"
-
-
-def deviation(std: float, digits: int) -> str:
-    """Return a standard deviation with so many decimals; one that is not 0 is not shown as 0."""
-    least = 10.0**-digits
-    return f"< {least:.{digits}f}" if 0 < std < least / 2 else f"{std:.{digits}f}"
+    return error if accuracy.std is None else f"{error} ± {100 * accuracy.std:.2f}"
 
 
 def points(value: float) -> str:
