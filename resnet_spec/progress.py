@@ -1,6 +1,6 @@
 """What a run shows when it is trained from Python: in a notebook a table that grows, else lines.
 
-The command line has a bar of its own, and the same lines. IPython is asked only where it is running.
+The command line has a bar of its own, and the same lines. IPython is asked only where it runs.
 """
 
 from __future__ import annotations
