@@ -145,9 +145,7 @@ def _replace_mindspore(session: Any, name: str, fault: Layer) -> None:
     shape = {op.name: op.out_shape for op in session._plan.ops}.get(name)
     parent, _, key = name.rpartition(".")
     cell = cells[parent] if parent else session.native
-    cell._cells[key] = CELLS[fault.__name__](cells[name], shape)
-    if hasattr(cell, "cell_list"):
-        cell.cell_list = tuple(cell._cells.values())
+    cell.insert_child_to_cell(key, CELLS[fault.__name__](cells[name], shape))
 
 
 _REPLACE = {"torch": _replace_torch, "flax": _replace_flax, "mindspore": _replace_mindspore}

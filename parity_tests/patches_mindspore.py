@@ -18,6 +18,8 @@ class _Around(nn.Cell):
         super().__init__(auto_prefix=False)
         for name, child in layer.name_cells().items():
             self.insert_child_to_cell(name, child)  # Found by the names that they had.
+        for name, parameter in layer.parameters_and_names(expand=False):
+            self.insert_param_to_cell(name, parameter)
         self.layer: Any = layer
 
 
