@@ -184,6 +184,17 @@ def test_a_folder_of_classes_is_evaluated(tmp_path: Path) -> None:
         data.train.boxes(np.arange(1), np.zeros((1, 22)))
 
 
+def test_a_folder_of_datasets_is_no_folder_of_classes(tmp_path: Path) -> None:
+    make(tmp_path / "one", "train", "val")
+    make(tmp_path / "two", "train", "val")
+    assert "holds no dataset" in refused(tmp_path)
+    make(tmp_path / "x", "seg_train/seg_train", "seg_test/seg_test")
+    assert "holds no dataset" in refused(tmp_path / "x")
+    make(tmp_path / "y", "docs")
+    (tmp_path / "y" / "docs" / "src").mkdir()
+    assert "holds no dataset" in refused(tmp_path / "y" / "docs")
+
+
 def test_training_images_alone_are_refused(tmp_path: Path) -> None:
     make(tmp_path, "train")
     text = refused(tmp_path)

@@ -122,6 +122,11 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
     )
 
 
+def test_an_empty_name_is_not_the_folder_at_hand() -> None:
+    with pytest.raises(DataError, match="data: is an empty text; give a dataset's name or path"):
+        load_data("")
+
+
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no dataset; it must be or hold"):
         load_data(tmp_path)

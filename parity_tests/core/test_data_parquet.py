@@ -159,7 +159,7 @@ def test_large_images_stay_encoded(tmp_path: Path) -> None:
         ({"label": LABELS}, r"no column holds image bytes; name it image; it has label \(int64\)"),
         (
             {"img": structs(IMAGES), "label": [0.5] * 8},
-            r"no column holds labels .* label \(double\)",
+            "column label is double, and must hold integers or texts",
         ),
         ({"a": IMAGES, "b": IMAGES, "label": LABELS}, "several columns hold image bytes"),
         ({"img": structs(IMAGES), "label": [*LABELS[:7], None]}, "row 7: label = None"),

@@ -35,7 +35,7 @@ def refused(path: Path) -> str:
         (["train-00001-of-00002"], "lacks train-00000-of-00002.parquet; get it again"),
         (
             ["train-00000-of-00003-0123456789abcdef"],
-            "lacks train-00001-of-00003.parquet, train-00002-of-00003.parquet",
+            "lacks train-00001-of-00003.parquet, train-00002-of-00003.parquet; get it again",
         ),
         (["train-00000-of-00001", "train-00000-of-00002"], "two sets of the split train"),
         (["train", "train-00000-of-00001"], "two sets of the split train; remove one"),
@@ -44,6 +44,12 @@ def refused(path: Path) -> str:
             "has train-00000-of-00001-0123456789abcdef.parquet and train-00000-of-00001.parquet;",
         ),
         (["train-00000-of-00001", "train-00001-of-00001"], "has 2 shards of 1"),
+        (["train-0-of-2"], "lacks train-1-of-2.parquet; get it again"),
+        (["train_01_of_03"], "lacks train_00_of_03.parquet, train_02_of_03.parquet; get it"),
+        (["train-3-of-3", "train-1-of-3"], "lacks train-2-of-3.parquet; get it again"),
+        (["train_2"], "has train_2.parquet, whose numbers are not 0, 1, 2, ... without a gap"),
+        (["train_part2"], "has train_part2.parquet, whose numbers are not 0, 1, 2, ..."),
+        (["train", "Train"], "two sets of the split train; remove one"),
         (["train_small", "train_large"], "none is the whole split train; call that one train.parq"),
         (["train_0", "train_2"], "whose numbers are not 0, 1, 2, ... without a gap"),
         (["train-0", "train_0"], "whose numbers are not 0, 1, 2, ... without a gap"),
@@ -86,6 +92,15 @@ def test_a_whole_set_is_taken_and_the_rest_is_said(
     shutil.copy(tmp_path / f"{first}.parquet", alone / "train.parquet")
     same = load_data(alone).train.images(np.arange(3))
     assert np.array_equal(data.train.images(np.arange(3)), same)
+
+
+@pytest.mark.parametrize(
+    "names", [["train-1-of-2", "train-2-of-2"], ["TRAIN_0_of_2", "TRAIN_1_of_2"]]
+)
+def test_shards_in_other_spellings(tmp_path: Path, names: list[str]) -> None:
+    make(tmp_path, *names, "Test")
+    data = load_data(tmp_path)
+    assert (len(data.train), len(data.test), data.notes) == (6, 3, ())
 
 
 @pytest.mark.parametrize("names", [["train_0", "train_1"], ["train1", "train2", "train3"]])

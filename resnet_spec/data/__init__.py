@@ -99,6 +99,8 @@ def load_data(
     if isinstance(name_or_path, Dataset):
         return checked(name_or_path, size)
     name = str(name_or_path)
+    if not name.strip():
+        raise DataError("data: is an empty text; give a dataset's name or path")
     with doing(f"reading the data {name}"):
         if _is_name(name_or_path):
             return _NAMES[name](size, data_root() if root is None else Path(root), download)

@@ -50,8 +50,12 @@ def is_image_folder(path: Path) -> bool:
 
 
 def is_class_folder(path: Path) -> bool:
-    """Whether `path` is a folder of classes: every image lies in a folder."""
-    return path.is_dir() and has_image(entry.path for entry in entries_of(path) if entry.is_folder)
+    """Whether `path` is a folder of classes: every folder in it has images, and not only below.
+
+    A folder of whole datasets is none, and nor is one with a folder of pictures beside others.
+    """
+    folders = [entry.path for entry in entries_of(path) if entry.is_folder] if path.is_dir() else []
+    return bool(folders) and all(has_image(folder) for folder in folders)
 
 
 def read_image_folder(path: Path, size: int | None, asked: str | None = None) -> Dataset:

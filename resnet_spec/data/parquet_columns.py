@@ -104,6 +104,11 @@ def _chosen(found: list[str], preferred: Sequence[str], what: str, schema: Schem
             return name
     if len(found) == 1:
         return found[0]
+    for name in preferred:
+        if not found and name in schema.types:
+            wanted = "integers or texts" if what == "labels" else what
+            rule = f"column {name} is {schema.types[name]}, and must hold {wanted}"
+            raise DataError(f"{schema.path}: {rule}")
     columns = ", ".join(f"{name} ({kind})" for name, kind in schema.types.items())
     rule = f"several columns hold {what}" if found else f"no column holds {what}"
     if not found and what == "labels":

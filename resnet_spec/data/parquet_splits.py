@@ -40,7 +40,7 @@ def choose(path: Path, asked: str | None) -> Chosen:
     assert home is not None, "is_parquet said so"
     groups = candidates(home)
     if path.suffix == ".parquet":
-        if not path.name.startswith(TRAIN):
+        if not path.name.lower().startswith(TRAIN):
             raise DataError(f"{path}: must be the training file, train*.parquet, of a pair")
         groups[TRAIN] = same_set(path, groups.get(TRAIN, [path]))
     train = shards_of(TRAIN, groups[TRAIN]) if TRAIN in groups else Shards(())

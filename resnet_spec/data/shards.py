@@ -19,8 +19,9 @@ from resnet_spec.data.walking import entries_of
 from resnet_spec.errors import DataError
 
 _SUFFIX = ".parquet"
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})(-[0-9a-f]{16})?")
-_NUMBERED = re.compile(r"[-_. ]?(\d{1,9})")
+_MOST_NAMED = 5
+_SHARD = re.compile(r"[-_.](\d{1,9})[-_]of[-_](\d{1,9})(-[0-9a-f]{16})?")
+_NUMBERED = re.compile(r"[-_. ]?(?:part|shard|chunk)?[-_. ]?(\d{1,9})")
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def shards_of(split: str, files: list[Path]) -> Shards:
     whole = [path for path, rest in rests.items() if not rest]
     parts = {p: match for p, rest in rests.items() if (match := _SHARD.fullmatch(rest))}
     totals = {int(match[2]) for match in parts.values()}
-    if (whole and parts) or len(totals) > 1:
-        one = whole[0] if whole else min(parts)
-        other = next(p for p in parts if whole or parts[p][2] != parts[one][2])
+    if len(whole) > 1 or (whole and parts) or len(totals) > 1:
+        one, *more = [*whole, *sorted(parts)]
+        other = next(p for p in more if whole or int(parts[p][2]) != int(parts[one][2]))
         raise DataError(
             f"{one.parent}: has {one.name} and {other.name}, two sets of the split {split}; "
             "remove one"
@@ -96,28 +97,39 @@ def same_set(path: Path, files: list[Path]) -> list[Path]:
 
 
 def _complete(parts: dict[Path, re.Match[str]], total: int) -> list[Path]:
-    """Return the shards 0..total-1 in order. Raises DataError for one missing or doubled."""
+    """Return the shards in order, 0..total-1 or 1..total. Raises DataError for one missing."""
     by_number: dict[int, Path] = {}
     for path, match in sorted(parts.items()):
         other = by_number.setdefault(int(match[1]), path)
         if other is not path:
             raise DataError(f"{path.parent}: has {other.name} and {path.name}; remove one")
-    missing = [i for i in range(total) if i not in by_number]
-    if missing or len(by_number) != total:
-        one = min(parts)
-        if not missing:
-            raise DataError(f"{one.parent}: has {len(by_number)} shards of {total}; get it again")
-        names = [_SHARD.sub(f"-{i:05}-of-{total:05}", one.name) for i in missing]
-        raise DataError(f"{one.parent}: lacks {few(names)}; get it again")
-    return [by_number[i] for i in range(total)]
+    first = 1 if total in by_number and 0 not in by_number else 0
+    numbers = range(first, first + total)
+    missing = [i for i in numbers if i not in by_number]
+    one = min(parts)
+    if missing:
+        names = [_numbered_as(one, parts[one], i) for i in missing[:_MOST_NAMED]]
+        more = f" and {len(missing) - len(names)} more" if len(missing) > len(names) else ""
+        raise DataError(f"{one.parent}: lacks {', '.join(names)}{more}; get it again")
+    if len(by_number) != total:
+        raise DataError(f"{one.parent}: has {len(by_number)} shards of {total}; get it again")
+    return [by_number[i] for i in numbers]
+
+
+def _numbered_as(one: Path, match: re.Match[str], number: int) -> str:
+    """Return what the shard `number` is called, without the hash, which nobody can know."""
+    name = one.name.removesuffix(_SUFFIX)
+    before = name[: len(name) - len(match[0])]
+    start, digits, rest = match[0].partition(match[1])
+    return f"{before}{start}{number:0{len(digits)}}{rest.removesuffix(match[3] or '')}{_SUFFIX}"
 
 
 def _by_number(split: str, rests: dict[Path, str]) -> Shards:
     """Return files without a total in their names: one alone, or numbered without a gap."""
     files = sorted(rests)
-    if len(files) == 1:
-        return Shards((files[0],), (f"{files[0].name} is taken for the split {split}",))
     numbers = {p: int(m[1]) for p, rest in rests.items() if (m := _NUMBERED.fullmatch(rest))}
+    if len(files) == 1 and set(numbers.values()) <= {0, 1}:
+        return Shards((files[0],), (f"{files[0].name} is taken for the split {split}",))
     in_order = sorted(numbers, key=lambda path: numbers[path])
     found = sorted(numbers.values())
     names = [path.name for path in in_order]
@@ -139,7 +151,7 @@ def _run(first: int, like: list[int]) -> list[int]:
 
 def _rest(path: Path, split: str) -> str:
     """Return what a file's name says behind its split's; in `train/` the folder says the split."""
-    stem = path.name.removesuffix(_SUFFIX)
+    stem = path.name.removesuffix(_SUFFIX).lower()
     return stem.removeprefix(split) if stem.startswith(split) else f"-{stem}"
 
 

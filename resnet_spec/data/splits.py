@@ -12,8 +12,11 @@ NAMES = (TRAIN, "test", "validation", "val", "valid", "eval")
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a file's `name` begins with, the longest where several fit."""
-    fitting = [split for split in NAMES if name.startswith(split)]
+    """Return the split that a file's `name` begins with, the longest where several fit.
+
+    Capitals do not count: some write `Train`.
+    """
+    fitting = [split for split in NAMES if name.lower().startswith(split)]
     return max(fitting, key=len) if fitting else None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -101,17 +101,9 @@ def count_file(name: str, left: Left) -> None:
     left.files[ending or "without an ending"] += 1
 
 
-def has_image(folders: Iterable[str], most: int = 10_000) -> bool:
-    """Whether one of `folders` has an image in it or below; after `most` entries: no."""
-    waiting = list(folders)
-    while waiting and most > 0:
-        for entry in entries_of(waiting.pop()):
-            most -= 1
-            if entry.is_folder:
-                waiting.append(entry.path)
-            elif is_image(entry.name) and entry.is_file:
-                return True
-    return False
+def has_image(folder: str) -> bool:
+    """Whether an image lies in `folder`, and not below."""
+    return any(is_image(entry.name) and entry.is_file for entry in entries_of(folder))
 
 
 def _identity(folder: str) -> tuple[int, int]:
