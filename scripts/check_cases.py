@@ -58,7 +58,7 @@ EXPECTED: dict[str, tuple[Check, ...]] = {
         says(r"^note: .*stem\.pool.*--set stem\.pool=true"),
         lambda text: None if text.count("stem.pool=true") >= 2 else "said by one command only",
     ),
-    "bom-spec": (never(_ERROR), each("resnet18", "", 2)),
+    "bom-spec": (never(_ERROR), each("(bom|u16): 1,000 classes", "", 2)),
     "class-names-ignored": (
         says("^best accuracy 1.0000"),
         says(f"{_ERROR}.*cat.*tabby"),
