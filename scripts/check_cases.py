@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -142,6 +143,9 @@ EXPECTED: dict[str, tuple[Check, ...]] = {
 }
 
 
+_MOST_SECONDS = 600
+
+
 class Outcome(NamedTuple):
     case: str
     seconds: float
@@ -151,7 +155,8 @@ class Outcome(NamedTuple):
 
 def run(case: Path, command: Path) -> Outcome:
     begun = time.perf_counter()
-    done = subprocess.run(
+    # A session of its own, so that what a case started in the background ends with it.
+    with subprocess.Popen(
         ["bash", str(case / "run.sh")],
         env={**os.environ, "RS": str(command)},
         stdout=subprocess.PIPE,
@@ -159,11 +164,15 @@ def run(case: Path, command: Path) -> Outcome:
         text=True,
         errors="backslashreplace",
         stdin=subprocess.DEVNULL,
-        timeout=600,
-    )
-    text = done.stdout
+        start_new_session=True,
+    ) as process:
+        try:
+            text, late = process.communicate(timeout=_MOST_SECONDS)[0], []
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            text, late = process.communicate()[0], [f"did not end in {_MOST_SECONDS} s"]
     checks = EXPECTED.get(case.name)
-    problems = ["nothing says what must come out"] if checks is None else []
+    problems = ["nothing says what must come out", *late] if checks is None else late
     checks = (*(checks or ()), never("Traceback|AssertionError"))
     problems += [found for check in checks if (found := check(text)) is not None]
     return Outcome(case.name, time.perf_counter() - begun, problems, text)
