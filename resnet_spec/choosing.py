@@ -18,7 +18,7 @@ from resnet_spec.errors import CheckpointError, did_you_mean
 from resnet_spec.naming import Scheme
 from resnet_spec.naming.fitting import COUNTERS, Fit, fit, shapes_in
 from resnet_spec.naming.inference import Candidate, nearest, refusal, search, search_for, unlike
-from resnet_spec.naming.views import Names, View, is_average, views
+from resnet_spec.naming.views import Names, View, is_average, is_below, prefixes, views
 from resnet_spec.ops import Shape
 from resnet_spec.spec import Spec
 from resnet_spec.weights.source import shown
@@ -80,18 +80,20 @@ class Holdings:
 
     def around(self, path: str) -> list[str]:
         """Return the tensors of the nearest group around `path` that has any, less networks."""
-        others = [view.path for view in self.views]
         parts = path.split(".") if path else []
+        paths = {view.path for view in self.views}
         for depth in range(len(parts) - 1, -1, -1):
             group = ".".join(parts[:depth])
-            found = [
-                self.names.inner[name]
-                for name in self.names.below(group)
-                if not any(name.startswith(f"{it}.") for it in others if it)
-            ]
-            if found or group in others:
-                return found[:_MOST_AROUND]
+            found = self._beside.below(group)[:_MOST_AROUND]
+            if found or group in paths:
+                return [self.names.inner[name] for name in found]
         return []
+
+    @cached_property
+    def _beside(self) -> Names:
+        """The names that are below no view."""
+        paths = {view.path for view in self.views}
+        return Names(name for name in self.names.inner if not is_below(name, paths))
 
 
 _MOST_AROUND = 1000
@@ -191,16 +193,14 @@ def _are_equal(held: Holdings, one: Fit, other: Fit) -> bool:
 
 def _from(held: Holdings, taken: Fit, others_are_told: bool) -> list[str]:
     """Return the note on where a network was taken from and what is beside it."""
-    used = {step for name in taken.names.values() for step in _prefixes(name)}
+    used = {step for name in taken.names.values() for step in prefixes(name)}
     places = [it for it in (taken.path, taken.head) if it]
     found = [f"taken from {' and '.join(shown(it) for it in places)}"] if places else []
     told = {view.path for view in held.views} - {taken.path} if others_are_told else set[str]()
     left = [
         name
         for name in (*held.tensors, *held.others)
-        if name not in used
-        and name.rpartition(".")[2] not in COUNTERS
-        and not _is_below(name, told)
+        if name not in used and name.rpartition(".")[2] not in COUNTERS and not is_below(name, told)
     ]
     if not taken.has_classifier:
         why = " (no linear layer alone takes the features)" if taken.beside else ""
@@ -213,26 +213,16 @@ def _from(held: Holdings, taken: Fit, others_are_told: bool) -> list[str]:
 def _groups(names: Sequence[str], used: set[str]) -> str:
     """Return the outermost groups of `names` in which nothing is used, the first few."""
     found = list(
-        dict.fromkeys(next(it for it in _prefixes(name) if it not in used) for name in names)
+        dict.fromkeys(next(it for it in prefixes(name) if it not in used) for name in names)
     )
     few = ", ".join(shown(it, 40) for it in found[:4])
     return f"{few} and {len(found) - 4} more" if len(found) > 4 else few
 
 
-def _prefixes(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
-
-
-def _is_below(name: str, paths: set[str]) -> bool:
-    return any(step in paths for step in _prefixes(name))
-
-
 def _nowhere(held: Holdings, part: str | None) -> str:
     """Return the line that says that no name of the file is one of a scheme."""
     said = f"its tensors ({_few(held.tensors)}) have the names of no scheme, below no prefix"
-    remedy = "give them the names of one, as torchvision's (docs/checkpoints.md lists all)"
-    return f"{said}; {remedy}" if part is None else f"has no network in a part {part!r}; {said}"
+    return f"{said}; {_RENAME}" if part is None else f"has no network in a part {part!r}; {said}"
 
 
 def _few(names: Mapping[str, object]) -> str:
@@ -259,9 +249,12 @@ def _unfit(held: Holdings, asked: list[View], schemes: Sequence[Scheme], spec: S
 
 def _remedy(near: Candidate | None) -> str:
     """Return what to do: a spec helps where the network is one that cannot be inferred."""
-    if near is None or not near.is_near:
+    if near is None:
+        return _RENAME
+    if not near.is_near:
         return "say what it is with --spec"
     return "the file is not whole, or has a layer that no spec has"
 
 
+_RENAME = "give them the names of one, as torchvision's (docs/checkpoints.md lists all)"
 _MOST_TRIED = 4

@@ -273,6 +273,31 @@ def test_a_prefix_inside_the_collections_of_flax(tmp_path: Path) -> None:
     assert same(it.tensors, to_file(PLAN, scheme("jax-resnet"), STATE))
 
 
+def test_a_training_network_of_mindspore_holds_moments_too(tmp_path: Path) -> None:
+    spec = load_spec("resnet18", [f"stages[{i}].width=8" for i in range(4)])
+    file = to_file(lower(spec), scheme("mindcv"), initial_state(lower(spec), 0))
+    names = {name: f"network._backbone.{name}" for name in file}
+    slots = {f"moments.{there}": file[n] for n, there in names.items() if "moving" not in n}
+    write_weights(tmp_path / "w.ckpt", {**{names[n]: file[n] for n in file}, **slots})
+    it = recognise_file(tmp_path / "w.ckpt")
+    assert it.scheme.name == "mindcv" and same(it.tensors, file)
+
+
+def test_a_dense_layer_behind_a_model_of_keras_is_its_classifier(tmp_path: Path) -> None:
+    spec = load_spec("resnet50_v1", [f"stages[{i}].width=8" for i in range(4)])
+    file = to_file(lower(spec), scheme("keras-applications"), initial_state(lower(spec), 0))
+    nested = {
+        name.replace("predictions.", "dense_1.")
+        if name.startswith("predictions.")
+        else f"resnet50.{name}": it
+        for name, it in file.items()
+    }
+    write_weights(tmp_path / "w.npz", nested)
+    it = recognise_file(tmp_path / "w.npz")
+    assert it.scheme.name == "keras-applications" and same(it.tensors, file)
+    assert it.notes == ("taken from resnet50 and dense_1",)
+
+
 def test_an_own_checkpoint_gives_its_average_or_its_model(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     average = {f"ema/{name}": it + np.float32(1) for name, it in STATE.items()}

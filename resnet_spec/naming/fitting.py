@@ -65,7 +65,7 @@ def fit(
     body = _search(shapes, schemes, spec, whole=False)
     if body is None or not body.is_fit or _has_an_odd_classifier(body):
         return None
-    inner = {view.names[it]: shapes[it] for it in body.cover.unexpected if not is_harmless(it)}
+    inner = {view.names[it]: shapes[it] for it in body.cover.unexpected}
     head = None if whole is not None and whole.is_fit else _head(view, body, inner | outer)
     if head is None:
         return _fit(view, body, shapes, (*inner, *outer))
@@ -75,12 +75,8 @@ def fit(
 
 
 def shapes_in(view: View, shape_of: ShapeOf) -> dict[str, Shape]:
-    """Return the shapes of a view's tensors, less its counters of steps."""
-    return {
-        name: shape_of(there)
-        for name, there in view.names.items()
-        if name.rpartition(".")[2] not in COUNTERS
-    }
+    """Return the shapes of a view's tensors, less what is called as no layer is."""
+    return {name: shape_of(there) for name, there in view.names.items() if not is_harmless(name)}
 
 
 _HARMLESS = """
@@ -104,9 +100,6 @@ _LEAVES = frozenset(leaf for it in DIALECTS.values() for leaf in it.leaves.value
 def _search(
     shapes: Mapping[str, Shape], schemes: Sequence[Scheme], spec: Spec | None, *, whole: bool
 ) -> Candidate | None:
-    """Return what fits; of a whole network, harmless tensors beside it count for nothing."""
-    if whole:
-        shapes = {name: shape for name, shape in shapes.items() if not is_harmless(name)}
     if spec is None:
         return search(shapes, schemes, whole=whole)
     return search_for(spec, shapes, schemes, whole=whole)

@@ -9,7 +9,7 @@ what a scheme has in front of all its names (the encoder of transformers is call
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -140,11 +140,20 @@ def _own(path: str, others: set[str], names: Names) -> dict[str, str]:
     """Return what is below `path` and not below another network's prefix inside it."""
     inside = {it for it in others if it != path and (not path or it.startswith(f"{path}."))}
     cut = len(path) + 1 if path else 0
-    found: dict[str, str] = {}
-    for name in names.below(path):
-        if not (inside and any(name.startswith(f"{it}.") for it in inside)):
-            found[name[cut:]] = names.inner[name]
-    return found
+    return {
+        name[cut:]: names.inner[name] for name in names.below(path) if not is_below(name, inside)
+    }
+
+
+def is_below(name: str, paths: Set[str]) -> bool:
+    """Whether one of `paths` is a prefix of a dotted name, or the name itself."""
+    return bool(paths) and not paths.isdisjoint(prefixes(name))
+
+
+def prefixes(name: str) -> list[str]:
+    """Return `a`, `a.b` and `a.b.c` of `a.b.c`."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
 
 def _renamed(inner: Mapping[str, str]) -> dict[str, str]:
