@@ -97,7 +97,11 @@ def check_folder(out: Path, what: str) -> None:
 
     For whoever works long before anything is written.
     """
-    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    places = (out, *out.absolute().parents)
+    there = next(place for place in places if place.exists() or place.is_symlink())
+    if not there.exists():
+        which = "is" if there == out else f"{there} is"
+        raise DataError(f"--out = {out}: {which} a link to nothing; name another folder")
     if not there.is_dir():
         which = "is" if there == out else f"{there} is"
         raise DataError(f"--out = {out}: {which} a file, and {what} needs a folder")

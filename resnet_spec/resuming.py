@@ -77,7 +77,7 @@ def going_on(
         )
     if changes:
         notes.append(_told(changes, position, passes))
-        position = _changed(position, changes, start.dataset, now)
+        position = _changed(position, (*changes, *matched.notes), start.dataset, now)
     return GoesOn(relabelled(data, matched), now, position, tuple(notes))
 
 

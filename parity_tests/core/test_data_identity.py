@@ -63,6 +63,10 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: (p / "bee/1.png").rename(p / "ant/x.png"),
         "other numbers of train images per class",
     ),
+    "of another size under the same name": (
+        lambda p: (p / "bee/1.png").write_bytes((p / "bee/1.png").read_bytes() + b"\0"),
+        "other train images, or another order of them",
+    ),
     "exchanged": (
         lambda p: (
             (p / "bee/1.png").rename(p / "ant/x.png"),
@@ -87,6 +91,12 @@ def test_content_of_files_opens_none(tmp_path: Path) -> None:
     moved = [name.replace("/no/where", "/else") for name in names]
     assert list(split.content()) == list(content_of(moved, "/else/"))
     assert next(iter(split.content())) == b"a/0.png\n"
+
+
+def test_content_of_a_file_is_its_name_and_its_size(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"12345")
+    (tmp_path / "0.png").chmod(0)  # It need not be opened.
+    assert list(content_of([str(tmp_path / "0.png")], str(tmp_path))) == [b"0.png\x005\n"]
 
 
 def test_names_that_are_no_text_have_content() -> None:

@@ -85,8 +85,8 @@ def test_a_report_keeps_runs_on_other_data_apart(
     assert "note" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("ended", [True, False])
-def test_a_cell_on_data_that_has_changed_is_refused_by_name(ended: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended", ["complete", "partial", "damaged"])
+def test_a_cell_on_data_that_has_changed_is_refused_by_name(ended: str, tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(dump_json(resnet_spec.load_spec(SPEC)))
     data = paint(tmp_path / "pets", count=4)
     grid = Grid.from_dict(
@@ -103,12 +103,15 @@ def test_a_cell_on_data_that_has_changed_is_refused_by_name(ended: bool, tmp_pat
     run = cell.run
     resnet_spec.train(run.spec, "numpy", data, run.recipe, out=cell.folder, input_size=8)
     write_json(cell.folder / CELL, cell.to_dict())
-    if not ended:
+    if ended == "partial":
         (cell.folder / "summary.json").unlink()
-    assert standing(cell) == ("complete" if ended else "partial")
+    if ended == "damaged":
+        (cell.folder / "summary.json").write_text('{"steps"')
+    expected = "complete" if ended == "complete" else "partial"
+    assert standing(cell) == expected
     data.rename(tmp_path / "moved")
     (moved,) = cells_of(grid.changed({"data": str(tmp_path / "moved")}), tmp_path / "out")
-    assert standing(moved) == ("complete" if ended else "partial")
+    assert standing(moved) == expected
     (tmp_path / "moved" / "train" / "dog" / "00.png").unlink()
     (changed,) = cells_of(grid.changed({"data": str(tmp_path / "moved")}), tmp_path / "out")
     with pytest.raises(GridError, match=r"on other data than .* \(12 -> 11 train"):

@@ -210,6 +210,18 @@ def test_an_accuracy_s_axis_ends_at_1(values: list[float], tmp_path: Path) -> No
     assert dots and not any(line.get_clip_on() for line in dots), "those on the edge are whole"
 
 
+def test_runs_whose_metrics_are_lost_are_drawn_without_curves(tmp_path: Path) -> None:
+    if not can_draw():
+        pytest.skip("matplotlib is not installed")
+    from resnet_spec.grid.drawing import figures_of
+
+    result = write_run(tmp_path, "a", "torch", 0, [0.5])
+    (result.folder / "metrics.jsonl").write_text("")
+    figures = figures_of(of_folders([result.folder]))
+    (loss,) = (axes for axes in figures["curves"][0].axes if "loss" in axes.get_ylabel())
+    assert loss.get_yscale() == "linear"
+
+
 SPEC = """
 block = "basic"
 stem = {widths = [4], kernel = 3, stride = 1, pool = false}

@@ -141,6 +141,7 @@ def test_other_classes_need_a_consent_of_their_own(home: Path) -> None:
     assert "cat, dog, fox -> dog, fox, tabby" in refusal(home, accept_data=True)
     summary, said = resumed(home, accept_data=True, ignore_classes=True)
     assert summary.complete and "by position" in said[0]
+    assert "--ignore-classes" in summary.notes[-1]
     again, said = resumed(home)
     assert again == summary and "by position" in said[0]
 

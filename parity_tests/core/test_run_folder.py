@@ -14,7 +14,7 @@ from resnet_spec import locking, run_folder
 from resnet_spec.checkpoint import load_checkpoint
 from resnet_spec.cli.main import main
 from resnet_spec.errors import BusyError, CheckpointError, DataError, GridError
-from resnet_spec.run_folder import Begins, held, keep
+from resnet_spec.run_folder import Begins, check_place, held, keep
 from resnet_spec.training import train
 
 SPEC = """
@@ -157,6 +157,14 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(here: Pa
         with pytest.raises(DataError, match="is a file, and a run needs a folder"):
             train("tiny.toml", "numpy", out=out)
     assert sorted(path.name for path in here.iterdir()) == ["file", "tiny.toml"]
+
+
+def test_a_link_to_nothing_is_no_place_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("gone")
+    for out in (tmp_path / "link", tmp_path / "link" / "run"):
+        with pytest.raises(DataError, match="is a link to nothing"):
+            check_place(out, overwrite=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / "link"]
 
 
 # --- Two runs in one folder -----------------------------------------------------------------------

@@ -71,9 +71,9 @@ class EncodedSplit:
         return len(self.labels)
 
     def content(self) -> Iterator[bytes]:
-        """See `fingerprint.Identified`: encoded images, or the names of their files below `root`.
+        """See `fingerprint.Identified`: encoded images, or names and sizes of their files.
 
-        Files are not opened, so a folder of a million costs a second.
+        Files are asked for their size and not opened: a folder of a million costs some seconds.
         """
         yield from content_of(self.sources, self.root)
 
@@ -102,16 +102,26 @@ class EncodedSplit:
 
 
 def content_of(sources: Sequence[bytes | str], root: str = "") -> Iterator[bytes]:
-    """Yield what tells encoded images from others: a digest of each, or its path below `root`.
+    """Yield what tells encoded images from others: a digest of each, or its path and its size.
 
-    Names are parted by '/' on every system, and written as the file system has them.
+    Paths are those below `root`: parted by '/' on every system, and written as the file system
+    has them. Names alone tell little (`0.png`, `1.png`, ... are in many folders).
     """
     start = len(root.rstrip("/" + os.sep)) + 1 if root else 0
     for source in sources:
         if isinstance(source, bytes):
             yield xxhash.xxh3_128_digest(source)
         else:
-            yield os.fsencode(source[start:].replace(os.sep, "/")) + b"\n"
+            name = os.fsencode(source[start:].replace(os.sep, "/"))
+            yield b"%b%b\n" % (name, _size(source))
+
+
+def _size(path: str) -> bytes:
+    """Return a file's size behind a NUL, which no name holds; nothing of one that has gone."""
+    try:
+        return b"\0%d" % Path(path).stat().st_size
+    except OSError:  # Whoever reads the image says so.
+        return b""
 
 
 def viewed(data: Dataset, view: View | None) -> Dataset:

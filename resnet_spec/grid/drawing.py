@@ -106,7 +106,12 @@ def _draw(axes: Any, group: Group, place: int, values: tuple[Value, Value]) -> l
 
 
 def _make_logarithmic(axes: Any) -> None:
-    """Make the upright axis logarithmic, with ticks that say plain numbers."""
+    """Make the upright axis logarithmic, with ticks that say plain numbers.
+
+    It stays as it is where nothing on it is above zero, as for runs whose metrics are lost.
+    """
+    if not any(value > 0 for line in axes.get_lines() for value in line.get_ydata()):
+        return
     from matplotlib import ticker as untyped
 
     ticker: Any = untyped

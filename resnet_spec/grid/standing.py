@@ -102,10 +102,16 @@ def _check_same(cell: Cell, found: Fields) -> None:
 
 
 def _dataset(folder: Path) -> Fingerprint | None:
-    """Return the identity of the data of the run in `folder`; None where it is not known."""
-    if (folder / SUMMARY).is_file():
-        return dataset_of(read_fields(folder / SUMMARY))
-    return dataset_of(checkpoint_header(folder / LAST) or {})
+    """Return the identity of the data of the run in `folder`; None where it is not known.
+
+    A damaged summary, which the run makes anew, does not say; its checkpoint does.
+    """
+    summary = sound_summary(folder)
+    fields = {"dataset": summary.dataset} if summary else checkpoint_header(folder / LAST)
+    try:
+        return dataset_of(fields or {})
+    except DataError:
+        return None
 
 
 def _check_data(cell: Cell, known: Fingerprint) -> None:
