@@ -181,3 +181,21 @@ def test_digits_are_names_and_other_numbers_are_not() -> None:
     for data, network in ((numbers, clothes), (clothes, numbers)):
         with pytest.raises(DataError, match="its classes are not the network's"):
             notes(data, network, "mnist", "mnist")
+
+
+@pytest.mark.parametrize("names", [("-1", "0"), ("-0", "-1"), ("9" * 5000, "0")])
+def test_numbers_that_do_not_count_classes_are_names(names: tuple[str, ...]) -> None:
+    for data, network in ((names, ("cat", "dog")), (("cat", "dog"), names)):
+        with pytest.raises(DataError, match="its classes are not the network's"):
+            match_classes(data, network, count=2)
+
+
+def test_a_minus_is_no_sign_to_leave_out() -> None:
+    with pytest.raises(DataError, match="not the network's"):
+        match_classes(("-1", "2"), ("1", "2"), count=2)
+    assert match_classes(("1", "-01"), ("-1", "1"), count=2).order == (1, 0)
+
+
+def test_numbers_in_other_writing_count_classes() -> None:
+    assert match_classes(("_1", "_0"), ("cat", "dog"), count=2).order == (1, 0)
+    assert match_classes(("cat", "dog"), ("_1", "_0"), count=2).order == (1, 0)

@@ -6,6 +6,7 @@ labels by position.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -120,8 +121,8 @@ def _numbered(ours: Names, theirs: Names) -> Matched:
     """Match where one side only numbers its classes: number i is the other's class i."""
     if is_numbered(ours):
         note = "the data numbers its classes and does not name them; number i is taken for the"
-        return Matched(tuple(map(int, ours)), theirs, (f"{note} network's class i",))
-    numbers = list(map(int, theirs))
+        return Matched(tuple(_numbers(ours)), theirs, (f"{note} network's class i",))
+    numbers = _numbers(theirs)
     order = tuple(numbers.index(i) for i in range(len(ours)))
     names = tuple(ours[number] for number in numbers)
     note = "the weights number their classes and do not name them; number i is taken for the"
@@ -176,10 +177,19 @@ def _unique(names: Sequence[str]) -> dict[str, int]:
 
 
 def _key(name: str) -> str:
-    """Return what a name has in common with other ways to write it; 007 is 7."""
-    words = unicodedata.normalize("NFC", name).casefold().replace("_", " ").replace("-", " ")
-    key = " ".join(words.split())
-    return str(int(key)) if key.isascii() and key.isdecimal() else key
+    """Return what a name has in common with other ways to write it; 007 is 7, and -7 is not."""
+    text = unicodedata.normalize("NFC", name).casefold().strip()
+    if not _INTEGER.fullmatch(text):
+        text = " ".join(text.replace("_", " ").replace("-", " ").split())
+    return str(int(text)) if _INTEGER.fullmatch(text) else text
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+def _numbers(names: Names) -> list[int]:
+    """Return the numbers that names are; see `is_numbered`."""
+    return [int(_key(name)) for name in names]
 
 
 def _difference(ours: Names, theirs: Names) -> str:
