@@ -16,7 +16,7 @@ import numpy as np
 from resnet_spec.contract import Array
 from resnet_spec.errors import CheckpointError, did_you_mean
 from resnet_spec.naming import Scheme
-from resnet_spec.naming.fitting import COUNTERS, Fit, fit, shapes_in
+from resnet_spec.naming.fitting import COUNTERS, Fit, fit, is_harmless, shapes_in
 from resnet_spec.naming.inference import Candidate, nearest, refusal, search, search_for, unlike
 from resnet_spec.naming.views import Names, View, is_average, is_below, prefixes, views
 from resnet_spec.ops import Shape
@@ -44,11 +44,12 @@ class Chosen:
 class Holdings:
     """The tensors of a file by their dotted paths, loaded as they are asked for, each once.
 
-    others: the paths of what is no tensor. notes: what was done to read them.
+    others: the paths of what is no tensor -> "", or what it is where it is a tensor that cannot be
+    read. notes: what was done to read them.
     """
 
     def __init__(
-        self, tensors: Mapping[str, Tensor], others: Sequence[str], notes: Sequence[str] = ()
+        self, tensors: Mapping[str, Tensor], others: Mapping[str, str], notes: Sequence[str] = ()
     ) -> None:
         self.tensors, self.others, self.notes = tensors, others, tuple(notes)
         self.names = Names(tensors)
@@ -116,12 +117,16 @@ def choose(
     Raises CheckpointError: there is none, there are several, or none of that name.
     """
     if not held.views:
+        _check_read(held)
         raise CheckpointError(_nowhere(held, part))
     asked = held.views if part is None else _asked(held, part)
     fits = [it for view in asked if (it := _fit(held, view, schemes, spec)) is not None]
     if not fits:
+        _check_read(held)
         raise CheckpointError(_unfit(held, asked, schemes, spec))
     taken, notes = _one_of(held, fits, asked)
+    if not taken.has_classifier:
+        _check_read(held, taken.path)
     chosen = Chosen(
         taken,
         {name: held.array(there) for name, there in taken.names.items()},
@@ -130,6 +135,21 @@ def choose(
     )
     held.let_go()
     return chosen
+
+
+def _check_read(held: Holdings, path: str = "") -> None:
+    """Raise CheckpointError where a tensor below `path` could not be read: one may be missing."""
+    unread = {
+        name: what
+        for name, what in held.others.items()
+        if what and (not path or name.startswith(f"{path}.")) and not is_harmless(name)
+    }
+    for name, what in unread.items():
+        more = f" (and {len(unread) - 1} more)" if len(unread) > 1 else ""
+        raise CheckpointError(
+            f"{shown(name)} is a {shown(what)}, not a plain tensor{more}; "
+            "save it as a dense tensor of float32"
+        )
 
 
 def _fit(held: Holdings, view: View, schemes: Sequence[Scheme], spec: Spec | None) -> Fit | None:
@@ -144,9 +164,10 @@ def _asked(held: Holdings, part: str) -> list[View]:
     if not found and part == "ema":
         found = [view for view in held.views if is_average(view.path)]
     if not found:
-        raise CheckpointError(
-            f"has no network in a part {shown(part)!r}; {did_you_mean(part, labels.values())}"
-        )
+        said = f"has no network in a part {shown(part)!r}"
+        if list(labels.values()) == [WHOLE]:
+            raise CheckpointError(f"{said}: it holds one alone; leave --part out")
+        raise CheckpointError(f"{said}; {did_you_mean(part, labels.values())}")
     return found
 
 

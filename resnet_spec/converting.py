@@ -112,8 +112,8 @@ def _overruled(found: Recognised, settings: Sequence[str]) -> list[str]:
     if not settings:
         return []
     return [
-        f"{it.field} = {it.value}: was set, and {found.scheme.name}'s code has {it.theirs}; "
-        "the logits are not the source's"
+        f"{it.field} = {it.value}: was set; where the source is {found.scheme.name}'s own code, "
+        f"which has {it.theirs}, the logits are not the source's"
         for it in conflicts(suited(found.scheme, found.spec), found.spec)
         if it.changes == "logits"
     ]

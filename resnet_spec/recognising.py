@@ -194,7 +194,7 @@ def _held(path: Path) -> tuple[str, Holdings]:
         tensors, others = flat(tree, origin)
     except CheckpointError:  # What is beside the weights may be endless.
         tensors, _ = unwrapped(tree, origin, None)
-        others = []
+        others = {}
     if not tensors:
         unwrapped(tree, origin, None)  # Says what it holds in their place.
         raise origin.refused("holds no tensors", "name a file with weights")

@@ -11,7 +11,7 @@ from resnet_spec.contract import Array, State
 from resnet_spec.errors import CheckpointError, problem
 from resnet_spec.weights import finite_problems
 
-_SHOWN = 4
+_SHOWN = 2
 
 
 def check_values(path: Path, tensors: Mapping[str, Array], *, counters: bool = False) -> None:
@@ -50,5 +50,5 @@ def as_float32(path: Path, state: Mapping[str, Array]) -> State:
 def _raise(path: Path, problems: list[str]) -> None:
     if problems:
         rest = len(problems) - _SHOWN
-        more = [f"... and {rest} more"] if rest > 0 else []
-        raise CheckpointError(*(f"{path}: {line}" for line in (*problems[:_SHOWN], *more)))
+        more = f"; and {rest} more" if rest > 0 else ""
+        raise CheckpointError(f"{path}: {'; '.join(problems[:_SHOWN])}{more}")

@@ -195,6 +195,19 @@ def test_a_folder_of_datasets_is_no_folder_of_classes(tmp_path: Path) -> None:
     assert "holds no dataset" in refused(tmp_path / "y" / "docs")
 
 
+def test_splits_are_called_training_and_testing_too(tmp_path: Path) -> None:
+    data = load_data(make(tmp_path, "Training", "testing"), size=9)
+    assert (len(data.train), len(data.test), data.notes) == (4, 4, ())
+    make(tmp_path, "train")
+    assert "has Training/ and train/; rename one" in refused(tmp_path)
+
+
+def test_a_dataset_further_inside_is_pointed_to(tmp_path: Path) -> None:
+    inner = make(tmp_path / "pets-v1" / "pets", "train", "val")
+    for place in (tmp_path, tmp_path / "pets-v1"):
+        assert f"{place}: holds no dataset, but {inner} does; give that path" in refused(place)
+
+
 def test_training_images_alone_are_refused(tmp_path: Path) -> None:
     make(tmp_path, "train")
     text = refused(tmp_path)

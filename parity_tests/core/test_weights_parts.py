@@ -283,6 +283,44 @@ def test_a_training_network_of_mindspore_holds_moments_too(tmp_path: Path) -> No
     assert it.scheme.name == "mindcv" and same(it.tensors, file)
 
 
+@pytest.mark.parametrize("step", ["exp_avg", "exp_avg_sq", "optimizer.exp_avg", "grads"])
+def test_moments_that_are_named_as_weights_are_no_network(step: str, tmp_path: Path) -> None:
+    tree = {**below("model."), **below(f"{step}.", OTHER)}
+    it = found(tree, tmp_path)
+    assert same(it.tensors, NET)
+    assert it.notes == (f"taken from model; left out: {step.partition('.')[0]}",)
+    assert "has no network in a part 'ema'" in refusal(tree, tmp_path, "ema")
+    assert "has no network in a part" in refusal(tree, tmp_path, step)
+
+
+@pytest.mark.parametrize("name", ["fc.weight", "layer1.0.conv1.weight"])
+@pytest.mark.parametrize("kind", ["sparse", "complex", "float8"])
+def test_a_tensor_that_cannot_be_read_is_not_taken_for_absent(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    odd = {
+        "sparse": lambda it: it.to_sparse(),
+        "complex": lambda it: it.to(torch.complex64),
+        "float8": lambda it: it.to(torch.float8_e4m3fn),
+    }[kind](NET[name])
+    text = refusal(below("net.", {**NET, name: odd}), tmp_path)
+    assert f"net.{name} is a torch." in text and "save it as a dense tensor" in text
+    beside = {"net": NET, "optimizer": {"slot": odd}}
+    assert same(found(beside, tmp_path).tensors, NET)
+
+
+def test_whole_numbers_for_weights_are_one_line(tmp_path: Path) -> None:
+    torch.save({name: it.to(torch.int8) for name, it in NET.items()}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"int8: must hold .*; and .* more$") as caught:
+        load_weights(tmp_path / "w.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_a_file_with_one_network_is_refused(tmp_path: Path) -> None:
+    line = "has no network in a part 'ema': it holds one alone; leave --part out"
+    assert line in refusal(NET, tmp_path, "ema")
+
+
 def test_a_dense_layer_behind_a_model_of_keras_is_its_classifier(tmp_path: Path) -> None:
     spec = load_spec("resnet50_v1", [f"stages[{i}].width=8" for i in range(4)])
     file = to_file(lower(spec), scheme("keras-applications"), initial_state(lower(spec), 0))

@@ -27,6 +27,7 @@ from resnet_spec.data.parquet_splits import is_parquet
 from resnet_spec.data.places import is_there, parted
 from resnet_spec.data.splits import no_such_split
 from resnet_spec.data.synthetic import load_synthetic
+from resnet_spec.data.walking import entries_of
 from resnet_spec.errors import DataError, did_you_mean, nearest, problem
 
 _MOST_SIZE = 8192
@@ -120,10 +121,34 @@ def _read(name: str, size: int | None) -> Dataset:
         fitting = [_LAST]
     if fitting:
         return fitting[0].read(path, size, asked)
+    inner = _inside(path)
+    if inner:
+        raise DataError(f"{path}: holds no dataset, but {inner} does; give that path")
     raise DataError(
         f"{path}: holds no dataset; it must be or hold a CIFAR folder or archive, IDX files, "
         "train*.parquet with test*.parquet, or train/CLASS/ and val/CLASS/ folders of images"
     )
+
+
+def _inside(path: Path, depth: int = 2) -> Path | None:
+    """Return the first dataset in the folders of `path`, for the error only; None: there is none.
+
+    Archives often have one folder more than their name says.
+    """
+    folders = [Path(it.path) for it in entries_of(path) if it.is_folder] if path.is_dir() else []
+    for folder in folders[:_MOST_INSIDE]:
+        try:
+            if any(form.fits(folder) for form in _FORMS):
+                return folder
+            found = _inside(folder, depth - 1) if depth > 1 else None
+        except DataError:  # It may not be read.
+            continue
+        if found:
+            return found
+    return None
+
+
+_MOST_INSIDE = 20
 
 
 def data_place(name_or_path: str | Path) -> str:

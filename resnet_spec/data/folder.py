@@ -34,6 +34,10 @@ _TEST_NAMES = ("val", "validation", "valid", "test", "eval")
 """In this order, the first that has folders of classes."""
 
 
+_ALSO = {"training": TRAIN, "testing": "test"}
+"""How some spell folders of splits."""
+
+
 @dataclass(frozen=True)
 class _Chosen:
     """The folders of a dataset. train: None where there is none to train on, for `reason`."""
@@ -114,7 +118,7 @@ def _splits(path: Path) -> dict[str, Path]:
         return {}
     found: dict[str, Path] = {}
     for entry in entries_of(path):
-        name = entry.name.lower()
+        name = _ALSO.get(entry.name.lower(), entry.name.lower())
         if name not in NAMES or not entry.is_folder or _holds_parquet(entry.path):
             continue
         if name in found:

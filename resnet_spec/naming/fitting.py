@@ -16,7 +16,7 @@ from resnet_spec.naming.dialects import DIALECTS
 from resnet_spec.naming.inference import Candidate, search, search_for
 from resnet_spec.naming.lifting import foreign_shape
 from resnet_spec.naming.names import Scheme
-from resnet_spec.naming.views import View, words
+from resnet_spec.naming.views import View, is_of_optimiser, words
 from resnet_spec.ops import Shape
 from resnet_spec.spec import Spec
 
@@ -88,7 +88,7 @@ _HARMLESS = """
 def is_harmless(name: str) -> bool:
     """Whether a tensor is called as none of a network's layers is: a loss's, a queue, a counter."""
     path, _, leaf = name.rpartition(".")
-    if leaf in COUNTERS:
+    if leaf in COUNTERS or is_of_optimiser(path):
         return True
     is_of_layer = path and leaf in _LEAVES  # A norm of Flax has a `mean`.
     return _shares(words(path if is_of_layer else name), _HARMLESS)

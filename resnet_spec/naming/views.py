@@ -66,7 +66,8 @@ def views(names: Names) -> list[View]:
             if len(found) > _MOST_VIEWS:
                 break
     paths = {path for path, _ in found}
-    made = [_view(path, anchor, paths, names) for path, anchor in found]
+    networks = [it for it in found if not is_of_optimiser(it[0])]
+    made = [_view(path, anchor, paths, names) for path, anchor in networks]
     return list({view.path: view for view in made if view is not None}.values())
 
 
@@ -247,6 +248,21 @@ _AVERAGES = frozenset(("ema", "average", "averaged", "avg", "swa", "shadow"))
 def is_average(path: str) -> bool:
     """Whether a part of a file is called a moving average, as `state_dict_ema` is."""
     return not _AVERAGES.isdisjoint(words(path))
+
+
+_OPTIMISERS = """
+    exp_avg exp_avg_sq max_exp_avg_sq momentum_buffer square_avg grad_avg acc_delta exp_inf grad
+    grads gradients opt opt_state opt_states optim optims optimizer optimizers optimizer_state
+    optimizer_states optimizer_state_dict optimizer_state_dicts optimiser optimiser_state
+"""
+
+
+def is_of_optimiser(path: str) -> bool:
+    """Whether a step of a dotted path is called as what an optimiser keeps for every weight.
+
+    Its moments have the names and shapes of a network's weights, and are none.
+    """
+    return not set(_OPTIMISERS.split()).isdisjoint(path.lower().split("."))
 
 
 def words(path: str) -> list[str]:

@@ -59,18 +59,19 @@ def unwrapped(
     return _without_counters(tensors, notes), notes
 
 
-def flat(tree: object, source: Origin) -> tuple[dict[str, Tensor], list[str]]:
+def flat(tree: object, source: Origin) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return all tensors in `tree` by their dotted paths, and the paths of what is none.
 
-    The items of a list are named by their numbers. Raises CheckpointError for a tree that is
-    hostile: nested too deeply, too large, or with two tensors of one name.
+    What is none has "", but a tensor that cannot be read, a sparse one, what it is called. The
+    items of a list are named by their numbers. Raises CheckpointError for a tree that is hostile:
+    nested too deeply, too large, or with two tensors of one name.
     """
     top = _mapping(tree, lists=True)
     tensors: dict[str, Tensor] = {}
-    others: list[str] = []
+    others: dict[str, str] = {}
     for name, leaf in _leaves(top or {}, "", source, [0], lists=True):
         if not isinstance(leaf, Tensor):
-            others.append(name)
+            others[name] = _unread(leaf)
         elif name in tensors:
             raise source.refused(f"has two tensors named {shown(name)}", "get it again")
         elif not name.isprintable():
@@ -78,6 +79,16 @@ def flat(tree: object, source: Origin) -> tuple[dict[str, Tensor], list[str]]:
         else:
             tensors[name] = leaf
     return tensors, others
+
+
+def _unread(leaf: object) -> str:
+    """Return what a tensor that cannot be read is called; "" where `leaf` is no tensor."""
+    if not isinstance(leaf, Opaque | Built) or not leaf.name.startswith(("torch.", "numpy.")):
+        return ""
+    return "" if leaf.name in _NO_TENSORS else leaf.name
+
+
+_NO_TENSORS = ("torch.device", "torch.serialization._get_layout", "numpy.dtype")
 
 
 def loaded(tensors: Mapping[str, Tensor], source: Origin, notes: list[str]) -> dict[str, Array]:
