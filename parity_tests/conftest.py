@@ -9,6 +9,9 @@ import os
 
 import pytest
 
+# Set for its workers by pytest-xdist, and by some shells: tables are as wide as in a pipe.
+os.environ.pop("COLUMNS", None)
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker per core: two threads each would wait for one another, up to a hundred times longer.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
