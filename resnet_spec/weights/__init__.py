@@ -26,13 +26,16 @@ from resnet_spec.weights.keras_writing import refuse_keras_zip, write_keras_2, w
 from resnet_spec.weights.mindspore_ckpt import is_mindspore, read_mindspore, write_mindspore
 from resnet_spec.weights.npz import is_npz, read_npz, write_npz
 from resnet_spec.weights.orbax import ORBAX_FILES, read_orbax, write_orbax
+from resnet_spec.weights.places import weights_at
 from resnet_spec.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
 from resnet_spec.weights.separators import nested
+from resnet_spec.weights.shards import is_index, read_shards
 from resnet_spec.weights.source import Origin, Source, refused
 from resnet_spec.weights.strangers import stranger
 from resnet_spec.weights.torch_legacy import MAGIC as LEGACY_MAGIC
 from resnet_spec.weights.torch_legacy import read_torch_legacy, write_torch_legacy
 from resnet_spec.weights.torch_zip import is_torch_zip, read_torch_zip, write_torch_zip
+from resnet_spec.weights.training_state import refuse_state_alone
 from resnet_spec.weights.unwrapping import loaded, unwrapped
 from resnet_spec.weights.weight_file import WeightFile, finite_problems
 from resnet_spec.weights.zip_members import Member, zip_members
@@ -92,9 +95,16 @@ def read_weights(path: Path, part: str | None = None) -> WeightFile:
 
 
 def weight_tree(path: Path) -> tuple[str, Origin, object]:
-    """Return a weight file's kind, the file, and its tree, of which no tensor is loaded yet."""
-    kind, origin, tree = _tree(path)
-    return kind, origin, nested(tree, origin)
+    """Return a weight file's kind, the file, and its tree, of which no tensor is loaded yet.
+
+    Of a folder: of the weights that it means, see `places`.
+    """
+    place = weights_at(path)
+    kind, origin, tree = _tree(place.path)
+    origin.notes.extend(place.notes)
+    tree = nested(tree, origin)
+    refuse_state_alone(tree, origin)
+    return kind, origin, tree
 
 
 def write_weights(path: Path, tensors: Mapping[str, Array], kind: str | None = None) -> None:
@@ -138,6 +148,14 @@ def _tree(path: Path) -> tuple[str, Origin, object]:
     """Return the file's kind, the file, and its tree."""
     if path.is_dir():
         return "orbax", *read_orbax(path)
+    source = Source(path)
+    if is_index(source):
+        kind, tree = read_shards(source, _file_tree)
+        return kind, source, tree
+    return _file_tree(path)
+
+
+def _file_tree(path: Path) -> tuple[str, Source, object]:
     source = Source(path)
     if source.starts_with(HDF5_MAGIC):
         kind, tree = read_keras_hdf5(source)

@@ -42,7 +42,7 @@ def read_orbax(folder: Path) -> tuple[Origin, object]:
     if not found:
         raise origin.refused(
             "is a folder without Orbax's _METADATA",
-            "name a weight file, or the folder of one item such as STEP/default",
+            "name a weight file",
         )
     try:
         described: object = json.loads(text)
@@ -134,4 +134,6 @@ def _spec(folder: Path, name: str, ocdbt: bool, zarr3: bool) -> dict[str, Any]:
     base = {"driver": "file", "path": f"{folder.resolve()}/"}
     inside = {"driver": "file", "path": f"{folder.resolve()}/{name}/"}
     place = {"driver": "ocdbt", "base": base, "path": name} if ocdbt else inside
-    return {"driver": "zarr3" if zarr3 else "zarr", "kvstore": place}
+    if zarr3:  # Leaves out what is all zeros.
+        return {"driver": "zarr3", "kvstore": place}
+    return {"driver": "zarr", "kvstore": place, "fill_missing_data_reads": False}
