@@ -39,12 +39,20 @@ def read_msgpack(source: Source) -> object:
             raw=False,
             strict_map_key=False,
             ext_hook=partial(_extension, source, msgpack),
+            object_pairs_hook=_once,
             # The unpacker reserves the memory of a list before it sees the items.
             max_array_len=_MOST_ITEMS,
         )
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException):
         raise source.refused("is truncated or damaged", "get it again") from None
     return _joined(tree, "", source, 0)
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name twice")
+    return found
 
 
 def write_msgpack(path: Path, tensors: Mapping[str, Array]) -> None:
@@ -88,6 +96,7 @@ def _extension(source: Source, msgpack: Any, code: int, data: bytes) -> object:
     if code not in (_NDARRAY, _SCALAR):
         return Opaque("complex" if code == _COMPLEX else "extension")
     shape, element, raw = _described(msgpack, data)
+    element = "bfloat16" if element == "V2" else element  # As flax.serialization reads it.
     if element not in STORED:
         return Opaque(f"numpy.ndarray of {shown(element)}")
     source.budget.take(len(raw))

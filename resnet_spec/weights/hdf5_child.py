@@ -76,7 +76,9 @@ class Listing:
         size = int(np.prod([int(n) for n in dataset.shape], dtype=object)) * dtype.itemsize
         stored, offset = dataset.id.get_storage_size(), dataset.id.get_offset()
         described |= {"shape": list(dataset.shape), "size": size}
-        if offset is not None and stored == size and dtype.str[0] != ">" and not brain:
+        # Where the type in the file is not just NumPy's, the library has to convert the values.
+        plain = dataset.id.get_type() == h5py.h5t.py_create(dtype.newbyteorder("<"), logical=True)
+        if offset is not None and stored == size and plain and not brain:
             self._add({**described, "offset": offset})
             return
         self._left -= size

@@ -50,11 +50,25 @@ def read_safetensors(source: Source) -> object:
 
 def _tensors(source: Source, header: dict[str, Any]) -> dict[str, Tensor]:
     body = source.data[8 + _header_size(source) :]
-    return {
-        name: _tensor(name, entry, body, source)
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
+    entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    tensors = {name: _tensor(name, entry, body, source) for name, entry in entries.items()}
+    _check_places(entries, len(body), source)
+    return tensors
+
+
+def _check_places(entries: Mapping[str, Any], size: int, source: Source) -> None:
+    """Refuse tensors that overlap, and bytes that are of none: the format has neither."""
+    places = sorted((*_pair(entry["data_offsets"]), name) for name, entry in entries.items())
+    at = 0
+    for begin, end, name in places:
+        if begin != at:
+            fault = "leaves a gap before" if begin > at else "has another tensor in the bytes of"
+            raise source.refused(f"{fault} {shown(name)}", "the file is damaged; get it again")
+        at = end
+    if entries and at != size:
+        raise source.refused(
+            f"goes on for {size - at} bytes behind its tensors", "the file is damaged; get it again"
+        )
 
 
 def safetensors_metadata(path: Path, key: str) -> str | None:
