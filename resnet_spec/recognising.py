@@ -31,6 +31,7 @@ from resnet_spec.spec_files import Source, load_spec
 from resnet_spec.texts import Texts, listed
 from resnet_spec.weights import weight_tree
 from resnet_spec.weights.arrays import HALVES
+from resnet_spec.weights.places import weights_at
 from resnet_spec.weights.unwrapping import flat, unwrapped
 
 AUTO = "auto"
@@ -84,7 +85,9 @@ def recognise_file(
     settings: Texts = (),
     part: str | None = None,
 ) -> Recognised:
-    """Return what the file at `path` holds. Executes nothing of it.
+    """Return what the file at `path` holds, or the one that a folder means (`weights.places`).
+
+    Executes nothing of it.
 
     spec: the network it must be of; None: an own checkpoint's own, else inferred.
     names: a scheme, or "auto" to look among all.
@@ -97,15 +100,18 @@ def recognise_file(
     """
     settings = listed(settings, "settings", SpecError)
     schemes = list(SCHEMES.values()) if names == AUTO else [scheme(names)]
+    place = weights_at(path)
     try:
-        if is_checkpoint(path):
-            return _own(path, spec, names, settings, part)
-        return _foreign(path, spec, schemes, settings, part)
+        if is_checkpoint(place.path):
+            found = _own(place.path, spec, names, settings, part)
+        else:
+            found = _foreign(place.path, spec, schemes, settings, part)
     except CheckpointError as error:
         lines = (
             text if text.startswith(str(path)) else f"{path}: {text}" for text in error.problems
         )
         raise CheckpointError(*lines) from None
+    return replace(found, notes=(*place.notes, *found.notes))
 
 
 def _own(

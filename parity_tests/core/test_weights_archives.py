@@ -99,6 +99,17 @@ def test_folders_and_notes_of_other_tools_are_passed_over(kind: str, tmp_path: P
     assert_read(packed(path, {"empty/": b"", **folders, **mac, **content}))
 
 
+def test_a_member_without_a_name_is_no_crash(tmp_path: Path) -> None:
+    path = packed(tmp_path / "w", {**members(written(tmp_path, "torch")), "q": b"x"})
+    whole = bytearray(path.read_bytes())
+    for header, name in ((b"PK\x03\x04", 26), (b"PK\x01\x02", 28)):
+        at = whole.rindex(header) + name
+        assert whole[at] == 1
+        whole[at], whole[at + 2] = 0, 1  # The name's one byte is an extra field then.
+    path.write_bytes(bytes(whole))
+    assert_read(path)
+
+
 @KINDS
 def test_an_archive_behind_other_bytes_is_read_or_refused(kind: str, tmp_path: Path) -> None:
     path = written(tmp_path, kind)

@@ -13,6 +13,7 @@ from resnet_spec.errors import CheckpointError, DataError, problem
 from resnet_spec.pretrained import PUBLISHED, Published, published, with_digest
 from resnet_spec.pretrained.entry import HUB
 from resnet_spec.pretrained.hub import HubAddress, from_hub
+from resnet_spec.weights.places import ENDINGS, weights_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,9 @@ def is_weights(text: str) -> bool:
 def find(source: str, *, download: bool = True, root: Path | None = None) -> Found:
     """Return the file that `source` means, downloaded where it is not there yet.
 
-    source: a name in `PUBLISHED`, a path, or `hf:OWNER/NAME[/FILE][@REVISION]`. A name wins over a
-        file of the same name: write `./resnet50.a1_in1k` for the file.
+    source: a name in `PUBLISHED`, a path of a file or a folder (see `weights.places`), or
+        `hf:OWNER/NAME[/FILE][@REVISION]`. A name wins over a file of the same name: write
+        `./resnet50.a1_in1k` for the file.
     root: folder of downloads; None is $RESNET_SPEC_DATA or the user's cache folder.
 
     Raises CheckpointError: nothing of that name, no network (it says which file to place where), or
@@ -51,20 +53,23 @@ def find(source: str, *, download: bool = True, root: Path | None = None) -> Fou
         return _on_hub(source, None, folder, download)
     path = Path(source)
     if path.exists():
-        digest = sha256_of(path) if path.is_file() else ""
-        entry = with_digest(digest)
-        notes = () if entry is None else (f"{path.name} is {entry.name}, by its digest",)
-        return Found(path, digest, entry, notes)
+        return _placed(path)
     if len(path.parts) > 1 or path.suffix in _ENDINGS:
         raise CheckpointError(f"{path}: there is no such file")
     published(source)  # Raises, with the nearest name.
     raise AssertionError(source)
 
 
-_ENDINGS = (
-    *(".pth", ".pt", ".th", ".bin", ".safetensors", ".ckpt"),
-    *(".msgpack", ".h5", ".keras", ".npz"),
-)
+def _placed(path: Path) -> Found:
+    """Return a file that is there, or the one that a folder means."""
+    place = weights_at(path)
+    digest = sha256_of(place.path) if place.path.is_file() else ""
+    entry = with_digest(digest)
+    known = () if entry is None else (f"{place.path.name} is {entry.name}, by its digest",)
+    return Found(place.path, digest, entry, (*place.notes, *known))
+
+
+_ENDINGS = tuple(f".{ending.rpartition('.')[2]}" for ending in ENDINGS)
 
 
 def _published(entry: Published, folder: Path, download: bool) -> Found:

@@ -21,6 +21,7 @@ from resnet_spec.naming.assumed import assumed
 from resnet_spec.naming.usual import Taken
 from resnet_spec.pretrained.entry import Published
 from resnet_spec.pretrained.finding import find
+from resnet_spec.pretrained.hub_config import class_names_beside
 from resnet_spec.recognising import AUTO
 from resnet_spec.shown import Card, Shown
 from resnet_spec.spec import Spec
@@ -85,19 +86,21 @@ class Pretrained(Shown):
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes; () where nobody says.
 
-        Published weights with as many classes as ImageNet-1k are of ImageNet-1k.
+        Published weights with as many classes as ImageNet-1k are of ImageNet-1k. Beside weights of
+        a hub their `config.json` may say.
         """
         if self.checkpoint is not None:
             return self.checkpoint.class_names
-        is_imagenet = self.entry is not None and self.spec.classes == len(IMAGENET)
-        return IMAGENET if is_imagenet else ()
+        if self.entry is not None and self.spec.classes == len(IMAGENET):
+            return IMAGENET
+        return class_names_beside(self.path, self.spec.classes) if self.has_classifier else ()
 
     @property
     def data_name(self) -> str:
         """The name of the dataset that they were trained on; "" where nobody says."""
         if self.checkpoint is not None:
             return self.checkpoint.data_name
-        return "imagenet" if self.class_names else ""
+        return "imagenet" if self.class_names == IMAGENET else ""
 
     def record(self) -> dict[str, Any]:
         """Return where the weights are from, as plain JSON types."""

@@ -59,7 +59,7 @@ def zip_members(source: Source) -> dict[str, Member]:
         raise source.refused(f"has more than {_MOST_MEMBERS} members", "get it again")
     members: dict[str, Member] = {}
     for entry in entries:
-        if entry.is_dir() or entry.filename.startswith("__MACOSX/"):
+        if entry.filename.endswith("/") or entry.filename.startswith("__MACOSX/"):
             continue
         member = _member(entry, source)
         if member.name in members:
