@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 
 from resnet_spec.weights.mindspore_ckpt import is_no_weight
 from resnet_spec.weights.source import Origin, shown
-from resnet_spec.weights.tree import Built, Opaque, Tensor
+from resnet_spec.weights.tree import Built, Opaque, Tensor, as_list, as_tuple
 
 _OF_OPTIMISERS = """
     optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim optim_state
@@ -41,13 +41,14 @@ def refuse_state_alone(tree: object, origin: Origin) -> None:
     if not isinstance(tree, dict):
         return
     leaves: list[_Leaf] = []
-    for leaf in _leaves(cast(_Tree, tree), "", "", 0):
-        if len(leaves) >= _MOST_NODES:
-            return
+    seen = [0]
+    for leaf in _leaves(cast(_Tree, tree), "", "", 0, seen):
         is_weight = isinstance(leaf.value, Tensor) and not leaf.branch
         if is_weight and leaf.name.rpartition(".")[2] not in _COUNTERS:
             return
         leaves.append(leaf)
+    if seen[0] > _MOST_NODES:
+        return
     state = [it for it in leaves if it.branch]
     remedy = "name the file with the network's weights"
     if state:
@@ -55,24 +56,38 @@ def refuse_state_alone(tree: object, origin: Origin) -> None:
         what = "an optimiser" if is_optimiser else "a training run"
         names = ", ".join(dict.fromkeys(shown(it.name, 60) for it in state[:3]))
         raise origin.refused(f"holds the state of {what} alone ({names})", remedy)
-    others = list(dict.fromkeys(shown(it.name, 60) for it in leaves if not _is_array(it.value)))
-    if others and len(others) == len({it.name for it in leaves}):
+    if any(_is_array(it.value) for it in leaves):
+        return
+    others = list(dict.fromkeys(shown(it.name.partition(".")[0], 60) for it in leaves))
+    if others:
         has = f"name a file with weights; this one has {', '.join(others[:4])}"
         raise origin.refused("holds no tensors", has)
 
 
-def _leaves(node: _Tree, prefix: str, branch: str, depth: int) -> Iterator[_Leaf]:
-    if depth > _DEEPEST:
-        return
+def _leaves(node: _Tree, prefix: str, branch: str, depth: int, seen: list[int]) -> Iterator[_Leaf]:
+    """Yield the leaves; a hostile tree has no end, so that there is one to the nodes `seen`."""
     is_torchs = "param_groups" in node and "state" in node
     for key, value in node.items():
+        seen[0] += 1
+        if seen[0] > _MOST_NODES or depth > _DEEPEST:
+            seen[0] = _MOST_NODES + 1
+            return
         name = f"{prefix}{key}" if isinstance(key, str | int) else f"{prefix}?"
         below = branch or _state(key, value) or ("optimizer" if is_torchs else "")
-        if isinstance(value, dict):
-            yield from _leaves(cast(_Tree, value), f"{name}.", below, depth + 1)
+        inner = _branches(value)
+        if inner is not None:
+            yield from _leaves(inner, f"{name}.", below, depth + 1, seen)
         else:
             found = value.value if isinstance(value, Built) and value.value else value
             yield _Leaf(name, found, below)
+
+
+def _branches(value: object) -> _Tree | None:
+    """Return what is below a dict, a list or a tuple; None for a leaf."""
+    if isinstance(value, dict):
+        return cast(_Tree, value)
+    items = as_list(value) or as_tuple(value)
+    return None if items is None else dict(enumerate(items))
 
 
 def _state(key: object, value: object) -> str:
