@@ -39,7 +39,7 @@ def conditions(environment: Mapping[str, str] = os.environ) -> list[str]:
         lines.append(f"{SWITCH} = {given}: must be avx2 or default; unset it")
     user = user_cap(environment)
     if has_avx512() and (given == "default" if not user else user.rpartition(" ")[2] not in _QUICK):
-        rule = "MindSpore's convolutions are about 30 times slower with AVX-512"
+        rule = "MindSpore's convolutions are many times slower with AVX-512"
         lines.append(f"{user or f'{SWITCH} = {given}'}: {rule}; unset it")
     if environment.get("MS_JIT") == "0":
         lines.append("MS_JIT = 0: switches graph mode off, in which sessions run; unset it")

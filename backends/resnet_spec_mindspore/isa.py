@@ -1,9 +1,9 @@
 """The instruction set of MindSpore's own oneDNN: AVX2 on a CPU with AVX-512; imported first.
 
 There MindSpore 2.10's oneDNN (3.10) takes *reference* convolutions for the plain NCHW tensors it is
-handed: one of 3x3 over 64 images of 16 x 16 x 16 takes 270 to 400 ms instead of 5 to 11, and
-ResNet-20 on digits trains at 14 images/s instead of 130. Capped at AVX2 it takes its own kernels;
-AVX-512 without its extensions is no better.
+handed (DNNL_VERBOSE=1 shows them), which are many times slower: the case "isa" of
+scripts/benchmark.py measures it. Capped at AVX2 it takes its own kernels; AVX-512 without its
+extensions is no better.
 
 oneDNN takes a cap before its first use and not after. The library is MindSpore's alone: torch's is
 another, inside torch's own.

@@ -47,7 +47,7 @@ def _a_python_with_packages_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CAPPED = "keeps torch's convolutions below the CPU's instruction sets; unset it"
-SLOW = "MindSpore's convolutions are about 30 times slower with AVX-512; unset it"
+SLOW = "MindSpore's convolutions are many times slower with AVX-512; unset it"
 HIDDEN = "hides the GPU; unset it"
 
 
