@@ -6,6 +6,7 @@ The schedule never changes in silence: an epoch has the steps that it had as the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.relabelled import relabelled
 from resnet_spec.errors import CheckpointError, DataError, problem
-from resnet_spec.metrics import read_metrics
+from resnet_spec.metrics import FILE_NAME, read_metrics, torn
 from resnet_spec.recipe import Recipe
 from resnet_spec.runs import Position
 from resnet_spec.schedules import total_steps
@@ -69,7 +70,7 @@ def going_on(
     passes = now.splits["train"].count // recipe.batch
     position = replace(position, epoch_steps=began or passes)
     _check_end(position, recipe, folder)
-    notes = list(matched.notes)
+    notes = [*matched.notes, *_lost_epochs(position, folder)]
     if start.dataset is None:
         notes.append(
             f"{folder} does not know what data the run began with; that it is this could not be "
@@ -96,6 +97,17 @@ def _began(start: Checkpoint, position: Position, recipe: Recipe, folder: Path) 
         return None
     whole = [it for it in epochs if it.step <= position.step and it.step % it.epoch == 0]
     return whole[0].step // whole[0].epoch if whole else None
+
+
+def _lost_epochs(position: Position, folder: Path) -> list[str]:
+    """Return a note where the lines of epochs are lost that the checkpoint has behind it."""
+    done, lines = position.step // position.epoch_steps, 0
+    with suppress(DataError):  # There is no file; a damaged one is told of as it is read.
+        lines = sum(epoch.step <= position.step for epoch in read_metrics(folder))
+        lines += torn(folder) is not None  # Which is said where the run is taken over.
+    if lines >= done:
+        return []
+    return [f"{folder / FILE_NAME}: has {lines} of {done} epochs; curves lack the others"]
 
 
 def _changes(

@@ -208,6 +208,14 @@ def test_a_dataset_further_inside_is_pointed_to(tmp_path: Path) -> None:
         assert f"{place}: holds no dataset, but {inner} does; give that path" in refused(place)
 
 
+def test_test_images_without_folders_of_classes_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "train")
+    picture(tmp_path / "val" / "images" / "0.png")
+    assert refused(tmp_path).startswith(
+        f"{tmp_path / 'val'}: holds its images in images/, not in folders of classes; move each"
+    )
+
+
 def test_training_images_alone_are_refused(tmp_path: Path) -> None:
     make(tmp_path, "train")
     text = refused(tmp_path)

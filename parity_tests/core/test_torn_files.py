@@ -117,6 +117,19 @@ def test_a_run_with_a_torn_line_goes_on_and_is_reported(
     assert torn(here / "run") is None
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_lost_metrics_are_said_when_a_run_goes_on(
+    is_there: bool, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train("--set", "epochs=2")) == 0
+    path = here / "run" / "metrics.jsonl"
+    path.write_text("") if is_there else path.unlink()
+    capsys.readouterr()
+    assert main(["train", "--resume", "run"]) == 0
+    note = "note: run/metrics.jsonl: has 0 of 2 epochs; curves lack the others"
+    assert capsys.readouterr().out.count(note) == 1
+
+
 # --- The other files of a run ---------------------------------------------------------------------
 
 

@@ -164,7 +164,11 @@ def _folders(path: Path) -> list[str]:
 
 
 def _check_classes(test: Path, classes: Sequence[str], home: Path) -> None:
-    for name in _folders(test):
+    folders = _folders(test)
+    if folders == ["images"] and "images" not in classes:  # As in Tiny ImageNet.
+        rule = "holds its images in images/, not in folders of classes"
+        raise DataError(f"{test}: {rule}; move each to {test}/CLASS/, as its annotations say")
+    for name in folders:
         if name not in classes:
             hint = did_you_mean(name, classes)
             raise DataError(f"{test / name}: is not a class of {home}; {hint}")
