@@ -116,3 +116,26 @@ def test_an_unsound_one_is_refused_before_anything_is_made(
 def test_another_size_is_refused(dataset: Dataset) -> None:
     with pytest.raises(DataError, match=r"input size = 16: the dataset has images of 8 pixels"):
         resnet_spec.load_data(dataset, size=16)
+
+
+IMAGES, LABELS = arrays(12, 0)
+UNFIT: dict[str, tuple[Any, str]] = {
+    "no pair": (IMAGES, "must be a pair"),
+    "fractions": ((IMAGES, LABELS + 0.5), r"whole numbers, .* float64 \[12\]"),
+    "texts": ((IMAGES, ["a"] * 12), "12 whole numbers"),
+    "one-hot": ((IMAGES, np.eye(3, dtype=np.int64)[LABELS]), r"int64 \[12, 3\]"),
+    "fewer labels": ((IMAGES, LABELS[:5]), r"12 whole numbers, .* \[5\]"),
+    "more labels": ((IMAGES[:5], LABELS), r"5 whole numbers, .* \[12\]"),
+    "floats": ((IMAGES / 255, LABELS), r"must be uint8 .* float64"),
+    "channels first": ((IMAGES.transpose(0, 3, 1, 2), LABELS), r"uint8 \[12, 1, 8, 8\]"),
+    "no channels": ((IMAGES[..., 0], LABELS), r"uint8 \[12, 8, 8\]"),
+}
+
+
+@pytest.mark.parametrize(("given", "rule"), UNFIT.values(), ids=UNFIT.keys())
+def test_arrays_are_refused_before_they_are_cast(given: Any, rule: str) -> None:
+    sound = arrays(6, 1)
+    with pytest.raises(DataError, match=f"mine, train: .*{rule}"):
+        Dataset.from_arrays("mine", given, sound, ("a", "b", "c"))
+    with pytest.raises(DataError, match=f"mine, test: .*{rule}"):
+        Dataset.from_arrays("mine", sound, given, ("a", "b", "c"))

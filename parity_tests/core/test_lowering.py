@@ -313,3 +313,9 @@ def test_lowering_is_a_function_of_the_spec() -> None:
     spec = load_spec("resnext50d_32x4d")
     assert lower(spec).root == lower(spec).root
     assert lower(spec).root != lower(spec, 192).root
+
+
+@pytest.mark.parametrize("size", ["64", "classes=5", (8, 8, 3), (8.0, 8)], ids=repr)
+def test_an_input_size_of_another_kind_is_refused(size: Any) -> None:
+    with pytest.raises(SpecError, match=r"input_size = .*whole number or"):
+        lower("resnet10", size)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from resnet_spec.data.boxes import random_box
 from resnet_spec.data.statistics import channel_statistics
 from resnet_spec.data.views import boxed, resized
+from resnet_spec.errors import DataError
 
 Images = NDArray[np.uint8]
 """[N, H, W, C]."""
@@ -70,13 +71,35 @@ class Dataset:
     ) -> Dataset:
         """Return a dataset of (images, labels) in memory, with the statistics of its images.
 
-        Images are uint8 [N, size, size, C], labels whole numbers [N] from 0. It is checked where
-        it is used, as in `load_data` and `train`.
+        Images are uint8 [N, size, size, C], labels whole numbers [N] from 0. Raises DataError where
+        they are not, or not one label for each image; the rest is checked where it is used, as in
+        `load_data` and `train`.
         """
+        for part, pair in (("train", train), ("test", test)):
+            _check_pair(f"{name}, {part}", pair)
         size, channels = train[0].shape[2:]
         mean, std = channel_statistics(train[0])
         first, second = (ArraySplit(x, np.asarray(y, np.int64), size) for x, y in (train, test))
         return cls(name, tuple(classes), size, channels, mean, std, first, second)
+
+
+def _check_pair(where: str, pair: Any) -> None:
+    """Raise DataError unless `pair` is (uint8 [N, size, size, C], whole numbers [N]).
+
+    Before anything is cast or resized: 0.7 would become class 0, a tall image a square one.
+    """
+    if not issubclass(type(pair), tuple | list) or len(pair) != 2:
+        raise DataError(f"{where}: must be a pair (images, labels), and is {type(pair).__name__}")
+    images: NDArray[Any] = np.asarray(pair[0])
+    labels: NDArray[Any] = np.asarray(pair[1])
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != images.shape[2]:
+        kind = f"{images.dtype} {list(images.shape)}"
+        raise DataError(f"{where}: images must be uint8 [N, size, size, C], and are {kind}")
+    if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
+        raise DataError(
+            f"{where}: labels must be {len(images)} whole numbers, one for each image, "
+            f"and are {labels.dtype} {list(labels.shape)}"
+        )
 
 
 @dataclass(frozen=True, eq=False)

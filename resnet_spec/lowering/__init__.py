@@ -6,6 +6,9 @@ order and `stem.conv`, `stages.2.blocks.0.norm2`, `head.fc` in the pre-activatio
 
 from __future__ import annotations
 
+from numbers import Integral
+from typing import Any
+
 from resnet_spec.errors import SpecError, problem
 from resnet_spec.lowering.blocks import stages
 from resnet_spec.lowering.ends import head, stem
@@ -25,11 +28,14 @@ def lower(spec: Source, input_size: int | tuple[int, int] | None = None) -> Plan
 
     Without `input_size` the spec's own size is used. Without a mean and standard deviation in the
     spec, pixels are only scaled to 0..1. Raises SpecError for a network that breaks a rule,
-    and when `input_size` is not positive.
+    and when `input_size` is not one or two positive whole numbers.
     """
     spec = spec if isinstance(spec, Spec) else load_spec(spec)
     size = spec.input.size if input_size is None else input_size
-    height, width = (size, size) if isinstance(size, int) else size
+    sides: Any = (size, size) if isinstance(size, Integral) else size  # Callers are not typed.
+    if isinstance(sides, str) or [isinstance(side, Integral) for side in sides] != [True, True]:
+        raise SpecError(problem("input_size", size, "must be a whole number or (height, width)"))
+    height, width = (int(side) for side in sides)
     if min(height, width) < 1:
         raise SpecError(problem("input_size", size, "must be >= 1"))
     channels = spec.input.channels
