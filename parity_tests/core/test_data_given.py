@@ -139,3 +139,9 @@ def test_arrays_are_refused_before_they_are_cast(given: Any, rule: str) -> None:
         Dataset.from_arrays("mine", given, sound, ("a", "b", "c"))
     with pytest.raises(DataError, match=f"mine, test: .*{rule}"):
         Dataset.from_arrays("mine", sound, given, ("a", "b", "c"))
+
+
+def test_bare_arrays_are_told_how_to_become_a_dataset() -> None:
+    given: Any = (IMAGES, LABELS)
+    with pytest.raises(DataError, match=r"a Dataset, and is tuple; Dataset.from_arrays"):
+        resnet_spec.load_data(given)

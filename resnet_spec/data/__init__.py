@@ -100,6 +100,12 @@ def load_data(
     if isinstance(name_or_path, Dataset):
         return checked(name_or_path, size)
     name = str(name_or_path)
+    # Callers in Python are not bound to the types.
+    if not isinstance(name_or_path, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(
+            f"data: must be a name, a path or a Dataset, and is {type(name_or_path).__name__}; "
+            "Dataset.from_arrays makes one of arrays"
+        )
     if not name.strip():
         raise DataError("data: is an empty text; give a dataset's name or path")
     with doing(f"reading the data {name}"):
