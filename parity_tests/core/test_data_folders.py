@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_refusals import refused
 from PIL import Image
 
 from resnet_spec.data import load_data
@@ -30,13 +31,6 @@ def make(root: Path, *splits: str, classes: tuple[str, ...] = CLASSES, count: in
             for i in range(count):
                 picture(root / split / name / f"{i}.png", i)
     return root
-
-
-def refused(path: Path | str) -> str:
-    with pytest.raises(DataError) as caught:
-        load_data(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 SUFFIXES = (

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_refusals import refused
 from parquet_files import arrow, encoded, labelled, structs, write
 
 from resnet_spec.data import load_data
 from resnet_spec.data.classes import Ordered, sorted_names
-from resnet_spec.errors import DataError
 
 IMAGES = structs([encoded(seed) for seed in range(4)])
 LABELS = [0, 1, 2, 0]
@@ -23,13 +23,6 @@ def make(home: Path, names: dict[str, list[str]] | None = None, **columns: Any) 
     for split in ("train", "test"):
         write(home / f"{split}.parquet", names, image=IMAGES, **columns)
     return home
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        load_data(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_refusals import refused
 from parquet_files import arrow, labelled
 
 from resnet_spec.data import load_data
@@ -19,13 +20,6 @@ def make(home: Path, *names: str, labels: list[int] = LABELS) -> Path:
     for place, name in enumerate(names):
         labelled(home / f"{name}.parquet", labels, first=10 * place)
     return home
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        load_data(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
