@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnet_spec.lowering import lower
+from resnet_spec.describing.spec import Spec
 from resnet_spec.plan import Plan
-from resnet_spec.spec import Spec
+from resnet_spec.planning.lowering import lower
 
 _SMALL_STEM = {"widths": [8], "kernel": 3, "stride": 1, "pool": False}
 _STAGES = [{"width": 8, "blocks": 1}, {"width": 12, "blocks": 1, "stride": 2}]

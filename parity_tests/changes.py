@@ -10,12 +10,12 @@ import numpy as np
 from cases import CASES
 
 from resnet_spec.contract import Array
-from resnet_spec.lowering import lower
+from resnet_spec.describing.spec import Spec
 from resnet_spec.ops import Activation, Chain, Conv, Gate, MaxPool, Node, Norm, Op, Residual, Tensor
 from resnet_spec.parity.setup import Setup
 from resnet_spec.plan import Plan
+from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.spec import Spec
 
 Change = Callable[[Setup], Setup]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from serving import server  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # Set for its workers by pytest-xdist, and by some shells: tables are as wide as in a pipe.
 os.environ.pop("COLUMNS", None)

@@ -13,12 +13,12 @@ from deviations import deviations
 from resnet_spec.contract import Precision
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.floors import Floors
-from resnet_spec.parity.margin import Margin
-from resnet_spec.parity.settle import REFERENCE, margin_of_run, settle
+from resnet_spec.parity.kink_margin import Margin
 from resnet_spec.parity.setup import make_recipe
 from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import REFERENCE, margin_of_run, settle
 from resnet_spec.parity.verdicts import first_look
-from resnet_spec.report import Row
+from resnet_spec.reporting.report import Row
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
 

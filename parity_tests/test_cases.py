@@ -11,7 +11,7 @@ from cases import CASES
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from resnet_spec.spec import Spec, Stage
+from resnet_spec.describing.spec import Spec, Stage
 
 Values = list[Any]
 

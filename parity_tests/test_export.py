@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from cases import CASES
 
-from resnet_spec.checkpoint import Checkpoint, save_checkpoint
 from resnet_spec.cli.main import main
 from resnet_spec.contract import Batch, State
 from resnet_spec.exporting import FORMATS, LIMIT, Exported, check, export
-from resnet_spec.folding import fold_norms
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.ops import Norm
 from resnet_spec.parity.setup import worn_state
 from resnet_spec.plan import Plan
+from resnet_spec.planning.folding import fold_norms
+from resnet_spec.weights.checkpoint import Checkpoint, save_checkpoint
 
 Captured = pytest.CaptureFixture[str]
 Patching = pytest.MonkeyPatch
@@ -370,7 +370,7 @@ def test_help_and_formats_import_no_framework() -> None:
     code = (
         "import resnet_spec, sys\nfrom resnet_spec.cli.main import main\nmain(['export', '-h'])\n"
         "assert 'resnet_spec.exporting' not in sys.modules\n"
-        "import resnet_spec.exporting, resnet_spec.folding\n"
+        "import resnet_spec.exporting, resnet_spec.planning.folding\n"
         "heavy = {'torch', 'jax', 'mindspore', 'onnx', 'onnxscript', 'onnxruntime'}\n"
         "assert not heavy & set(sys.modules)"
     )

@@ -13,18 +13,18 @@ from changes import change_ops
 from patches import Patch, PatchedSide
 
 from resnet_spec.contract import Batch, StepLog
-from resnet_spec.fine_tuning import fine_tuned
+from resnet_spec.describing.spec import Spec
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.lowering import lower
 from resnet_spec.ops import Linear, Norm, Op
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.localise import localise
-from resnet_spec.parity.settle import reference_of
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import reference_of
 from resnet_spec.parity.verdicts import judge
 from resnet_spec.plan import Plan
-from resnet_spec.spec import Spec
+from resnet_spec.planning.fine_tuning import fine_tuned
+from resnet_spec.planning.lowering import lower
 
 LEVELS = ("names", "gradients", "statistics", "update", "trajectory")
 # `stages=1` has all of it: a frozen part, a trained part with norms, an average, another rate.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pairs import Pair
 
-from resnet_spec.parity.margin import SAFE
+from resnet_spec.parity.kink_margin import SAFE
 
 
 def test_gradients(pair: Pair) -> None:

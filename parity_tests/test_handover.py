@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from test_training import Watch, go, make_run
 
-from resnet_spec.checkpoint import load_checkpoint
 from resnet_spec.contract import State
 from resnet_spec.loader import installed_backends
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.levels import LEVELS
-from resnet_spec.parity.settle import reference_of
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import reference_of
 from resnet_spec.parity.verdicts import judge
+from resnet_spec.weights.checkpoint import load_checkpoint
 
 PAIRS = list(permutations([name for name in installed_backends() if name != "numpy"], 2))
 AT = 5

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pairs import Pair
 
-from resnet_spec.describe import count_params
+from resnet_spec.describing.presets import list_presets
+from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.lowering import lower
-from resnet_spec.presets import list_presets
-from resnet_spec.spec_files import load_spec
+from resnet_spec.planning.costs import count_params
+from resnet_spec.planning.lowering import lower
 
 
 def test_names_and_shapes(pair: Pair) -> None:

@@ -12,20 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resnet_spec.checkpoint import load_checkpoint
 from resnet_spec.cli.main import main
 from resnet_spec.data.dataset import ArraySplit
 from resnet_spec.data.images import decode
 from resnet_spec.data.views import pixels_of
-from resnet_spec.evaluate import Evaluation, evaluate
-from resnet_spec.initial import initial_state
+from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.lowering import lower
-from resnet_spec.naming import scheme
-from resnet_spec.naming.lifting import to_file
-from resnet_spec.pretrained.loading import load_pretrained
-from resnet_spec.spec_files import load_spec
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
+from resnet_spec.running.evaluate import Evaluation, evaluate
 from resnet_spec.weights import write_weights
+from resnet_spec.weights.checkpoint import load_checkpoint
+from resnet_spec.weights.loading import load_pretrained
+from resnet_spec.weights.naming import scheme
+from resnet_spec.weights.naming.lifting import to_file
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 FILE = REAL / "checkpoints" / "resnet20-12fca82f.th"

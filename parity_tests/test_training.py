@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from pairs import SLOW
 
-from resnet_spec.checkpoint import Checkpoint, load_checkpoint
 from resnet_spec.contract import Session
 from resnet_spec.data import load_data
 from resnet_spec.data.dataset import ArraySplit, Dataset
+from resnet_spec.data.fitted_spec import fitted
+from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError, RecipeError
-from resnet_spec.evaluate import evaluate
-from resnet_spec.fit import fit
-from resnet_spec.fitting_data import fitted
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.lowering import lower
-from resnet_spec.metrics import Epoch, read_metrics
+from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.runs import Position, Run, Summary
-from resnet_spec.spec import Spec
+from resnet_spec.running.evaluate import evaluate
+from resnet_spec.running.fit import fit
+from resnet_spec.running.metrics import Epoch, read_metrics
+from resnet_spec.running.runs import Position, Run, Summary
+from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 
 BACKENDS = installed_backends()
 

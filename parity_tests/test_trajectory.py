@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pairs import Pair, run_margin
 
-from resnet_spec.parity.margin import SAFE_RUN
+from resnet_spec.parity.kink_margin import SAFE_RUN
 
 
 def test_trajectory(pair: Pair) -> None:

@@ -9,12 +9,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from resnet_spec import former as _former
+
+_former.install()
+
 if TYPE_CHECKING:
     from importlib.metadata import version as _version
 
-    from resnet_spec.building import build, session
     from resnet_spec.data import load_data
     from resnet_spec.data.dataset import Dataset
+    from resnet_spec.describing.presets import list_presets
+    from resnet_spec.describing.recipes import load_recipe
+    from resnet_spec.describing.spec import Spec
+    from resnet_spec.describing.spec_files import load_spec
     from resnet_spec.errors import (
         BackendError,
         CheckpointError,
@@ -23,15 +30,12 @@ if TYPE_CHECKING:
         ResnetSpecError,
         SpecError,
     )
-    from resnet_spec.initial import initial_state
-    from resnet_spec.lowering import lower
     from resnet_spec.plan import Plan
-    from resnet_spec.presets import list_presets
+    from resnet_spec.planning.initial_weights import initial_state
+    from resnet_spec.planning.lowering import lower
     from resnet_spec.recipe import Recipe
-    from resnet_spec.recipes import load_recipe
-    from resnet_spec.spec import Spec
-    from resnet_spec.spec_files import load_spec
-    from resnet_spec.training import train
+    from resnet_spec.running.building import build, session
+    from resnet_spec.running.training import train
 
     __version__ = _version("resnet-spec")
 
@@ -67,17 +71,17 @@ _HOMES = {
     "Recipe": "recipe",
     "RecipeError": "errors",
     "ResnetSpecError": "errors",
-    "Spec": "spec",
+    "Spec": "describing.spec",
     "SpecError": "errors",
-    "build": "building",
-    "initial_state": "initial",
-    "list_presets": "presets",
+    "build": "running.building",
+    "initial_state": "planning.initial_weights",
+    "list_presets": "describing.presets",
     "load_data": "data",
-    "load_recipe": "recipes",
-    "load_spec": "spec_files",
-    "lower": "lowering",
-    "session": "building",
-    "train": "training",
+    "load_recipe": "describing.recipes",
+    "load_spec": "describing.spec_files",
+    "lower": "planning.lowering",
+    "session": "running.building",
+    "train": "running.training",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from resnet_spec.descriptions import Description, Table
+from resnet_spec.describing.descriptions import Description, Table
 from resnet_spec.errors import RecipeError, did_you_mean, problem
 from resnet_spec.ops import Tensor
 

@@ -39,10 +39,10 @@ from peers.case import CASES, Case, Contender  # pyright: ignore[reportMissingIm
 from rich.progress import Progress
 
 from resnet_spec import session
-from resnet_spec.consoles import progress_console
+from resnet_spec.comparing.processes import usable_processors
 from resnet_spec.contract import Batch
-from resnet_spec.files import write_json
-from resnet_spec.grid.processes import usable_processors
+from resnet_spec.files.writing import write_json
+from resnet_spec.printing.consoles import progress_console
 from resnet_spec.recipe import Recipe
 
 BACKENDS = ("torch", "flax", "mindspore")

@@ -25,7 +25,7 @@ from pairs import floors  # pyright: ignore[reportMissingImports]
 from rich.progress import Progress
 from store import Cell, append, read  # pyright: ignore[reportMissingImports]
 
-from resnet_spec.files import write_text
+from resnet_spec.files.writing import write_text
 from resnet_spec.loader import installed_backends
 from resnet_spec.parity.levels import LEVELS
 from resnet_spec.parity.localise import MODES, localise, search

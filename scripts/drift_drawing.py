@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.errors import DataError, problem
-from resnet_spec.plots import COLOURS, MARKERS, both_files, new_figure, write_figure
+from resnet_spec.reporting.plots import COLOURS, MARKERS, both_files, new_figure, write_figure
 
 QUANTITIES = ("loss", "weights", "statistics")
 ABOUT = ("Relative differences of the loss", "Distances of weights", "Distances of statistics")

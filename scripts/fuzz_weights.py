@@ -33,8 +33,9 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.errors import CheckpointError
-from resnet_spec.weights import KINDS, hdf5, hdf5_child, read_weights, write_weights
-from resnet_spec.weights.torch_pickle import state_dict_pickle
+from resnet_spec.weights import KINDS, read_weights, write_weights
+from resnet_spec.weights.files import hdf5, hdf5_child
+from resnet_spec.weights.files.torch_pickle import state_dict_pickle
 
 MEMORY = 384 << 20
 SECONDS = 5

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec import session
-from resnet_spec.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from resnet_spec.converting import load_weights
-from resnet_spec.spec_files import load_spec
+from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.weights import write_weights
+from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from resnet_spec.weights.converting import load_weights
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits  # pyright: ignore[reportMissingImports
 
 from resnet_spec.data.draws import Stream, words
 from resnet_spec.data.statistics import channel_statistics
-from resnet_spec.files import replacing
+from resnet_spec.files.writing import replacing
 
 OUT = Path(__file__).parents[1] / "resnet_spec" / "data" / "digits.npz"
 SPLIT_SEED = 0

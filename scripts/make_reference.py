@@ -20,12 +20,12 @@ import reference_python
 from pydantic import BaseModel
 
 from resnet_spec.cli.main import COMMANDS, PROGRAM, parser_of
-from resnet_spec.field_docs import described_schema
-from resnet_spec.files import write_text
-from resnet_spec.presets import PRESETS
+from resnet_spec.describing.json_schema import described_schema
+from resnet_spec.describing.presets import PRESETS
+from resnet_spec.describing.recipes import RECIPES
+from resnet_spec.describing.spec import Spec
+from resnet_spec.files.writing import write_text
 from resnet_spec.recipe import Recipe
-from resnet_spec.recipes import RECIPES
-from resnet_spec.spec import Spec
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 MADE = "Made by `python scripts/make_reference.py`; do not edit."

@@ -28,19 +28,19 @@ from drift_drawing import ABOUT, QUANTITIES, draw, read_page
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from resnet_spec.batches import train_batches
 from resnet_spec.contract import Array, Batch, Precision, Session, State
 from resnet_spec.data import load_data
+from resnet_spec.data.batches import train_batches
+from resnet_spec.data.fitted_spec import fitted
+from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import BackendError, RecipeError, ResnetSpecError, problem
-from resnet_spec.files import write_json
-from resnet_spec.fitting_data import fitted
-from resnet_spec.initial import initial_state
+from resnet_spec.files.writing import write_json
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.lowering import lower
 from resnet_spec.plan import Plan
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
+from resnet_spec.planning.schedules import Rates, rates
 from resnet_spec.recipe import Recipe
-from resnet_spec.schedules import Rates, rates
-from resnet_spec.spec_files import load_spec
 
 MARKS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 500, 1000)
 REFERENCE = "numpy"

@@ -23,16 +23,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "parity_tests"))
 from cases import CASES  # pyright: ignore[reportMissingImports]
 from pairs import PRECISIONS, REFERENCE  # pyright: ignore[reportMissingImports]
 
-from resnet_spec.dataflow import steps
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.ops import Activation
 from resnet_spec.parity.comparison import difference
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.limits import LIMITS
-from resnet_spec.parity.settle import settle
 from resnet_spec.parity.setup import make_recipe
 from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import settle
 from resnet_spec.parity.verdicts import first_look
+from resnet_spec.planning.dataflow import steps
 
 SIGMOID = "sigmoid"
 """Not a level, and so without a limit: what localise/evidence.py allows an exponential."""

@@ -27,16 +27,16 @@ from cases import CASES  # pyright: ignore[reportMissingImports]
 from rich.progress import Progress
 from store import Cell, append, read  # pyright: ignore[reportMissingImports]
 
-from resnet_spec.describe import count_params
-from resnet_spec.files import write_text
+from resnet_spec.describing.presets import list_presets
+from resnet_spec.describing.spec_files import load_spec
+from resnet_spec.files.writing import write_text
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.lowering import lower
 from resnet_spec.parity import LEVELS, compare_backends
 from resnet_spec.parity.setup import make_recipe
 from resnet_spec.plan import Plan
-from resnet_spec.presets import list_presets
-from resnet_spec.report import Row
-from resnet_spec.spec_files import load_spec
+from resnet_spec.planning.costs import count_params
+from resnet_spec.planning.lowering import lower
+from resnet_spec.reporting.report import Row
 
 LARGEST = 60_000_000
 LEVELS_OF = {

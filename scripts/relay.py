@@ -31,17 +31,17 @@ from measure_drift import (  # pyright: ignore[reportMissingImports]
     words,
 )
 
-from resnet_spec.batches import train_batches
 from resnet_spec.data import load_data
+from resnet_spec.data.batches import train_batches
+from resnet_spec.data.fitted_spec import fitted
+from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import BackendError, ResnetSpecError, problem
-from resnet_spec.files import write_json
-from resnet_spec.fitting_data import fitted
-from resnet_spec.initial import initial_state
+from resnet_spec.files.writing import write_json
 from resnet_spec.loader import load_backend
-from resnet_spec.lowering import lower
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
+from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
-from resnet_spec.schedules import rates
-from resnet_spec.spec_files import load_spec
 
 NUDGES = 2
 MARKS_PER_LEG = 4

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from resnet_spec.cli.main import main as resnet_spec
-from resnet_spec.files import write_json
+from resnet_spec.files.writing import write_json
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "studies"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -12,8 +12,8 @@ from cases import CASES
 from resnet_spec.contract import Array, Precision
 from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.parity.foreign import adopt
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup, worn_state
+from resnet_spec.parity.wrapping import adopt
 
 BACKENDS = [name for name in ("torch", "flax", "mindspore") if name in installed_backends()]
 # MindSpore has no float64. A rounding difference is far below, a wrong layout or pad far above.

@@ -14,10 +14,10 @@ from cases import CASES
 from resnet_spec.contract import Array, Batch
 from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.loader import load_backend
-from resnet_spec.parity.foreign import adopt, framework_of, load_factory
 from resnet_spec.parity.functions import normalised
 from resnet_spec.parity.own import compare
 from resnet_spec.parity.setup import make_setup, worn_state
+from resnet_spec.parity.wrapping import adopt, framework_of, load_factory
 
 CASE = CASES["bottleneck"]
 PLAN = CASE.plan
@@ -167,7 +167,7 @@ def test_a_factory_that_fails(folder: Path) -> None:
 def test_looking_at_a_model_imports_no_framework() -> None:
     code = (
         "import sys\n"
-        "from resnet_spec.parity.foreign import framework_of\n"
+        "from resnet_spec.parity.wrapping import framework_of\n"
         "assert framework_of(len) is None and framework_of(('a.onnx', {})) is None\n"
         "assert not {'torch', 'jax', 'mindspore', 'onnxruntime'} & sys.modules.keys()\n"
     )

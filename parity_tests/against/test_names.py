@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from test_packages import package
 
-from resnet_spec.lowering import lower
-from resnet_spec.naming import Scheme, scheme
-from resnet_spec.naming.conventions import applied
-from resnet_spec.naming.lifting import foreign_shape
+from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.ops import Conv, MaxPool, Norm, Shape
 from resnet_spec.plan import Plan
-from resnet_spec.spec_files import load_spec
+from resnet_spec.planning.lowering import lower
+from resnet_spec.weights.naming import Scheme, scheme
+from resnet_spec.weights.naming.conventions import applied
+from resnet_spec.weights.naming.lifting import foreign_shape
 
 TORCHVISION = {
     "resnet18": "resnet18",

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError, CheckpointError
-from resnet_spec.lowering import lower
-from resnet_spec.parity.foreign import adopt
 from resnet_spec.parity.own import compare
-from resnet_spec.report import Report
-from resnet_spec.spec import Spec
+from resnet_spec.parity.wrapping import adopt
+from resnet_spec.planning.lowering import lower
+from resnet_spec.reporting.report import Report
 
 jax = pytest.importorskip("jax", reason="the flax backend is not installed")
 linen = pytest.importorskip("flax.linen", reason="the flax backend is not installed")

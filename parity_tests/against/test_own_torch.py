@@ -8,9 +8,9 @@ import pytest
 from cases import CASES
 
 from resnet_spec.errors import BackendError, CheckpointError
-from resnet_spec.parity.foreign import adopt
 from resnet_spec.parity.own import compare
-from resnet_spec.report import Report
+from resnet_spec.parity.wrapping import adopt
+from resnet_spec.reporting.report import Report
 
 torch = pytest.importorskip("torch", reason="the torch backend is not installed")
 F = torch.nn.functional

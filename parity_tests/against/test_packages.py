@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from resnet_spec.describing.spec import Spec
 from resnet_spec.parity.own import compare
-from resnet_spec.report import Report
-from resnet_spec.spec import Spec
+from resnet_spec.reporting.report import Report
 
 BASIC = Spec(
     name="small",

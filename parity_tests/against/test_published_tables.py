@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from test_packages import package
 
-from resnet_spec.presets import PRESETS
-from resnet_spec.pretrained import PUBLISHED, Published
+from resnet_spec.describing.presets import PRESETS
+from resnet_spec.weights.published import PUBLISHED, Published
 
 
 def of(*schemes: str) -> dict[str, Published]:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from resnet_spec.contract import Batch, State, StepLog
+from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError, CheckpointError
-from resnet_spec.initial import initial_state
 from resnet_spec.loader import load_backend
-from resnet_spec.lowering import lower
 from resnet_spec.ops import DropPath, Node
 from resnet_spec.plan import Plan, walk
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.spec import Spec
 
 jax = pytest.importorskip("jax")
 jnp = jax.numpy

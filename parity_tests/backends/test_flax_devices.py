@@ -21,7 +21,7 @@ WAYS = """
 from resnet_spec import build, load_spec, session
 from resnet_spec.errors import BackendError
 from resnet_spec.loader import load_backend
-from resnet_spec.lowering import lower
+from resnet_spec.planning.lowering import lower
 
 plan = lower(load_spec("resnet10", ["input.size=32"]))
 ways = {

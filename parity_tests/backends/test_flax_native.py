@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from resnet_spec.contract import Batch
+from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError
-from resnet_spec.initial import initial_state
 from resnet_spec.loader import load_backend
-from resnet_spec.lowering import lower
 from resnet_spec.plan import Plan
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.spec import Spec
 
 pytest.importorskip("jax")
 backend: Any = load_backend("flax")

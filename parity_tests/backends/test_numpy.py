@@ -19,13 +19,13 @@ from resnet_spec_numpy.windows import Window, _columns, convolve
 
 from resnet_spec import ops
 from resnet_spec.contract import Batch, State
-from resnet_spec.dataflow import steps
+from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError, CheckpointError
-from resnet_spec.initial import initial_state
-from resnet_spec.lowering import lower
 from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.planning.dataflow import steps
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.spec import Spec
 
 LOOPS = 1e-14
 """Against loops, both in float64, relative to the largest value; 7e-16 was measured."""

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from cases import CASES
 
-from resnet_spec.dataflow import steps
 from resnet_spec.loader import load_backend
 from resnet_spec.ops import Gate
-from resnet_spec.parity.corners import normalised
-from resnet_spec.parity.settle import reference_of
+from resnet_spec.parity.kink_choices import normalised
 from resnet_spec.parity.setup import make_recipe, make_setup
+from resnet_spec.parity.smooth_batch import reference_of
+from resnet_spec.planning.dataflow import steps
 
 numpy_backend: Any = load_backend("numpy")
 

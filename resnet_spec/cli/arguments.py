@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resnet_spec.spec import Spec
+    from resnet_spec.describing.spec import Spec
 
 
 def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
@@ -64,7 +64,7 @@ def add_format(parser: argparse.ArgumentParser, choices: Sequence[str]) -> None:
 
 def spec_of(args: argparse.Namespace) -> Spec:
     """Return the spec that the arguments of `add_spec` describe. Raises SpecError."""
-    from resnet_spec.spec_files import load_spec
+    from resnet_spec.describing.spec_files import load_spec
 
     settings = list(args.settings)
     if args.input_size is not None:

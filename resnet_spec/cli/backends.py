@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, r
 from typing import NamedTuple
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.json_text import json_text
+from resnet_spec.files.json_text import json_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +88,8 @@ def _version(package: str) -> str | None:
 
 
 def _table(rows: list[_Row]) -> str:
-    from resnet_spec.columns import GAP, hanging, padded
-    from resnet_spec.consoles import table_width
+    from resnet_spec.printing.columns import GAP, hanging, padded
+    from resnet_spec.printing.consoles import table_width
 
     cells = [("backend", "state", "needs"), *(_cells(row) for row in rows)]
     wide = [max(map(len, column)) for column in zip(*cells, strict=True)]

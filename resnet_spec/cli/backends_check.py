@@ -60,10 +60,10 @@ def check(name: str) -> Checked:
     """Run the backend `name` in this process."""
     import numpy as np
 
-    from resnet_spec.building import session
     from resnet_spec.contract import Batch
     from resnet_spec.errors import ResnetSpecError
     from resnet_spec.loader import conditions_of
+    from resnet_spec.running.building import session
 
     try:
         made = session(_NETWORK, name)

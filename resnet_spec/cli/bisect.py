@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.cli.compared import add_compared, compared_of, progress
-from resnet_spec.json_text import json_text
+from resnet_spec.cli.sides import add_compared, compared_of, progress
+from resnet_spec.files.json_text import json_text
 
 MODES = ("forward", "backward", "statistics", "update")
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the first wrong node of every side; return 0 when there is none, 1 otherwise."""
     from resnet_spec.parity.floors import Floors
     from resnet_spec.parity.localise import search
-    from resnet_spec.report import Finding
+    from resnet_spec.reporting.report import Finding
 
     modes = MODES if args.mode is None else (args.mode,)
     expected, sides = compared_of(args)

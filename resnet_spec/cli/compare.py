@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.arguments import add_settings
-from resnet_spec.cli.compared import names
 from resnet_spec.cli.saying import say, tell
+from resnet_spec.cli.sides import names
 from resnet_spec.errors import GridError, problem
 
 if TYPE_CHECKING:
-    from resnet_spec.grid.cells import Cell
-    from resnet_spec.grid.grid import Grid
-    from resnet_spec.grid.processes import Share
-    from resnet_spec.grid.results import Result
-    from resnet_spec.grid.running import Progress
-    from resnet_spec.grid.standing import Standing
+    from resnet_spec.comparing.cells import Cell
+    from resnet_spec.comparing.grid import Grid
+    from resnet_spec.comparing.processes import Share
+    from resnet_spec.comparing.results import Result
+    from resnet_spec.comparing.runner import Progress
+    from resnet_spec.comparing.standing import Standing
 
 _FAILED, _INTERRUPTED = 1, 130
 
@@ -57,12 +57,12 @@ def run(args: argparse.Namespace) -> int:
 
     1 when a run failed, 130 after Ctrl-C.
     """
-    from resnet_spec.files import check_folder
-    from resnet_spec.grid.cells import cells_of
-    from resnet_spec.grid.locking import locked
-    from resnet_spec.grid.processes import Share
-    from resnet_spec.grid.sources import load_grid
-    from resnet_spec.grid.standing import standing
+    from resnet_spec.comparing.cells import cells_of
+    from resnet_spec.comparing.grid_lock import locked
+    from resnet_spec.comparing.processes import Share
+    from resnet_spec.comparing.sources import load_grid
+    from resnet_spec.comparing.standing import standing
+    from resnet_spec.files.writing import check_folder
 
     if args.list:
         return _list()
@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from resnet_spec.columns import GAP, hanging, padded
-    from resnet_spec.consoles import table_width
+    from resnet_spec.printing.columns import GAP, hanging, padded
+    from resnet_spec.printing.consoles import table_width
 
     rows = [("study", "about"), *_studies()]
     start, width = max(len(name) for name, _ in rows), table_width()
@@ -96,7 +96,7 @@ def _list() -> int:
 
 
 def _studies() -> list[tuple[str, str]]:
-    from resnet_spec.grid.sources import list_studies, load_grid
+    from resnet_spec.comparing.sources import list_studies, load_grid
 
     grids = (load_grid(name, {}) for name in list_studies())
     return [(grid.name, grid.about) for grid in grids]
@@ -150,8 +150,8 @@ def _opening_lines(
 
 def _listed(cells: Sequence[Cell], standings: Sequence[Standing]) -> list[str]:
     """Return a table of the runs, where they stand, and how long they are."""
-    from resnet_spec.columns import Column, fitted
-    from resnet_spec.consoles import table_width
+    from resnet_spec.printing.columns import Column, fitted
+    from resnet_spec.printing.consoles import table_width
 
     columns = [
         Column("network", least=10),
@@ -173,13 +173,13 @@ def _counted(count: int, what: str) -> str:
 
 
 def _run(grid: Grid, cells: Sequence[Cell], share: Share, out: Path, kept_open: int) -> int:
+    from resnet_spec.cli.compare_progress import GridView
     from resnet_spec.cli.report import places, told
-    from resnet_spec.cli.watching import GridView
-    from resnet_spec.files import write_json
-    from resnet_spec.grid.comparison import GRID, of_grid
-    from resnet_spec.grid.results import write_results
-    from resnet_spec.grid.running import run_cells
-    from resnet_spec.grid.writing import write_report
+    from resnet_spec.comparing.comparison import GRID, of_grid
+    from resnet_spec.comparing.results import write_results
+    from resnet_spec.comparing.runner import run_cells
+    from resnet_spec.comparing.writing import write_report
+    from resnet_spec.files.writing import write_json
 
     write_json(out / GRID, grid.to_dict())
     started: set[Path] = set()
@@ -204,6 +204,6 @@ def _run(grid: Grid, cells: Sequence[Cell], share: Share, out: Path, kept_open: 
 
 
 def _results(cells: Sequence[Cell]) -> list[Result]:
-    from resnet_spec.grid.results import read_result
+    from resnet_spec.comparing.results import read_result
 
     return [read_result(cell.folder, cell.to_dict()) for cell in cells]

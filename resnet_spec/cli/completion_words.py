@@ -66,16 +66,16 @@ def _options(parser: Parser, known: Mapping[str, Sequence[str]]) -> Iterator[Opt
 def _known() -> Mapping[str, Sequence[str]]:
     """Return names by the option, or the metavar of the argument, that takes them."""
     from resnet_spec.cli.list_known import DATASETS
+    from resnet_spec.comparing.sources import list_studies
+    from resnet_spec.describing.presets import PRESETS
+    from resnet_spec.describing.recipes import list_recipes
     from resnet_spec.exporting import FORMATS
-    from resnet_spec.grid.sources import list_studies
     from resnet_spec.loader import backend_names
-    from resnet_spec.naming import SCHEMES
     from resnet_spec.parity.levels import LEVELS
-    from resnet_spec.presets import PRESETS
-    from resnet_spec.pretrained import PUBLISHED
-    from resnet_spec.recipes import list_recipes
-    from resnet_spec.tracking.choice import TRACKERS
+    from resnet_spec.running.tracking.choice import TRACKERS
     from resnet_spec.weights import KINDS
+    from resnet_spec.weights.naming import SCHEMES
+    from resnet_spec.weights.published import PUBLISHED
 
     backends, presets, schemes = backend_names(), tuple(PRESETS), tuple(SCHEMES)
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resnet_spec.cli.arguments import add_network
 from resnet_spec.cli.saying import tell
-from resnet_spec.destinations import OVERWRITE
+from resnet_spec.files.destinations import OVERWRITE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and print what was assumed, what was written, and the proof."""
-    from resnet_spec.converting import convert
+    from resnet_spec.weights.converting import convert
 
     done = convert(
         args.source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from resnet_spec.cli.arguments import add_format, add_spec, spec_of
-from resnet_spec.json_text import json_text
+from resnet_spec.files.json_text import json_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,11 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the costs as a table or JSON, or the whole spec as TOML."""
-    from resnet_spec.consoles import table_width
-    from resnet_spec.describe import describe
-    from resnet_spec.describe_text import description_text
-    from resnet_spec.lowering import lower
-    from resnet_spec.spec_files import dump_toml
+    from resnet_spec.describing.spec_files import dump_toml
+    from resnet_spec.planning.costs import describe
+    from resnet_spec.planning.costs_text import description_text
+    from resnet_spec.planning.lowering import lower
+    from resnet_spec.printing.consoles import table_width
 
     spec = spec_of(args)
     if args.format == "toml":

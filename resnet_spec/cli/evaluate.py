@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resnet_spec.cli.loaded import add_data, loaded_of
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights
 from resnet_spec.cli.saying import tell
+from resnet_spec.cli.weights_and_data import add_data, loaded_of
 from resnet_spec.errors import DataError, problem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from resnet_spec.evaluate import Evaluation
+    from resnet_spec.running.evaluate import Evaluation
 
 
 _NOT_FINITE = 1
@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     1 for a network that has no accuracy, for its logits are not finite.
     """
     from resnet_spec.cli.progress import ImageBar
-    from resnet_spec.evaluate import evaluate
-    from resnet_spec.json_text import json_text
+    from resnet_spec.files.json_text import json_text
     from resnet_spec.loader import check_backend
+    from resnet_spec.running.evaluate import evaluate
 
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
@@ -117,7 +117,7 @@ def _write(path: Path, result: Evaluation, labels: NDArray[np.int64]) -> None:
     """Write the predictions whole or not at all."""
     import numpy as np
 
-    from resnet_spec.files import replacing
+    from resnet_spec.files.writing import replacing
 
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, predictions=result.predictions, labels=labels, margins=result.margins)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_network
 from resnet_spec.cli.saying import tell
-from resnet_spec.destinations import OVERWRITE
 from resnet_spec.errors import BackendError, problem
+from resnet_spec.files.destinations import OVERWRITE
 
 if TYPE_CHECKING:
-    from resnet_spec.folding import Folded
+    from resnet_spec.planning.folding import Folded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print what was written and checked; 1 when it computes something else."""
-    from resnet_spec.classifier import no_classifier
-    from resnet_spec.converting import load_weights
-    from resnet_spec.destinations import check_destination
     from resnet_spec.exporting import export, format_of, takes
+    from resnet_spec.files.destinations import check_destination
+    from resnet_spec.planning.classifier import no_classifier
+    from resnet_spec.weights.converting import load_weights
 
     batch = _batch(args.batch)
     chosen = format_of(args.to)

@@ -311,8 +311,8 @@ def instead(word: str, rest: Sequence[str], commands: Collection[str]) -> str | 
         if given is not None:
             told = _PLACE.sub(lambda place: shlex.quote(given), told, count=1)
         return f"use resnet-spec {told}"
-    from resnet_spec.presets import PRESETS
-    from resnet_spec.pretrained.finding import is_weights
+    from resnet_spec.describing.presets import PRESETS
+    from resnet_spec.weights.published.finding import is_weights
 
     if word in PRESETS or word.endswith((".toml", ".json")):
         return f"a command comes first, as in resnet-spec describe {shlex.quote(word)}"

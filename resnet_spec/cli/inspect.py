@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.arguments import add_format, add_network
-from resnet_spec.columns import hanging
-from resnet_spec.consoles import table_width
-from resnet_spec.json_text import json_text
+from resnet_spec.files.json_text import json_text
+from resnet_spec.printing.columns import hanging
+from resnet_spec.printing.consoles import table_width
 
 if TYPE_CHECKING:
-    from resnet_spec.recognising import Recognised
+    from resnet_spec.weights.recognising.recognise import Recognised
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what the file holds as a table or JSON, or its spec as TOML."""
-    from resnet_spec.recognising import recognise_file
-    from resnet_spec.spec_files import dump_toml
+    from resnet_spec.describing.spec_files import dump_toml
+    from resnet_spec.weights.recognising.recognise import recognise_file
 
     found = recognise_file(args.file, args.spec, args.names, args.settings, args.part)
     if args.format == "toml":
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _fields(found: Recognised) -> dict[str, Any]:
-    from resnet_spec.describe import count_params
+    from resnet_spec.planning.costs import count_params
     from resnet_spec.weights import finite_problems
 
     fields: dict[str, Any] = {

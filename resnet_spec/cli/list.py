@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_spec.cli.arguments import add_format
 from resnet_spec.cli.list_known import matching
-from resnet_spec.columns import Column, fitted
-from resnet_spec.consoles import table_width
-from resnet_spec.json_text import json_text
+from resnet_spec.files.json_text import json_text
+from resnet_spec.printing.columns import Column, fitted
+from resnet_spec.printing.consoles import table_width
 
 if TYPE_CHECKING:
-    from resnet_spec.pretrained import Published
+    from resnet_spec.weights.published import Published
 
 Rows = list[dict[str, Any]]
 
@@ -64,16 +64,16 @@ def _chosen(args: argparse.Namespace) -> tuple[Rows, Callable[[Rows], str]]:
 
 
 def _presets(pattern: str) -> Rows:
-    from resnet_spec.presets import about, list_presets
+    from resnet_spec.describing.presets import about, list_presets
 
     names = matching(list_presets(), pattern, "preset", "see: resnet-spec list")
     return [{**_costs(name), "about": about(name)} for name in names]
 
 
 def _costs(name: str) -> dict[str, Any]:
-    from resnet_spec.describe import count_macs, count_params
-    from resnet_spec.lowering import lower
-    from resnet_spec.spec_files import load_spec
+    from resnet_spec.describing.spec_files import load_spec
+    from resnet_spec.planning.costs import count_macs, count_params
+    from resnet_spec.planning.lowering import lower
 
     spec = load_spec(name)
     ops = lower(spec).ops
@@ -109,7 +109,7 @@ def _table(rows: Rows) -> str:
 
 def _published(pattern: str) -> Rows:
     from resnet_spec.errors import CheckpointError
-    from resnet_spec.pretrained import PUBLISHED
+    from resnet_spec.weights.published import PUBLISHED
 
     hint = "see: resnet-spec list --pretrained"
     found = matching(list(PUBLISHED), pattern, "published weights", hint, CheckpointError)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from resnet_spec.columns import GAP, Column, fitted, hanging, padded
-from resnet_spec.consoles import table_width
 from resnet_spec.errors import ResnetSpecError, SpecError, did_you_mean, problem
+from resnet_spec.printing.columns import GAP, Column, fitted, hanging, padded
+from resnet_spec.printing.consoles import table_width
 
 DATASETS = {
     "digits": "1,797 handwritten digits, 10 classes, 16 px; comes with the package",
@@ -39,7 +39,7 @@ def matching(
 
 def recipes(pattern: str) -> list[dict[str, Any]]:
     """Return the recipes whose names match, all fields of each."""
-    from resnet_spec.recipes import list_recipes, load_recipe
+    from resnet_spec.describing.recipes import list_recipes, load_recipe
 
     return [load_recipe(name).to_dict() for name in matching(list_recipes(), pattern, "recipe")]
 
@@ -88,7 +88,7 @@ def datasets_table(rows: list[dict[str, Any]]) -> str:
 
 def schemes(pattern: str) -> list[dict[str, Any]]:
     """Return the naming schemes whose names match."""
-    from resnet_spec.naming import SCHEMES
+    from resnet_spec.weights.naming import SCHEMES
 
     found = matching(list(SCHEMES), pattern, "naming scheme")
     return [{"name": name, "about": SCHEMES[name].about} for name in found]

@@ -147,7 +147,7 @@ _ABOUT = "Write a residual network once, as data; get native models and the proo
 def _help() -> str:
     from textwrap import fill
 
-    from resnet_spec.consoles import text_width
+    from resnet_spec.printing.consoles import text_width
 
     rows = [(name, command.help) for name, command in COMMANDS.items()]
     return "\n".join(

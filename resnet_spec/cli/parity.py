@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.cli.compared import add_compared, compared_of, names, progress
-from resnet_spec.json_text import json_text
+from resnet_spec.cli.sides import add_compared, compared_of, names, progress
+from resnet_spec.files.json_text import json_text
 
 if TYPE_CHECKING:
-    from resnet_spec.report import Report
+    from resnet_spec.reporting.report import Report
 
 STATUS = {"agree": 0, "suspect": 1, "differ": 1, "undecided": 2}
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the comparison, worst first; return 0 agree, 1 differ, 2 could not compare."""
     from resnet_spec.errors import DataError
-    from resnet_spec.files import check_folder, write_json
+    from resnet_spec.files.writing import check_folder, write_json
     from resnet_spec.parity import LEVELS
     from resnet_spec.parity.compare import check_levels, compare_sides
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     with progress(2 + len(sides) * len(levels)) as tick:
         report = compare_sides(expected, sides, levels, args.precision, tick)
     if args.out is not None:
-        from resnet_spec.report_html import write_html
+        from resnet_spec.reporting.report_html import write_html
 
         write_json(args.out / "parity.json", report.to_dict())
         write_html(report, args.out / "parity.html")
@@ -67,7 +67,7 @@ def _print(report: Report) -> None:
     """Print the table in the width of the terminal, or as it is, the findings and the verdict."""
     from rich.console import Console
 
-    from resnet_spec.consoles import table_width
+    from resnet_spec.printing.consoles import table_width
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for line in report.to_table().lines(table_width()):

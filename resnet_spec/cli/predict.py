@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from resnet_spec.contract import Array
     from resnet_spec.data.views import View
-    from resnet_spec.spec import Spec
+    from resnet_spec.describing.spec import Spec
 
 
 _NOT_FINITE = 1
@@ -46,10 +46,10 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from resnet_spec.contract import Batch
-    from resnet_spec.evaluate import finite_rows, softmax
-    from resnet_spec.json_text import json_text
+    from resnet_spec.files.json_text import json_text
     from resnet_spec.loader import check_backend, load_backend
-    from resnet_spec.lowering import lower
+    from resnet_spec.planning.lowering import lower
+    from resnet_spec.running.evaluate import finite_rows, softmax
 
     if args.top < 1:
         raise DataError(problem("--top", args.top, "must be >= 1"))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from resnet_spec.data.dataset import Dataset
-    from resnet_spec.pretrained.loading import Pretrained
-    from resnet_spec.spec import Spec
+    from resnet_spec.describing.spec import Spec
+    from resnet_spec.weights.loading import Pretrained
 
 WEIGHTS = "a checkpoint, a weight file of any kind, published weights or hf:OWNER/NAME"
 _FORMS = (
@@ -52,7 +52,7 @@ def weights_of(args: argparse.Namespace, place: str | None, *, whole: bool = Tru
     whole: whether they must have a classifier. Raises CheckpointError for none or both.
     """
     from resnet_spec.errors import CheckpointError
-    from resnet_spec.pretrained.loading import load_pretrained
+    from resnet_spec.weights.loading import load_pretrained
 
     if (place is None) == (args.pretrained is None):
         given = "neither is" if place is None else "both are"

@@ -21,12 +21,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from resnet_spec.activity import doing
 from resnet_spec.cli.saying import is_quiet, say
-from resnet_spec.consoles import progress_console
-from resnet_spec.metrics import Epoch
-from resnet_spec.progress import epoch_line
-from resnet_spec.runs import Position
+from resnet_spec.printing.activity import doing
+from resnet_spec.printing.consoles import progress_console
+from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.progress import epoch_line
+from resnet_spec.running.runs import Position
 
 
 class _Bar:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
-    from resnet_spec.grid.comparison import Comparison
+    from resnet_spec.comparing.comparison import Comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the tables and where the files are."""
-    from resnet_spec.files import check_folder
-    from resnet_spec.grid.comparison import GRID, asked, of_folders
-    from resnet_spec.grid.writing import write_report
+    from resnet_spec.comparing.comparison import GRID, asked, of_folders
+    from resnet_spec.comparing.writing import write_report
+    from resnet_spec.files.writing import check_folder
 
     for folder in args.runs:
         if not folder.is_dir():
@@ -54,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
 
 def told(comparison: Comparison) -> str:
     """Return the title, the notes and the tables as one text."""
-    from resnet_spec.consoles import table_width
-    from resnet_spec.grid.tables import tables_of
+    from resnet_spec.comparing.tables import tables_of
+    from resnet_spec.printing.consoles import table_width
 
     width = table_width()
     head = [comparison.title, *([comparison.about] if comparison.about else [])]
@@ -65,7 +65,7 @@ def told(comparison: Comparison) -> str:
 
 def places(written: list[Path]) -> str:
     """Return where the files are, in a line, and what is missing."""
-    from resnet_spec.plots import INSTALL, can_draw
+    from resnet_spec.reporting.plots import INSTALL, can_draw
 
     names = ", ".join(path.name for path in written)
     more = "" if can_draw() else f"; no figures: matplotlib is not installed; run: {INSTALL}"

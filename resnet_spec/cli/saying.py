@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
-from resnet_spec.activity import Pulse, heard
+from resnet_spec.printing.activity import Pulse, heard
 
 _quiet = False
 

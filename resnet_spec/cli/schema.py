@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from resnet_spec.json_text import json_text
+from resnet_spec.files.json_text import json_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the schema."""
-    from resnet_spec.spec_files import json_schema
+    from resnet_spec.describing.spec_files import json_schema
 
     print(json_text(json_schema(), indent=2))
     return 0

@@ -31,8 +31,8 @@ def _samples_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _samples(args: argparse.Namespace) -> int:
     from resnet_spec.data import load_data
+    from resnet_spec.describing.recipes import load_recipe
     from resnet_spec.errors import RecipeError
-    from resnet_spec.recipes import load_recipe
     from resnet_spec.showing import samples
 
     count = counted(args, _MOST)

@@ -14,7 +14,7 @@ def _spec_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _spec(args: argparse.Namespace) -> int:
-    from resnet_spec.lowering import lower
+    from resnet_spec.planning.lowering import lower
     from resnet_spec.showing import diagram, tree
     from resnet_spec.showing.network import network_of
 

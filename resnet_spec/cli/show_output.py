@@ -43,7 +43,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 def check_output(args: argparse.Namespace) -> None:
     """Refuse what the arguments of `add_output` cannot mean, before any work is done."""
-    from resnet_spec.plots import INSTALL, can_draw
+    from resnet_spec.reporting.plots import INSTALL, can_draw
 
     out: Path | None = args.out
     if out is None:
@@ -64,7 +64,7 @@ def output_of(args: argparse.Namespace, subject: str) -> Output:
 
     subject: what is shown, for the name of the files where none is given.
     """
-    from resnet_spec.plots import can_draw
+    from resnet_spec.reporting.plots import can_draw
 
     if args.text:
         return Output(())
@@ -75,7 +75,7 @@ def output_of(args: argparse.Namespace, subject: str) -> Output:
 
 
 def _files(out: Path) -> list[Path]:
-    from resnet_spec.plots import both_files
+    from resnet_spec.reporting.plots import both_files
 
     return [out] if out.suffix else both_files(out)
 
@@ -84,7 +84,7 @@ def put(
     output: Output, heading: str, lines: Callable[[], Sequence[str]], draw: Callable[[], Any]
 ) -> int:
     """Print the heading and the text form, or draw and say on the last line where it is left."""
-    from resnet_spec.plots import INSTALL, write_figure
+    from resnet_spec.reporting.plots import INSTALL, write_figure
 
     print(heading)
     if output.files:

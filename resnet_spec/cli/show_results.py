@@ -14,7 +14,7 @@ def _curves_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _curves(args: argparse.Namespace) -> int:
-    from resnet_spec.grid.data_identity import different_data_of
+    from resnet_spec.comparing.data_identity import different_data_of
     from resnet_spec.showing import curves
 
     runs = curves.read_runs(args.runs)

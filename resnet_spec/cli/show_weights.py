@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from resnet_spec.cli.loaded import Loaded, add_data, loaded_of
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of
 from resnet_spec.cli.saying import tell
 from resnet_spec.cli.show_output import Picture, add_output, counted, output_of, put
+from resnet_spec.cli.weights_and_data import Loaded, add_data, loaded_of
 from resnet_spec.errors import BackendError, DataError, problem
 
 if TYPE_CHECKING:
-    from resnet_spec.pretrained.loading import Pretrained
+    from resnet_spec.weights.loading import Pretrained
 
 _MOST = 400
 _QUICKEST_START = ("torch", "flax", "mindspore", "numpy")
@@ -105,7 +105,7 @@ def _confusion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _confusion(args: argparse.Namespace) -> int:
     from resnet_spec.cli.progress import ImageBar
-    from resnet_spec.evaluate import evaluate
+    from resnet_spec.running.evaluate import evaluate
     from resnet_spec.showing import confusion
     from resnet_spec.showing.part import First
 
@@ -137,7 +137,7 @@ def _confusion(args: argparse.Namespace) -> int:
 
 
 def _filters(args: argparse.Namespace) -> int:
-    from resnet_spec.lowering import lower
+    from resnet_spec.planning.lowering import lower
     from resnet_spec.showing import filters
 
     weights = weights_of(args, args.checkpoint, whole=False)

@@ -14,7 +14,7 @@ from resnet_spec.cli.arguments import add_part, add_settings
 from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 
 if TYPE_CHECKING:
-    from resnet_spec.runs import Run, Summary
+    from resnet_spec.running.runs import Run, Summary
 
 _INTERRUPTED = 130
 
@@ -75,11 +75,11 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
-    from resnet_spec.asked import Asked, prepare
     from resnet_spec.cli.progress import TrainingBar
     from resnet_spec.cli.saying import say
-    from resnet_spec.tracking.choice import chosen
-    from resnet_spec.training import carry_out
+    from resnet_spec.running.request import Asked, prepare
+    from resnet_spec.running.tracking.choice import chosen
+    from resnet_spec.running.training import carry_out
 
     track = None if args.track is None else chosen(args.track)
     names = (field.name for field in fields(Asked))
@@ -105,8 +105,8 @@ def _epochs(run: Run) -> int:
 
 def _known_trackers(out: Path) -> tuple[str, ...]:
     """Return the trackers that the run in `out` has reported to so far."""
-    from resnet_spec.tracking.choice import NONE, chosen
-    from resnet_spec.tracking.watching import read_marks
+    from resnet_spec.running.tracking.choice import NONE, chosen
+    from resnet_spec.running.tracking.forwarding import read_marks
 
     return chosen(",".join(read_marks(out)) or NONE)
 

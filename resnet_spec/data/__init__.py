@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from resnet_spec.activity import doing
 from resnet_spec.data.cifar import is_cifar, load_cifar, read_cifar
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.digits import load_digits
@@ -22,13 +21,14 @@ from resnet_spec.data.folder import (
 )
 from resnet_spec.data.given import checked, is_name_of_given
 from resnet_spec.data.idx import is_idx, load_mnist, read_idx_folder
+from resnet_spec.data.locations import is_there, parted
 from resnet_spec.data.parquet import read_parquet
 from resnet_spec.data.parquet_splits import is_parquet
-from resnet_spec.data.places import is_there, parted
 from resnet_spec.data.splits import no_such_split
 from resnet_spec.data.synthetic import load_synthetic
 from resnet_spec.data.walking import entries_of
 from resnet_spec.errors import DataError, did_you_mean, nearest, problem
+from resnet_spec.printing.activity import doing
 
 _MOST_SIZE = 8192
 

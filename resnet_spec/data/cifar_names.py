@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import cast
 
 from resnet_spec.data.pickles import read_pickle
-from resnet_spec.encodings import decoded
 from resnet_spec.errors import DataError
+from resnet_spec.files.encodings import decoded
 
 _CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _CIFAR100 = """

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from resnet_spec.activity import doing
 from resnet_spec.errors import DataError
+from resnet_spec.printing.activity import doing
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -133,7 +133,7 @@ def _progress(file: str, size: int | None, done: int) -> Generator[_Advance]:
     """Show a bar on the error stream when it is a terminal."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from resnet_spec.consoles import progress_console
+    from resnet_spec.printing.consoles import progress_console
 
     console = progress_console()
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())

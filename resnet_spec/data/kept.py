@@ -5,7 +5,7 @@ from __future__ import annotations
 from resnet_spec.data import data_place, list_datasets, load_data
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.given import is_name_of_given
-from resnet_spec.data.places import is_there, parted
+from resnet_spec.data.locations import is_there, parted
 from resnet_spec.errors import DataError
 
 

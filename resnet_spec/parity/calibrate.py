@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from resnet_spec.contract import State
-from resnet_spec.dataflow import steps
 from resnet_spec.ops import Norm
-from resnet_spec.parity.corners import normalised
-from resnet_spec.parity.settle import reference_of
+from resnet_spec.parity.kink_choices import normalised
 from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import reference_of
+from resnet_spec.planning.dataflow import steps
 
 _LARGEST = 1e30
 """Far below float32's 3e38, for squares and sums are taken of what is this large."""

@@ -6,21 +6,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnet_spec.contract import Batch, Precision, State
+from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import load_backend
-from resnet_spec.parity.ahead import Tick, compute
+from resnet_spec.parity.background_floors import Tick, compute
 from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.levels import LEVELS
 from resnet_spec.parity.localise import localise
-from resnet_spec.parity.settle import REFERENCE, reference_of
 from resnet_spec.parity.setup import Setup, make_setup
 from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import REFERENCE, reference_of
 from resnet_spec.parity.verdicts import judge
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec.report import Finding, Report, Row
-from resnet_spec.texts import Texts, listed
+from resnet_spec.reporting.report import Finding, Report, Row
 
 
 def compare_backends(

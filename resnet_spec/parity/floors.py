@@ -17,10 +17,10 @@ import numpy as np
 from resnet_spec.contract import Precision
 from resnet_spec.loader import load_backend
 from resnet_spec.parity.comparison import Difference, difference
-from resnet_spec.parity.corners import Choices, choices_of, normalised
+from resnet_spec.parity.kink_choices import Choices, choices_of, normalised
 from resnet_spec.parity.levels import LEVELS
-from resnet_spec.parity.settle import REFERENCE
 from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import REFERENCE
 
 UNIT: dict[Precision, float] = {"float32": 2.0**-24, "float64": 2.0**-53}
 """Unit roundoff: the relative error of one rounding, below which no floor falls."""

@@ -13,17 +13,17 @@ from functools import cached_property
 from typing import Any
 
 from resnet_spec.contract import Batch, Precision, State
+from resnet_spec.describing.spec_files import Source, load_spec
+from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import BackendError
-from resnet_spec.lowering import lower
 from resnet_spec.parity.compare import Tick, check_levels, compare_sides
-from resnet_spec.parity.foreign import adopt, load_factory
 from resnet_spec.parity.levels import LEVELS
-from resnet_spec.parity.settle import reference_of
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
-from resnet_spec.report import Report
-from resnet_spec.spec_files import Source, load_spec
-from resnet_spec.texts import Texts, listed
+from resnet_spec.parity.smooth_batch import reference_of
+from resnet_spec.parity.wrapping import adopt, load_factory
+from resnet_spec.planning.lowering import lower
+from resnet_spec.reporting.report import Report
 
 LEVELS_OF_A_MODEL = (
     "names",

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.batches import test_batches
 from resnet_spec.contract import Array, Batch
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.batches import test_batches
 from resnet_spec.data.class_matching import match_classes
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.relabelled import relabelled
 from resnet_spec.errors import DataError
-from resnet_spec.initial import initial_state
 from resnet_spec.ops import DropPath, Tensor
 from resnet_spec.plan import Plan
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
-from resnet_spec.schedules import rates
 
 Draw = np.random.Generator
 

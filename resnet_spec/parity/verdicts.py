@@ -17,7 +17,7 @@ from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.levels import LEVELS, run_differences
 from resnet_spec.parity.limits import LIMITS, SUSPECT
 from resnet_spec.parity.side import Side
-from resnet_spec.report import SEVERITY, Item, Row, Verdict
+from resnet_spec.reporting.report import SEVERITY, Item, Row, Verdict
 
 _SAMPLES = 4
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.plot_text import printable
-from resnet_spec.plots import new_figure
+from resnet_spec.reporting.plot_text import printable
+from resnet_spec.reporting.plots import new_figure
 
 _TILE = 1.12
 _GAP = 0.14

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.describe_text import table
-from resnet_spec.plots import new_figure
+from resnet_spec.planning.costs_text import table
+from resnet_spec.reporting.plots import new_figure
 from resnet_spec.showing.canvas import short
 
 Matrix = NDArray[np.int64]

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnet_spec.columns import Column, fitted
-from resnet_spec.consoles import table_width
 from resnet_spec.errors import DataError
-from resnet_spec.metrics import FILE_NAME, Epoch, read_metrics
-from resnet_spec.plots import curves_figure
+from resnet_spec.printing.columns import Column, fitted
+from resnet_spec.printing.consoles import table_width
+from resnet_spec.reporting.plots import curves_figure
+from resnet_spec.running.metrics import FILE_NAME, Epoch, read_metrics
 from resnet_spec.showing.terminal import sparkline
 
 Runs = Mapping[str, Sequence[Epoch]]

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from resnet_spec.ops import Activation, Norm, Op
-from resnet_spec.plots import COLOURS
+from resnet_spec.reporting.plots import COLOURS
 from resnet_spec.showing.diagram_block import kind_sheet
 from resnet_spec.showing.diagram_ops import label_shapes, label_width, look_of
 from resnet_spec.showing.network import End, Network, Stage

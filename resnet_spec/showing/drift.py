@@ -10,11 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-from resnet_spec.columns import Column, fitted
-from resnet_spec.consoles import table_width
 from resnet_spec.errors import DataError, did_you_mean
 from resnet_spec.plan import stage_of
-from resnet_spec.plots import COLOURS, MARKERS, new_figure
+from resnet_spec.printing.columns import Column, fitted
+from resnet_spec.printing.consoles import table_width
+from resnet_spec.reporting.plots import COLOURS, MARKERS, new_figure
 
 _REMEDY = "give the parity.json that `resnet-spec parity ... --out DIR` writes"
 LEVELS = ("activations", "gradients", "statistics", "update")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.columns import Column, fitted
-from resnet_spec.consoles import table_width
 from resnet_spec.contract import Batch, Session
 from resnet_spec.plan import Plan, stage_of
+from resnet_spec.printing.columns import Column, fitted
+from resnet_spec.printing.consoles import table_width
 from resnet_spec.showing.canvas import Tile, fixed, head, page, picture, short, words
 from resnet_spec.showing.terminal import bar
 

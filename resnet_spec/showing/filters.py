@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.contract import State
-from resnet_spec.describe_text import table
 from resnet_spec.ops import Conv
 from resnet_spec.plan import Plan
+from resnet_spec.planning.costs_text import table
 from resnet_spec.showing.canvas import Tile, tiles_figure, unit_range
 from resnet_spec.showing.terminal import bar
 

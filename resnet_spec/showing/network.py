@@ -10,7 +10,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from resnet_spec.describe import StageRow, describe
 from resnet_spec.ops import (
     AvgPool,
     Chain,
@@ -25,6 +24,7 @@ from resnet_spec.ops import (
     Shape,
 )
 from resnet_spec.plan import Plan, children_of, stage_of, walk
+from resnet_spec.planning.costs import StageRow, describe
 
 Block = Chain | Residual
 """A Chain in plain networks, which have no shortcuts."""

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.batches import test_batches
 from resnet_spec.contract import Session
+from resnet_spec.data.batches import test_batches
 from resnet_spec.data.dataset import Split
-from resnet_spec.describe_text import table
 from resnet_spec.errors import DataError
-from resnet_spec.evaluate import finite_rows, softmax
-from resnet_spec.plots import COLOURS
+from resnet_spec.planning.costs_text import table
+from resnet_spec.reporting.plots import COLOURS
+from resnet_spec.running.evaluate import finite_rows, softmax
 from resnet_spec.showing.canvas import TITLE_SIZE, TITLE_WIDTH, Tile, short, tiles_figure
 from resnet_spec.showing.part import First
 from resnet_spec.showing.shapes import text_width

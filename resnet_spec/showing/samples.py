@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.batches import steps_per_epoch, test_batches, train_batches
 from resnet_spec.contract import Batch
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.batches import steps_per_epoch, test_batches, train_batches
 from resnet_spec.data.dataset import Dataset
-from resnet_spec.describe_text import table
+from resnet_spec.planning.costs_text import table
 from resnet_spec.recipe import Recipe
 from resnet_spec.showing.canvas import Tile, short, tiles_figure
 from resnet_spec.showing.part import First

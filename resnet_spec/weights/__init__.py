@@ -14,31 +14,35 @@ from pathlib import Path
 import numpy as np
 
 from resnet_spec.contract import Array
-from resnet_spec.destinations import check_destination
 from resnet_spec.errors import CheckpointError, OutputError, did_you_mean, problem
-from resnet_spec.files import replacing
-from resnet_spec.weights.arrays import plain
-from resnet_spec.weights.flax_msgpack import is_msgpack, read_msgpack, write_msgpack
-from resnet_spec.weights.folders import replacing_folder
-from resnet_spec.weights.hdf5 import MAGIC as HDF5_MAGIC
-from resnet_spec.weights.keras import is_keras_zip, read_keras_hdf5, read_keras_zip
-from resnet_spec.weights.keras_writing import refuse_keras_zip, write_keras_2, write_keras_3
-from resnet_spec.weights.mindspore_ckpt import is_mindspore, read_mindspore, write_mindspore
-from resnet_spec.weights.npz import is_npz, read_npz, write_npz
-from resnet_spec.weights.orbax import ORBAX_FILES, read_orbax, write_orbax
-from resnet_spec.weights.places import weights_at
-from resnet_spec.weights.safetensors_file import is_safetensors, read_safetensors, write_safetensors
-from resnet_spec.weights.separators import nested
-from resnet_spec.weights.shards import is_index, read_shards
-from resnet_spec.weights.source import Origin, Source, refused
-from resnet_spec.weights.strangers import stranger
-from resnet_spec.weights.torch_legacy import MAGIC as LEGACY_MAGIC
-from resnet_spec.weights.torch_legacy import read_torch_legacy, write_torch_legacy
-from resnet_spec.weights.torch_zip import is_torch_zip, read_torch_zip, write_torch_zip
-from resnet_spec.weights.training_state import refuse_state_alone
-from resnet_spec.weights.unwrapping import loaded, unwrapped
-from resnet_spec.weights.weight_file import WeightFile, finite_problems
-from resnet_spec.weights.zip_members import Member, zip_members
+from resnet_spec.files.destinations import check_destination
+from resnet_spec.files.writing import replacing
+from resnet_spec.weights.files.arrays import plain
+from resnet_spec.weights.files.flax_msgpack import is_msgpack, read_msgpack, write_msgpack
+from resnet_spec.weights.files.folders import replacing_folder
+from resnet_spec.weights.files.hdf5 import MAGIC as HDF5_MAGIC
+from resnet_spec.weights.files.in_folders import weights_at
+from resnet_spec.weights.files.keras import is_keras_zip, read_keras_hdf5, read_keras_zip
+from resnet_spec.weights.files.keras_writing import refuse_keras_zip, write_keras_2, write_keras_3
+from resnet_spec.weights.files.mindspore_ckpt import is_mindspore, read_mindspore, write_mindspore
+from resnet_spec.weights.files.not_weights import stranger
+from resnet_spec.weights.files.npz import is_npz, read_npz, write_npz
+from resnet_spec.weights.files.orbax import ORBAX_FILES, read_orbax, write_orbax
+from resnet_spec.weights.files.safetensors_file import (
+    is_safetensors,
+    read_safetensors,
+    write_safetensors,
+)
+from resnet_spec.weights.files.separators import nested
+from resnet_spec.weights.files.shards import is_index, read_shards
+from resnet_spec.weights.files.source import Origin, Source, refused
+from resnet_spec.weights.files.torch_legacy import MAGIC as LEGACY_MAGIC
+from resnet_spec.weights.files.torch_legacy import read_torch_legacy, write_torch_legacy
+from resnet_spec.weights.files.torch_zip import is_torch_zip, read_torch_zip, write_torch_zip
+from resnet_spec.weights.files.training_state import refuse_state_alone
+from resnet_spec.weights.files.unwrapping import loaded, unwrapped
+from resnet_spec.weights.files.weight_file import WeightFile, finite_problems
+from resnet_spec.weights.files.zip_members import Member, zip_members
 
 __all__ = [
     "KINDS",

@@ -10,7 +10,7 @@ from resnet_spec.parity.localise.forward import search_forward
 from resnet_spec.parity.localise.statistics import search_statistics
 from resnet_spec.parity.localise.update import search_update
 from resnet_spec.parity.side import Side
-from resnet_spec.report import Finding
+from resnet_spec.reporting.report import Finding
 
 __all__ = ["MODES", "localise", "search"]
 

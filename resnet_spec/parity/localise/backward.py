@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.contract import Array
-from resnet_spec.dataflow import Step, steps
 from resnet_spec.ops import Gate
 from resnet_spec.parity.comparison import difference
-from resnet_spec.parity.corners import choices_of, normalised
 from resnet_spec.parity.floors import UNIT, Floors
+from resnet_spec.parity.kink_choices import choices_of, normalised
 from resnet_spec.parity.limits import LIMITS
 from resnet_spec.parity.localise.evidence import Work, explain, multiples
 from resnet_spec.parity.localise.forward import work_of
 from resnet_spec.parity.localise.loss import search_loss
 from resnet_spec.parity.localise.slopes import Sent, hypotheses, of_tensor
 from resnet_spec.parity.side import Side
-from resnet_spec.report import Finding
+from resnet_spec.planning.dataflow import Step, steps
+from resnet_spec.reporting.report import Finding
 
 LIMIT = LIMITS["gradients"].multiples
 

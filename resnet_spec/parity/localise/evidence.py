@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from resnet_spec.contract import Array, Precision
-from resnet_spec.dataflow import Step
 from resnet_spec.loader import load_backend
 from resnet_spec.ops import Activation, Gate, Op
 from resnet_spec.parity.comparison import difference
 from resnet_spec.parity.floors import UNIT
-from resnet_spec.parity.settle import REFERENCE
+from resnet_spec.parity.smooth_batch import REFERENCE
+from resnet_spec.planning.dataflow import Step
 
 _EXPONENTIAL = 4.0
 """Roundings for a sigmoid: no framework rounds its exponential correctly. On a CPU torch 2.13 and

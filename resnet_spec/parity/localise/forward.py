@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from resnet_spec.contract import Array, State
-from resnet_spec.dataflow import Step, steps
-from resnet_spec.parity.corners import normalised
 from resnet_spec.parity.floors import Floors
+from resnet_spec.parity.kink_choices import normalised
 from resnet_spec.parity.localise.causes import hypotheses
 from resnet_spec.parity.localise.evidence import Hypothesis, Work, explain, multiples
 from resnet_spec.parity.side import Side
-from resnet_spec.report import Finding
+from resnet_spec.planning.dataflow import Step, steps
+from resnet_spec.reporting.report import Finding
 
 LIMIT = 8.0
 """Floors of a node by itself; 3.4 were measured, of MindSpore's sigmoid (see `evidence`)."""

@@ -19,7 +19,7 @@ from resnet_spec.parity.localise.evidence import (
     rounded,
 )
 from resnet_spec.parity.side import Side
-from resnet_spec.report import Finding
+from resnet_spec.reporting.report import Finding
 
 NODE = "loss"
 LIMIT = 16.0

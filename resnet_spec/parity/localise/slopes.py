@@ -10,8 +10,8 @@ import numpy as np
 
 from resnet_spec import ops
 from resnet_spec.contract import Array
-from resnet_spec.dataflow import Step
 from resnet_spec.parity.localise.evidence import Hypothesis, Work, number
+from resnet_spec.planning.dataflow import Step
 from resnet_spec.recipe import Recipe
 
 Tried = Iterator[Hypothesis]

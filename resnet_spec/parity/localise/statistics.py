@@ -22,7 +22,7 @@ from resnet_spec.parity.localise.evidence import (
 )
 from resnet_spec.parity.localise.forward import observe, work_of
 from resnet_spec.parity.side import Side
-from resnet_spec.report import Finding
+from resnet_spec.reporting.report import Finding
 
 LIMIT = LIMITS["statistics"].multiples
 

@@ -18,7 +18,7 @@ from resnet_spec.parity.localise.rules import Rule, rules, solved
 from resnet_spec.parity.side import Side
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec.report import Finding
+from resnet_spec.reporting.report import Finding
 
 _STEPS = 3
 _LIMIT = 16.0

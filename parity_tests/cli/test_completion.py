@@ -1,0 +1,70 @@
+"""Scripts for shells: what they offer is what the parsers take."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from resnet_spec.cli.completion import SHELLS
+from resnet_spec.cli.main import COMMANDS, main
+from resnet_spec.describing.presets import list_presets
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from resnet_spec.cli.completion_scripts import SCRIPTS
+    from resnet_spec.cli.completion_words import all_words
+
+    folder, words = tmp_path_factory.mktemp("scripts"), all_words()
+    for shell in SHELLS:
+        (folder / shell).write_text(SCRIPTS[shell](words))
+    return folder
+
+
+def offered(scripts: Path, *typed: str) -> list[str]:
+    """Return what bash offers once `typed` is typed, the last of it in part."""
+    asked = """source "$1"; shift
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _resnet_spec
+        printf '%s\\n' "${COMPREPLY[@]}" """
+    words = ["bash", "-c", asked, "bash", str(scripts / "bash"), "resnet-spec", *typed]
+    found = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    return found.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not there")
+def test_what_bash_offers(scripts: Path) -> None:
+    assert offered(scripts, "") == [*COMMANDS, "--help", "--version"]
+    assert offered(scripts, "tr") == ["train"]
+    assert offered(scripts, "train", "") == list_presets()
+    assert offered(scripts, "train", "resnet18", "--back") == ["--backend"]
+    assert "torch" in offered(scripts, "train", "resnet18", "--backend", "")
+    assert offered(scripts, "train", "--out", "") == []  # A file's name, which is bash's own.
+    assert offered(scripts, "list", "--format", "j") == ["json"]
+    assert offered(scripts, "show", "s") == ["samples", "spec"]
+    assert offered(scripts, "show", "samples", "--split", "") == ["train", "test"]
+    assert offered(scripts, "completion", "z") == ["zsh"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_can_be_read(shell: str, scripts: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not there")
+    subprocess.run([shell, "-n", str(scripts / shell)], check=True)
+
+
+def test_every_command_and_option_is_in_every_script(scripts: Path) -> None:
+    for shell in SHELLS:
+        text = (scripts / shell).read_text()
+        assert all(name in text for name in COMMANDS)
+        assert "cifar-fast" in text and ("head-rate" in text)
+
+
+def test_the_command_prints_a_script(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    assert "complete -o default -F _resnet_spec resnet-spec" in capsys.readouterr().out
+    assert main(["completion", "powershell"]) == 2
+    assert "SHELL = powershell: must be bash, zsh or fish" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""Folders of runs as `compare` leaves them, with numbers of one's own, and no training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.comparing.results import Result, read_result
+from resnet_spec.describing.recipes import load_recipe
+from resnet_spec.describing.spec_files import load_spec
+from resnet_spec.running.metrics import Epoch, append_metrics
+
+
+def write_run(
+    out: Path,
+    network: str,
+    backend: str,
+    seed: int,
+    accuracies: Sequence[float],
+    *,
+    state: str = "complete",
+    error: str = "",
+    **more: Any,
+) -> Result:
+    """Write a run whose test accuracy at the end of every epoch is given; more: of the summary."""
+    folder = out / "runs" / f"{network.split()[0]}-{backend}-seed{seed}"
+    folder.mkdir(parents=True)
+    cell = {
+        "network": network,
+        "backend": backend,
+        "seed": seed,
+        "data": "digits",
+        "spec": load_spec("resnet20_cifar").to_dict(),
+        "recipe": load_recipe("demo", [f"seed={seed}"]).to_dict(),
+        "jobs": 1,
+        "threads": 2,
+    }
+    (folder / "cell.json").write_text(json.dumps(cell))
+    epochs = [_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)]
+    for epoch in epochs:
+        append_metrics(folder, epoch)
+    if error:
+        (folder / "failure.json").write_text(json.dumps({"error": error, "status": 2}))
+        return read_result(folder)
+    summary = _summary(backend, epochs, state == "complete")
+    (folder / "summary.json").write_text(json.dumps({**summary, **more}))
+    return read_result(folder)
+
+
+def _epoch(number: int, accuracy: float) -> Epoch:
+    return Epoch(
+        epoch=number,
+        step=22 * number,
+        rate=0.1,
+        train_loss=2.2 * (1 - accuracy),
+        train_accuracy=accuracy - 0.05,
+        test_loss=2 * (1 - accuracy),
+        test_accuracy=accuracy,
+        images_per_second=400.0,
+        wall_s=10.0 * number,
+    )
+
+
+def _summary(backend: str, epochs: Sequence[Epoch], is_complete: bool) -> dict[str, Any]:
+    last = asdict(epochs[-1])
+    return {
+        "backend": backend,
+        "spec": "resnet20_cifar",
+        "data": "digits",
+        "recipe": "demo",
+        "epochs": len(epochs),
+        "steps": last["step"],
+        "best_accuracy": max(epoch.test_accuracy or 0.0 for epoch in epochs),
+        "best_epoch": len(epochs),
+        "final_accuracy": last["test_accuracy"],
+        "final_loss": last["train_loss"],
+        "final_test_loss": last["test_loss"],
+        "images_per_second": 400.0,
+        "first_step_s": 2.0,
+        "wall_s": last["wall_s"],
+        "complete": is_complete,
+        "environment": {"framework": backend, "version": "1.0", "device": "cpu"},
+        "legs": [],
+        "compile_s": 1.5,
+        "peak_memory_mb": 512.0,
+    }

@@ -1,0 +1,86 @@
+"""`resnet_spec.train`: what the command does, from Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import resnet_spec
+from resnet_spec import CheckpointError, DataError, RecipeError
+from resnet_spec.cli.main import main
+from resnet_spec.running.metrics import Epoch, read_metrics
+from resnet_spec.running.runs import Position
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "block": "basic",
+    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
+    "stages": [{"width": 4, "blocks": 1}],
+}
+SETTINGS = ("epochs=2", "batch=512", "seed=3")
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+        self.steps = 0
+
+    def chunk(self, position: Position, speed: float) -> None:
+        self.steps = position.step
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+
+
+def test_it_does_what_the_command_does(tmp_path: Path) -> None:
+    heard, said = Heard(), list[str]()
+    summary = resnet_spec.train(
+        TINY, "numpy", settings=SETTINGS, out=tmp_path / "a", watch=heard, say=said.append
+    )
+    assert summary.complete and summary.steps == heard.steps == 4
+    assert [epoch.epoch for epoch in heard.epochs] == [1, 2]
+    assert any("becomes 16, as in digits" in line for line in said)
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    command = ["train", str(tmp_path / "tiny.json"), "--backend", "numpy", *settings]
+    assert main([*command, "--out", str(tmp_path / "b")]) == 0
+    losses = [[e.train_loss for e in read_metrics(tmp_path / name)] for name in "ab"]
+    assert losses[0] == losses[1] == [epoch.train_loss for epoch in heard.epochs]
+
+
+def test_a_run_is_gone_on_with_and_not_overwritten(tmp_path: Path) -> None:
+    first = resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path)
+    assert resnet_spec.train(resume=tmp_path) == first
+    with pytest.raises(RecipeError, match="SPEC: cannot be changed in the middle of a run"):
+        resnet_spec.train(TINY, resume=tmp_path)
+    with pytest.raises(DataError, match="holds a run"):
+        resnet_spec.train(TINY, "numpy", out=tmp_path)
+    again = resnet_spec.train(
+        TINY, "numpy", settings=("steps=1", "batch=64"), out=tmp_path, overwrite=True
+    )
+    assert again.steps == 1
+
+
+def test_pretrained_weights_get_a_new_head(tmp_path: Path) -> None:
+    resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "a")
+    said: list[str] = []
+    summary = resnet_spec.train(
+        backend="numpy",
+        recipe={"steps": 1, "batch": 32},
+        pretrained=tmp_path / "a" / "best.safetensors",
+        head="replace",
+        freeze="backbone",
+        out=tmp_path / "b",
+        say=said.append,
+    )
+    assert summary.steps == 1
+    assert any("drawn anew" in line for line in said)
+    with pytest.raises(CheckpointError, match="--resume"):
+        resnet_spec.train(resume=True)
+
+
+def test_data_are_had_by_name() -> None:
+    assert resnet_spec.load_data("digits").classes[3] == "3"

@@ -1,0 +1,150 @@
+"""One run as a process of its own: its command, its threads, its log, and how it ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import IO
+
+from resnet_spec.comparing.cells import Cell
+from resnet_spec.comparing.standing import CELL, FAILURE, LOG, Standing
+from resnet_spec.describing.spec_files import dump_json
+from resnet_spec.files.writing import write_json, write_text, writing
+from resnet_spec.running.run_folder import SUMMARY, run_lock
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC", "NPROC")
+"""What OpenMP (torch, MindSpore), BLAS and, the last two, XLA's thread pool look at."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How a machine is divided: `jobs` runs at a time, each with `threads` threads."""
+
+    jobs: int
+    threads: int
+
+    @classmethod
+    def of(cls, jobs: int, threads: int | None = None) -> Share:
+        """Divide the processors that this process may use among `jobs` runs.
+
+        threads: take so many instead. OMP_NUM_THREADS, where set, is the most that is taken.
+        """
+        if threads is None:
+            asked = os.environ.get("OMP_NUM_THREADS", "")
+            most = int(asked) if asked.isdecimal() and int(asked) > 0 else usable_processors()
+            threads = max(1, min(most, usable_processors() // jobs))
+        return cls(jobs, threads)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a run."""
+        threads = {name: str(self.threads) for name in _THREADS}
+        return {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def arguments_of(cell: Cell, at: Standing) -> list[str]:
+    """Return the arguments of `resnet-spec` that begin or go on with the run."""
+    folder = cell.folder
+    either = ["--data", cell.run.data_name, "--device", cell.device]
+    if at == "partial":
+        return ["train", "--resume", str(folder), *either]
+    size = [] if cell.input_size is None else ["--input-size", str(cell.input_size)]
+    network = [str(folder / "spec.json"), "--recipe", str(folder / "recipe.json")]
+    # What an earlier try left without a checkpoint to go on from is the cell's own.
+    place = ["--out", str(folder), "--overwrite"]
+    return ["train", *network, "--backend", cell.backend, *place, *size, *either]
+
+
+@dataclass(eq=False)
+class Process:
+    """A run under way. Its output goes to `log.txt` in its folder, after what is there already."""
+
+    cell: Cell
+    popen: subprocess.Popen[bytes]
+    log: IO[bytes]
+    log_start: int
+
+    @classmethod
+    def start(cls, cell: Cell, at: Standing, share: Share, kept_open: int) -> Process:
+        """Start or go on with `cell`. kept_open: a descriptor that the process holds on to.
+
+        Raises BusyError when another run holds the folder, and OutputError.
+        """
+        arguments = arguments_of(cell, at)
+        with run_lock(cell.folder, lambda line: None):
+            log = _prepare(cell, share, arguments)
+        return cls(cell, _popen(arguments, log, share.environment(), kept_open), log, log.tell())
+
+    def ask_to_stop(self) -> None:
+        """Let the run write its last checkpoint and end; while it still starts, it just ends."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+            self.popen.wait()
+
+    def close(self) -> None:
+        """Close the log."""
+        self.log.close()
+
+    def error(self) -> str:
+        """Return why the process failed: its last line of error, or the last one of all."""
+        text = (self.cell.folder / LOG).read_bytes()[self.log_start :].decode("utf-8", "replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        own = [line for line in lines if line.startswith(_ERROR)]
+        told = own[-1].removeprefix(_ERROR) if own else lines[-1] if lines else "said nothing"
+        status = self.popen.returncode
+        return told if status >= 0 else f"ended by {_signal_name(-status)}: {told}"
+
+
+def _prepare(cell: Cell, share: Share, arguments: list[str]) -> IO[bytes]:
+    """Write what the run reads and what tells of it; return its log, open."""
+    folder = cell.folder
+    write_text(folder / "spec.json", dump_json(cell.run.spec))
+    write_json(folder / "recipe.json", cell.run.recipe.to_dict())
+    write_json(folder / CELL, {**cell.to_dict(), "jobs": share.jobs, "threads": share.threads})
+    with writing(folder / LOG):
+        log = (folder / LOG).open("ab")
+        log.write(f"$ resnet-spec {shlex.join(arguments)}\n".encode())
+        log.flush()
+    (folder / FAILURE).unlink(missing_ok=True)
+    (folder / SUMMARY).unlink(missing_ok=True)
+    return log
+
+
+_ERROR = "resnet-spec: error: "
+
+
+def _popen(
+    arguments: list[str], log: IO[bytes], environment: Mapping[str, str], kept_open: int
+) -> subprocess.Popen[bytes]:
+    # -P, for the installed command does not look for modules in the working folder either. A
+    # session of its own, so that Ctrl-C reaches the run once, through us.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "resnet_spec.cli.main", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+        pass_fds=(kept_open,) if os.name == "posix" else (),
+    )
+
+
+def _signal_name(number: int) -> str:
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"{name} (out of memory?)" if name == "SIGKILL" else name

@@ -1,0 +1,36 @@
+"""Everything a comparison leaves to read: the page, the tables in Markdown, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resnet_spec.comparing.comparison import Comparison
+from resnet_spec.comparing.page import page
+from resnet_spec.comparing.results import write_results
+from resnet_spec.comparing.tables import tables_of
+from resnet_spec.files.writing import write_text
+from resnet_spec.reporting.plots import both_files, can_draw, write_figure
+
+
+def write_report(out: Path, comparison: Comparison) -> list[Path]:
+    """Write `report.html`, `report.md`, the results and, with matplotlib, figures; return all."""
+    figures = {}
+    if can_draw():
+        from resnet_spec.comparing.drawing import figures_of
+
+        figures = figures_of(comparison)
+    texts = {"report.html": page(comparison, figures), "report.md": _markdown(comparison)}
+    written = [out / name for name in texts]
+    for path, text in zip(written, texts.values(), strict=True):
+        write_text(path, text)
+    for name, (figure, _) in figures.items():
+        written += write_figure(figure, both_files(out / name))
+    write_results(out, comparison.results, comparison.target, comparison.notes)
+    return written
+
+
+def _markdown(comparison: Comparison) -> str:
+    head = [f"# {comparison.title}", *([comparison.about] if comparison.about else [])]
+    notes = ["\n".join(f"- {note}" for note in comparison.notes)] if comparison.notes else []
+    tables = [table.markdown() for table in tables_of(comparison)]
+    return "\n\n".join([*head, *notes, *tables]) + "\n"

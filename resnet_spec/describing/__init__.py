@@ -1,0 +1,1 @@
+"""What a person writes: networks, recipes and settings, read into frozen, checked values."""

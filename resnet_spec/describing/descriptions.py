@@ -1,0 +1,56 @@
+"""What specs, recipes and grids have in common: frozen, validated values, to and from plain dicts.
+
+Imports `errors` and `reading` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from resnet_spec.describing.from_text import Fields, RuleError, problems_of
+from resnet_spec.errors import ResnetSpecError
+
+
+class Table(BaseModel):
+    """A table of a description: frozen, no unknown keys, no types that are merely alike."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Description(Table):
+    """A whole description. error: what is raised, with a line for each problem."""
+
+    error: ClassVar[type[ResnetSpecError]]
+
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise self.error(*problems_of(error, type(self))) from None
+
+    def broken_rules(self) -> Iterable[str]:
+        """Return a line for each rule that is broken beyond the range of a single field."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        lines = list(self.broken_rules())
+        if lines:
+            raise RuleError(lines)
+        return self
+
+    @classmethod
+    def from_dict(cls, data: Fields, where: str = "") -> Self:
+        """Validate a plain dict. Raises `error` with every problem, prefixed with `where`."""
+        try:
+            return cls(**{str(key): value for key, value in data.items()})
+        except cls.error as error:
+            prefix = f"{where}: " if where else ""
+            raise cls.error(*(prefix + line for line in error.problems)) from None
+
+    def to_dict(self) -> Fields:
+        """Return every field as plain JSON types; `from_dict` gives back an equal value."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,123 @@
+"""Recipes by name, from files, with overrides. Imports `recipe` and `reading`.
+
+Each name's source is said beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from resnet_spec.describing.from_text import Fields, is_file_name, merge, override, plain, read_file
+from resnet_spec.describing.text_lists import Texts, listed
+from resnet_spec.errors import RecipeError, did_you_mean
+from resnet_spec.recipe import Recipe
+
+RECIPES: dict[str, Fields] = {
+    # Small data in a minute: twelve epochs, one cycle, shifts of one pixel.
+    "demo": {
+        "epochs": 12,
+        "batch": 64,
+        "optimizer": {"nesterov": True, "weight_decay": 5e-4},
+        "schedule": {"kind": "one_cycle", "rate": 0.1, "peak": 0.25},
+        "augment": {"pad": 1},
+    },
+    # He et al. 2015, section 4.2.
+    "cifar-paper": {
+        "steps": 64_000,
+        "batch": 128,
+        "optimizer": {"weight_decay": 1e-4},
+        "schedule": {
+            "kind": "multi_step",
+            "rate": 0.1,
+            "unit": "steps",
+            "milestones": [32_000, 48_000],
+        },
+        "augment": {"pad": 4, "flip": True},
+    },
+    # One cycle with Nesterov momentum, after Smith & Topin 2018 and Page 2018 (cifar10-fast).
+    "cifar-fast": {
+        "epochs": 10,
+        "batch": 128,
+        "optimizer": {"nesterov": True, "weight_decay": 5e-4},
+        "schedule": {"kind": "one_cycle", "rate": 0.2, "peak": 0.25},
+        "augment": {"pad": 4, "flip": True},
+    },
+    # torchvision's reference recipe for its V1 weights (256 images a step).
+    "imagenet-90": {
+        "epochs": 90,
+        "batch": 256,
+        "optimizer": {"weight_decay": 1e-4},
+        "schedule": {"kind": "step", "rate": 0.1, "period": 30},
+        "augment": {"random_resized_crop": True, "flip": True},
+    },
+    # MindSpore's ResNet-50 transfer tutorial (tutorials/source_en/cv/resnet50.md): a new head on
+    # pretrained weights, momentum 0.9, cosine from 1e-3 to 1e-5; the best epoch is kept.
+    "fine-tune": {
+        "epochs": 5,
+        "batch": 256,
+        "optimizer": {"weight_decay": 0.0},
+        "schedule": {"kind": "cosine", "rate": 1e-3, "floor": 1e-5},
+        "augment": {"pad": 4, "flip": True},
+    },
+}
+
+
+def list_recipes() -> list[str]:
+    """Return the names of all recipes."""
+    return list(RECIPES)
+
+
+Source = str | Path | Mapping[str, object] | Recipe
+
+
+def load_recipe(source: Source, settings: Texts = ()) -> Recipe:
+    """Return a recipe from a name, a `.toml` or `.json` file, a dict or a recipe.
+
+    A file may say `base = "cifar-fast"` and give only what differs. `settings` are `key=value`
+    texts such as `schedule.rate=0.05`, or one of them; setting `steps` drops the base's `epochs`
+    and the reverse.
+
+    Raises RecipeError.
+    """
+    data, where = _read(source)
+    data = _with_base(data, where)
+    changes = listed(settings, "settings", RecipeError)
+    changed = override(data, changes, RecipeError)
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if _sets(changes, given) and not _sets(changes, other):
+            changed.pop(other, None)
+    return Recipe.from_dict(changed, where)
+
+
+def _read(source: Source) -> tuple[Fields, str]:
+    if isinstance(source, Recipe):
+        return source.to_dict(), ""
+    if isinstance(source, Mapping):
+        return plain(source), ""
+    path = Path(source)
+    if is_file_name(path):
+        return read_file(path, RecipeError), path.name
+    return {"base": str(source)}, ""
+
+
+def _with_base(data: Fields, where: str) -> Fields:
+    if "base" not in data:
+        return data
+    base = str(data["base"])
+    if base not in RECIPES:
+        prefix = f"{where}: base" if where else "recipe"
+        hint = did_you_mean(base, RECIPES)
+        raise RecipeError(
+            f"{prefix} = {base}: is neither a recipe nor a .toml or .json file; {hint}"
+        )
+    rest = {key: value for key, value in data.items() if key != "base"}
+    merged = merge({"name": base, **RECIPES[base]}, rest)
+    for given, other in (("steps", "epochs"), ("epochs", "steps")):
+        if given in rest and other not in rest:
+            merged.pop(other, None)
+    return merged
+
+
+def _sets(settings: Sequence[str], key: str) -> bool:
+    return any(setting.partition("=")[0].strip() == key for setting in settings)

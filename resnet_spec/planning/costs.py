@@ -1,0 +1,212 @@
+"""What a plan costs: parameters, multiply-accumulates, memory and receptive field, all exact.
+
+Folds over the plan in plain integers. Imports `dataflow`, `ops` and `plan`; needs no framework.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from resnet_spec.ops import (
+    Activation,
+    AvgPool,
+    Conv,
+    Gate,
+    GlobalPool,
+    Linear,
+    MaxPool,
+    Norm,
+    Op,
+    PadChannels,
+    Shape,
+    Tensor,
+)
+from resnet_spec.plan import Plan, stage_of, tensors_of
+from resnet_spec.planning.dataflow import Step, Value, image, steps
+
+MACS_CONVENTION = (
+    "multiply-accumulates of convolutions and linear layers for one image, a bias counting as one "
+    "per output value; two FLOPs each"
+)
+PARAMS_CONVENTION = "trainable values; running means and variances are not counted"
+MEMORY_CONVENTION = (
+    "float32; for one training image, what the backward pass needs: inputs of convolutions, norms, "
+    "linear layers, max-pools and gates, outputs of activations, each once"
+)
+FIELD_CONVENTION = "pixels of the image along one side; gates, which see all of it, left out"
+
+_FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StageRow:
+    """One part of the network: `stem`, `layer1` ... or `stages.0` ..., `head`.
+
+    output_shape: (channels, height, width), or (classes,).
+    receptive_field: in pixels along the longer side, at the stage's output.
+    """
+
+    name: str
+    output_shape: Shape
+    params: int
+    macs: int
+    receptive_field: int
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The costs of one plan; see the `*_CONVENTION` texts for what is counted."""
+
+    name: str
+    input_shape: tuple[int, int, int]
+    classes: int
+    params: int
+    statistics: int
+    """Values of running means and variances."""
+    macs: int
+    weight_bytes: int
+    """Parameters and statistics."""
+    activation_bytes: int
+    """What training keeps for one image."""
+    stages: tuple[StageRow, ...]
+    tensors: tuple[Tensor, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types; `input_size` is one number for square images, else [h, w]."""
+        channels, height, width = self.input_shape
+        return {
+            "name": self.name,
+            "params": self.params,
+            "macs": self.macs,
+            "input_size": height if height == width else [height, width],
+            "input_channels": channels,
+            "classes": self.classes,
+            "statistics": self.statistics,
+            "weight_bytes": self.weight_bytes,
+            "activation_bytes": self.activation_bytes,
+            "conventions": {
+                "params": PARAMS_CONVENTION,
+                "macs": MACS_CONVENTION,
+                "memory": MEMORY_CONVENTION,
+                "receptive_field": FIELD_CONVENTION,
+            },
+            "stages": [
+                {
+                    "name": row.name,
+                    "output_shape": list(row.output_shape),
+                    "params": row.params,
+                    "macs": row.macs,
+                    "receptive_field": row.receptive_field,
+                }
+                for row in self.stages
+            ],
+            "tensors": [
+                {"name": t.name, "shape": list(t.shape), "role": t.role} for t in self.tensors
+            ],
+        }
+
+
+def describe(plan: Plan) -> Description:
+    """Return what `plan` costs in all and by stage."""
+    flow = tuple(steps(plan))
+    stages = _stage_rows(flow, image(plan))
+    statistics = sum(math.prod(t.shape) for t in plan.tensors if t.is_statistic)
+    params = count_params(plan.ops)
+    return Description(
+        name=plan.name,
+        input_shape=(plan.input.channels, plan.input.height, plan.input.width),
+        classes=plan.classes,
+        params=params,
+        statistics=statistics,
+        macs=count_macs(plan.ops),
+        weight_bytes=_FLOAT32_BYTES * (params + statistics),
+        activation_bytes=_FLOAT32_BYTES * _kept_values(flow),
+        stages=stages,
+        tensors=plan.tensors,
+    )
+
+
+def count_params(ops: Iterable[Op]) -> int:
+    """Return the number of trainable values; frozen ones count, statistics do not."""
+    return sum(math.prod(t.shape) for op in ops for t in tensors_of(op) if not t.is_statistic)
+
+
+def count_macs(ops: Iterable[Op]) -> int:
+    """Return the multiply-accumulates for one image (see `MACS_CONVENTION`)."""
+    return sum(_macs(op) for op in ops)
+
+
+def _macs(op: Op) -> int:
+    match op:
+        case Conv():
+            per_output = math.prod(op.weight.shape[1:]) + (op.bias is not None)
+            return math.prod(op.out_shape) * per_output
+        case Linear():
+            return math.prod(op.out_shape) * (math.prod(op.in_shape) + 1)
+        case _:
+            return 0
+
+
+def _stage_rows(flow: tuple[Step, ...], source: Value) -> tuple[StageRow, ...]:
+    fields = _receptive_fields(flow, source)
+    parts: dict[str, list[Step]] = {}
+    for step in flow:
+        stage = stage_of(step.node.name) or ("head" if len(parts) > 1 else "stem")
+        parts.setdefault(stage, []).append(step)
+    rows: list[StageRow] = []
+    for name, part in parts.items():
+        ops = [step.node for step in part if not isinstance(step.node, Gate)]
+        output = part[-1].output
+        rows.append(
+            StageRow(name, output.shape, count_params(ops), count_macs(ops), fields[output.name])
+        )
+    return tuple(rows)
+
+
+def _receptive_fields(flow: tuple[Step, ...], source: Value) -> dict[str, int]:
+    """Return for each value how many pixels of the image one of its entries sees along a side.
+
+    With (field, step) of the input, a window of reach r sees field + r * step, and its neighbour
+    lies stride * step pixels further (Araujo et al. 2019, distill.pub/2019/computing-receptive-
+    fields). Of two paths the wider one counts.
+    """
+    seen = {source.name: (1, 1)}
+    for node, inputs, output in flow:
+        read = inputs[:1] if isinstance(node, Gate) else inputs
+        field = max(seen[value.name][0] for value in read)
+        step = seen[read[0].name][1]
+        reach, stride = _window(node)
+        seen[output.name] = (field + reach * step, stride * step)
+    return {name: field for name, (field, _) in seen.items()}
+
+
+def _window(node: Op | Gate) -> tuple[int, int]:
+    """Return the reach (window's size - 1, in the input's pixels) and the stride."""
+    match node:
+        case Conv():
+            return node.dilation * (max(node.kernel) - 1), node.stride
+        case MaxPool() | AvgPool():
+            return node.kernel - 1, node.stride
+        case PadChannels():
+            return 0, node.stride
+        case GlobalPool():
+            return max(node.in_shape[1:]) - 1, 1
+        case _:
+            return 0, 1
+
+
+def _kept_values(flow: tuple[Step, ...]) -> int:
+    """Return how many values training keeps for one image (see `MEMORY_CONVENTION`)."""
+    kept: dict[str, int] = {}
+    for node, inputs, output in flow:
+        match node:
+            case Conv() | Norm() | Linear() | MaxPool() | Gate():
+                kept.update((value.name, math.prod(value.shape)) for value in inputs)
+            case Activation():
+                kept[output.name] = math.prod(output.shape)
+            case _:
+                pass
+    return sum(kept.values())

@@ -1,0 +1,102 @@
+"""Fine-tuning, resolved in the plan: what is frozen, and the classifier's own learning rate.
+
+What is frozen is a fixed function of the images: its norms run on their running statistics in
+training, too, as with Keras' `trainable = False`, and its blocks are never dropped. Imports
+`classifier`, `errors`, `ops`, `plan` and `recipe` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from resnet_spec.errors import RecipeError, problem
+from resnet_spec.ops import Chain, Conv, DropPath, Gate, Linear, Node, Norm, Op, Residual, Tensor
+from resnet_spec.plan import Plan, stage_of, tensors_of
+from resnet_spec.planning.classifier import classifier
+from resnet_spec.recipe import Recipe
+
+Change = Callable[[Tensor], Tensor]
+
+
+def fine_tuned(plan: Plan, recipe: Recipe) -> Plan:
+    """Return `plan` with the tensors and norms frozen that `recipe.freeze` names.
+
+    The classifier's tensors get `recipe.head_rate`. Raises RecipeError where there are fewer stages
+    than are to be frozen.
+    """
+    if recipe.freeze == "none" and recipe.head_rate == 1.0:
+        return plan
+    frozen = _frozen_ops(plan, recipe.freeze)
+    head = classifier(plan).name
+
+    def change(op: Op) -> Op | None:
+        if op.name in frozen:
+            return None if isinstance(op, DropPath) else _with(op, _freeze)
+        return (
+            _with(op, lambda tensor: replace(tensor, rate=recipe.head_rate))
+            if op.name == head
+            else op
+        )
+
+    return replace(plan, root=replace(plan.root, children=_changed(plan.root.children, change)))
+
+
+def _frozen_ops(plan: Plan, freeze: str) -> frozenset[str]:
+    """Return the names of the ops that come before what is trained."""
+    names = [op.name for op in plan.ops]
+    stages = list(dict.fromkeys(stage for name in names if (stage := stage_of(name))))
+    match freeze:
+        case "none":
+            end = 0
+        case "backbone":
+            end = names.index(classifier(plan).name)
+        case "stem":
+            end = next(i for i, name in enumerate(names) if stage_of(name))
+        case _:
+            count = int(freeze.removeprefix("stages="))
+            if count > len(stages):
+                rule = f"the network has {len(stages)} stages"
+                raise RecipeError(problem("freeze", freeze, rule, "freeze fewer, or the backbone"))
+            end = 1 + max(i for i, name in enumerate(names) if stage_of(name) == stages[count - 1])
+    return frozenset(names[:end])
+
+
+def _freeze(tensor: Tensor) -> Tensor:
+    return replace(tensor, frozen=True)
+
+
+def _with(op: Op, change: Change) -> Op:
+    """Return `op` with its tensors changed."""
+    match op:
+        case Conv():
+            bias = None if op.bias is None else change(op.bias)
+            return replace(op, weight=change(op.weight), bias=bias)
+        case Linear():
+            return replace(op, weight=change(op.weight), bias=change(op.bias))
+        case Norm():
+            scale, shift, mean, var = map(change, tensors_of(op))
+            return replace(op, scale=scale, shift=shift, running_mean=mean, running_var=var)
+        case _:
+            return op
+
+
+def _changed(nodes: tuple[Node, ...], change: Callable[[Op], Op | None]) -> tuple[Node, ...]:
+    """Return `nodes` with every op in them changed; those that become None are left out."""
+    return tuple(new for node in nodes if (new := _changed_node(node, change)) is not None)
+
+
+def _changed_node(node: Node, change: Callable[[Op], Op | None]) -> Node | None:
+    match node:
+        case Chain() | Gate():
+            return replace(node, children=_changed(node.children, change))
+        case Residual():
+            return replace(
+                node,
+                entry=_changed(node.entry, change),
+                body=_changed(node.body, change),
+                shortcut=None if node.shortcut is None else _changed_node(node.shortcut, change),
+                tail=_changed(node.tail, change),
+            )
+        case _:
+            return change(node)

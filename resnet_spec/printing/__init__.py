@@ -1,0 +1,1 @@
+"""How results look where they are printed: tables, cards, and what is being done meanwhile."""

@@ -1,0 +1,1 @@
+"""Reports, tables and figures as files: what was compared or measured, for people and programs."""

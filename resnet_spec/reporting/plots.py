@@ -1,0 +1,135 @@
+"""Plots as PNG and SVG files: the palette, the curves of runs, and how a figure is written.
+
+Needs matplotlib: pip install 'resnet-spec[plots]'.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resnet_spec.errors import DataError
+from resnet_spec.files.writing import replacing
+from resnet_spec.reporting.plot_text import drawable
+from resnet_spec.running.metrics import Epoch
+
+# Okabe & Ito's palette: told apart by colour-blind readers, and with markers in black and white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+INSTALL = "pip install 'resnet-spec[plots]'"
+
+
+def can_draw() -> bool:
+    """Return whether matplotlib is installed; does not import it."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
+    """Return loss and accuracy over epochs, one colour per run.
+
+    Dashed lines are training, solid ones test figures. Raises DataError without matplotlib.
+    """
+    figure = new_figure(11, 4.2, title)
+    losses, accuracies = figure.subplots(1, 2)
+    for i, (label, epochs) in enumerate(runs.items()):
+        look = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "markersize": 4}
+        at = [epoch.epoch for epoch in epochs]
+        tested = [epoch for epoch in epochs if epoch.test_accuracy is not None]
+        tested_at = [epoch.epoch for epoch in tested]
+        losses.plot(at, [e.train_loss for e in epochs], linestyle="--", **look)
+        losses.plot(tested_at, [e.test_loss for e in tested], label=label, **look)
+        accuracies.plot(at, [e.train_accuracy for e in epochs], linestyle="--", **look)
+        accuracies.plot(tested_at, [e.test_accuracy for e in tested], label=label, **look)
+    for axes, name in ((losses, "loss"), (accuracies, "accuracy")):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(f"{name} (dashed: train, solid: test)")
+        axes.grid(alpha=0.3)
+        for label in axes.legend().get_texts():
+            label.set_parse_math(False)
+    losses.set_yscale("log")
+    keep_within(accuracies.yaxis, 0, 1)
+    return figure
+
+
+def keep_within(axis: Any, least: float, most: float) -> None:
+    """End an axis where its quantity does: an accuracy is at most 1, whatever margins there are.
+
+    Markers on the edge are drawn whole; what reaches beyond, as a whisker, is cut.
+    """
+    low, high = axis.get_view_interval()
+    if low >= high or low >= most or high <= least:  # Nothing is drawn, or nothing of it can be.
+        return
+    axis.axes.set(**{f"{axis.axis_name}lim": (max(low, least), min(high, most))})
+    place = 0 if axis.axis_name == "x" else 1
+    for line in axis.axes.get_lines():
+        values = [value for value in line.get_data()[place] if value is not None]
+        if line.get_marker() not in (None, "None", "", "|") and values:
+            line.set_clip_on(not (least <= min(values) and max(values) <= most))
+
+
+def new_figure(width: float, height: float, title: str = "") -> Any:
+    """Return an empty figure of `width` x `height` inches. Raises DataError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DataError(f"plots: need matplotlib, not installed; run: {INSTALL}") from None
+    figure: Any = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(title, parse_math=False)
+    return figure
+
+
+def both_files(path: Path) -> list[Path]:
+    """Return the PNG and the SVG file of `path`, which has no ending."""
+    return [path.with_name(f"{path.name}{ending}") for ending in (".png", ".svg")]
+
+
+def write_figure(figure: Any, files: Sequence[Path], dpi: int = 120) -> list[Path]:
+    """Write `figure` to each of `files`, PNG or SVG by its ending, whole or not at all.
+
+    The same figure gives the same bytes.
+    """
+    import matplotlib as untyped
+
+    matplotlib: Any = untyped
+    # Images of a grid would else become one, coarser, in the SVG.
+    with matplotlib.rc_context({"svg.hashsalt": "resnet-spec", "image.composite_image": False}):
+        for file in files:
+            kind = file.suffix[1:].lower()
+            dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
+            with replacing(file) as temporary, drawable(figure):
+                figure.savefig(temporary, format=kind, dpi=dpi, **dated)
+                if kind == "png":
+                    _shrink(temporary)
+    return list(files)
+
+
+_FEW_COLOURS = 8192
+_FLAT = 32
+"""So many of the most frequent colours stay exact: those of surfaces, not of smoothed edges."""
+_UNSEEN = 8
+"""Of 255: by how much an edge's colour may be off."""
+
+
+def _shrink(png: Path) -> None:
+    """Give a line drawing a palette of 256 colours, a third of its bytes; leave photographs."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(png) as image:
+        whole = image.convert("RGB")
+    pixels = np.asarray(whole, dtype=np.int32) @ (1 << 16, 1 << 8, 1)
+    packed, place, counts = np.unique(pixels, return_inverse=True, return_counts=True)
+    if len(packed) <= _FEW_COLOURS:
+        colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
+        spread = whole.quantize(256 - _FLAT, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
+        flat = colours[np.argsort(-counts, kind="stable")[:_FLAT]]
+        palette = np.concatenate([flat, np.array(spread, dtype=np.int32).reshape(-1, 3)])
+        errors = np.abs(colours[:, None] - palette[None]).max(axis=2)
+        if errors.min(axis=1).max() <= _UNSEEN:
+            nearest = errors.argmin(axis=1).astype(np.uint8)
+            whole = Image.fromarray(nearest[place.reshape(pixels.shape)])
+            whole.putpalette(palette.astype(np.uint8).tobytes())
+    whole.save(png, format="PNG", optimize=True)

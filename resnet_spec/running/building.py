@@ -1,0 +1,165 @@
+"""From a spec's name to a native module or a session, with initial weights from a seed.
+
+The public entry points for Python. Imports the core and, by name, a backend.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from resnet_spec.contract import Precision, Session, State
+from resnet_spec.describing.recipes import Source as RecipeSource
+from resnet_spec.describing.recipes import load_recipe
+from resnet_spec.describing.spec_files import Source, load_spec
+from resnet_spec.loader import load_backend
+from resnet_spec.plan import Plan
+from resnet_spec.planning.fine_tuning import fine_tuned
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from flax import nnx
+    from mindspore.nn.cell import Cell  # pyright: ignore
+    from torch import nn as torch_nn
+
+    from resnet_spec.running.typed import (
+        BuildOptions,
+        FlaxSession,
+        MindSporeSession,
+        SessionOptions,
+        TorchSession,
+    )
+
+
+@overload
+def build(
+    source: Source, backend: Literal["torch"], **options: Unpack[BuildOptions]
+) -> torch_nn.Module: ...
+@overload
+def build(
+    source: Source, backend: Literal["flax"], **options: Unpack[BuildOptions]
+) -> nnx.Module: ...
+@overload
+def build(
+    source: Source, backend: Literal["mindspore"], **options: Unpack[BuildOptions]
+) -> Cell: ...
+@overload
+def build(source: Source, backend: str, **options: Unpack[BuildOptions]) -> Any: ...
+
+
+def build(
+    source: Source,
+    backend: str,
+    *,
+    classes: int | None = None,
+    input_size: int | None = None,
+    seed: int = 0,
+    pretrained: str | Path | None = None,
+    part: str | None = None,
+) -> Any:
+    """Return the network as `backend`'s own module, float32, on the CPU, freshly initialised.
+
+    source: a preset name, a `.toml` or `.json` file, a dict or a spec.
+    backend: "torch" gives an `nn.Module`, "flax" an `nnx.Module`, "mindspore" an `nn.Cell`.
+    classes, input_size: replace those of the spec; `input_size` is in pixels per side.
+    seed: the same seed gives the same weights in every backend.
+    pretrained: take these weights instead: published ones (`resnet50.tv2_in1k`), a weight file of
+        any kind, or `hf:OWNER/NAME`. All must fit but the classifier, which is drawn from `seed`
+        where the number of classes differs or an encoder has none; the spec gets their statistics
+        of images.
+    part: which network of a file with several: "ema", "encoder_q" or another step of its path.
+
+    Raises SpecError for a spec that breaks a rule, BackendError for a backend that is not there,
+    CheckpointError for weights that cannot be had, do not fit, or are of a network that computes
+    otherwise.
+    """
+    plan, state = _network(source, classes, input_size, seed, pretrained, part)
+    return load_backend(backend).build(plan, state)
+
+
+@overload
+def session(
+    source: Source,
+    backend: Literal["torch"],
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> TorchSession: ...
+@overload
+def session(
+    source: Source,
+    backend: Literal["flax"],
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> FlaxSession: ...
+@overload
+def session(
+    source: Source,
+    backend: Literal["mindspore"],
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> MindSporeSession: ...
+@overload
+def session(
+    source: Source,
+    backend: str,
+    recipe: RecipeSource | None = None,
+    **options: Unpack[SessionOptions],
+) -> Session: ...
+def session(
+    source: Source,
+    backend: str,
+    recipe: RecipeSource | None = None,
+    *,
+    classes: int | None = None,
+    input_size: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: Precision | None = None,
+    compile: bool = False,
+    pretrained: str | Path | None = None,
+    part: str | None = None,
+) -> Session:
+    """Return a session of the network on `device`, with initial weights from `seed` loaded.
+
+    recipe: a name, a `.toml` or `.json` file, a dict or a recipe; needed by `Session.train`.
+    precision: default: the recipe's, or float32 without one.
+
+    Other arguments and errors as in `build`; RecipeError for a recipe that breaks a rule.
+    """
+    plan, state = _network(source, classes, input_size, seed, pretrained, part)
+    chosen = None if recipe is None else load_recipe(recipe)
+    if chosen is not None:
+        plan = fine_tuned(plan, chosen)
+    made = load_backend(backend).Session(
+        plan,
+        chosen,
+        device=device,
+        precision=precision or (chosen.precision if chosen else "float32"),
+        compile=compile,
+    )
+    made.load(state)
+    return made
+
+
+def _network(
+    source: Source,
+    classes: int | None,
+    input_size: int | None,
+    seed: int,
+    pretrained: str | Path | None,
+    part: str | None,
+) -> tuple[Plan, State]:
+    settings = [f"classes={classes}"] if classes is not None else []
+    settings += [f"input.size={input_size}"] if input_size is not None else []
+    spec = load_spec(source, settings)
+    if pretrained is None:
+        plan = lower(spec)
+        return plan, initial_state(plan, seed)
+    from resnet_spec.weights.adopting import adopt
+    from resnet_spec.weights.loading import load_pretrained
+
+    adopted = adopt(load_pretrained(pretrained, part=part), spec, seed=seed)
+    return lower(adopted.spec), adopted.state

@@ -1,0 +1,240 @@
+"""Train: chunks of steps in the backend's own loop, and everything around them written once.
+
+Evaluation, checkpoints, metrics, interruption and resume are the same in every framework. A run
+stands in a folder: `metrics.jsonl` (a line per epoch), `last.safetensors` (everything, to go on),
+`best.safetensors` (the evaluated weights of the best epoch), `summary.json` (at the end, and where
+the run fails).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import NoReturn, Protocol
+
+from resnet_spec.contract import Session, StepLog
+from resnet_spec.data.batches import prefetch, train_batches
+from resnet_spec.errors import CheckpointError, DataError, OutputError, RecipeError, problem
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.schedules import rates
+from resnet_spec.running.evaluate import Evaluation, evaluate
+from resnet_spec.running.interruption import Interrupt
+from resnet_spec.running.metrics import Epoch, append_metrics, keep_metrics, read_metrics
+from resnet_spec.running.run_folder import BEST, LAST, SUMMARY, keep
+from resnet_spec.running.runs import Position, Run, Summary
+from resnet_spec.running.speed import Speed
+from resnet_spec.running.summarising import write_summary
+from resnet_spec.weights.checkpoint import Checkpoint, save_checkpoint
+from resnet_spec.weights.files.weight_file import finite_problems
+
+
+class Watch(Protocol):
+    """Hears of a run as it goes; the command line's shows a progress bar."""
+
+    def chunk(self, position: Position, speed: float) -> None:
+        """Some steps are done; `speed` is in images per second."""
+        ...
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch is done and evaluated, or not due for evaluation."""
+        ...
+
+
+def fit(
+    run: Run, session: Session, evaluator: Session, watch: Watch, start: Checkpoint | None = None
+) -> Summary:
+    """Train `session` by the run's recipe, from its seed or from `start`.
+
+    evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of
+    the weights. Ctrl-C ends the chunk under way, writes the last checkpoint and returns a summary
+    that is not `complete`. A run that is complete keeps the summary that it has.
+
+    Raises RecipeError when the loss, a weight or, at the end, a logit is no longer a number. That
+    or any other error is left in the summary, with the last sound checkpoint.
+    """
+    finished = _finished(run, start)
+    if finished is not None:
+        return finished
+    going = _Going(run, session, evaluator, watch, start)
+    try:
+        return going.to_the_end()
+    except Exception as error:
+        with suppress(OutputError):  # The first error is the one to be told.
+            write_summary(run, session.info, going.position, going.speed, failed=_line(error))
+        raise
+
+
+def _finished(run: Run, start: Checkpoint | None) -> Summary | None:
+    """Return the summary of the run in the folder when `start` is its end."""
+    path = run.out / SUMMARY
+    if start is None or start.progress.get("step") != run.total_steps or not path.is_file():
+        return None
+    with suppress(
+        DataError, ValueError, TypeError, RecursionError
+    ):  # Made anew where it is damaged.
+        summary = Summary.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if summary.complete and summary.steps == run.total_steps:
+            return summary
+    return None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Going:
+    """A run under way: where it stands, and who trains, evaluates and watches it."""
+
+    def __init__(
+        self,
+        run: Run,
+        session: Session,
+        evaluator: Session,
+        watch: Watch,
+        start: Checkpoint | None,
+    ) -> None:
+        self.run, self.session, self.evaluator, self.watch = run, session, evaluator, watch
+        self.speed = Speed()
+        self.position: Position = self._begin(start).trained_by(run.backend)
+        self._rates = rates(run.recipe, run.epoch_steps)
+
+    def _begin(self, start: Checkpoint | None) -> Position:
+        run = self.run
+        if start is None:
+            self.session.load(initial_state(run.plan, run.recipe.seed))
+            position = Position()
+        else:
+            if not start.progress:
+                raise CheckpointError(f"resume: the checkpoint holds weights alone; use {LAST}")
+            position = Position.from_dict(start.progress)
+            self.session.load(start.state)
+        keep_metrics(run.out, up_to_step=position.step)
+        return replace(position, epoch_steps=run.epoch_steps)
+
+    def to_the_end(self) -> Summary:
+        """Train until the last step, or until Ctrl-C."""
+        run, begun = self.run, time.perf_counter() - self.position.wall_s
+        with Interrupt() as interrupt:
+            while self.position.step < run.total_steps and not interrupt.requested:
+                end = _epoch_end(run, self.position.step)
+                for log in self._chunks(end, interrupt):
+                    self._check_loss(log)
+                    self.position = self.position.after(log)
+                    self.watch.chunk(self.position, self.speed.images_per_second)
+                self.position = replace(self.position, wall_s=time.perf_counter() - begun)
+                self._end_chunks(is_epoch=self.position.step == end, stops=interrupt.requested)
+            return write_summary(run, self.session.info, self.position, self.speed, self._final())
+
+    def _chunks(self, end: int, interrupt: Interrupt) -> Iterator[StepLog]:
+        """Yield the logs of the steps up to `end`, a chunk each; fewer when interrupted."""
+        run, step = self.run, self.position.step
+        source = train_batches(run.plan.noises, run.data.train, run.recipe, step, end)
+        with prefetch(source, depth=2) as batches:
+            while step < end and not interrupt.requested:
+                steps = self.speed.chunk_steps(end - step)
+                clock = time.perf_counter()
+                log = self.session.train(islice(batches, steps), self._rates[step : step + steps])
+                self.speed.add(int(log.count.sum()), steps, time.perf_counter() - clock)
+                step += steps
+                yield log
+
+    def _end_chunks(self, *, is_epoch: bool, stops: bool) -> None:
+        """Evaluate where an epoch is done, and save where that is due."""
+        run, step = self.run, self.position.step
+        is_last, number = step == run.total_steps, _epoch_number(run, step)
+        evaluates = is_epoch and (is_last or number % run.recipe.evaluate_every == 0)
+        saves = is_last or stops or (is_epoch and number % run.recipe.checkpoint_every == 0)
+        checkpoint = self._checkpoint() if evaluates or saves else None
+        broken = finite_problems(checkpoint.state) if checkpoint is not None else []
+        result: Evaluation | None = None
+        if checkpoint is not None and evaluates and not broken:
+            weights = checkpoint.evaluated()
+            result = self._evaluate(weights)
+            self._note_best(weights, result)
+        if is_epoch:
+            images = len(run.data.test) if evaluates and broken else 0
+            self._end_epoch(result, images if result is None else result.not_finite)
+        if broken:  # It would neither get well nor be read again.
+            tensor = broken[0].partition(":")[0]
+            self._fail(f"{tensor} is not finite after step {step}")
+        if checkpoint is not None and saves:
+            progress = self.position.to_dict()
+            save_checkpoint(run.out / LAST, replace(checkpoint, progress=progress))
+            keep(run.out)
+        if is_last and result is not None and result.problem:
+            self._fail(f"after the last step {result.problem}")
+
+    def _final(self) -> Evaluation | None:
+        """Evaluate a run at its end once more where the last epoch's line was lost."""
+        step = self.position.step
+        if step < self.run.total_steps or any(e.step == step for e in read_metrics(self.run.out)):
+            return None
+        result = self._evaluate(self._checkpoint().evaluated())
+        if result.problem:
+            self._fail(f"after the last step {result.problem}")
+        return result
+
+    def _checkpoint(self) -> Checkpoint:
+        run = self.run
+        return Checkpoint(
+            spec=run.spec,
+            state=self.session.state(),
+            recipe=run.recipe,
+            backend={"name": run.backend, **self.session.info},
+            data=run.data_name,
+            class_names=run.data.classes,
+            progress=self.position.to_dict(),
+            dataset=run.dataset,
+        )
+
+    def _evaluate(self, weights: Checkpoint) -> Evaluation:
+        if self.evaluator is not self.session:
+            self.evaluator.load(weights.state)
+        return evaluate(self.evaluator, self.run.data.test)
+
+    def _note_best(self, weights: Checkpoint, result: Evaluation) -> None:
+        if result.accuracy is not None and result.accuracy > self.position.best_accuracy:
+            save_checkpoint(self.run.out / BEST, weights)
+            number = _epoch_number(self.run, self.position.step)
+            self.position = replace(self.position, best_accuracy=result.accuracy, best_epoch=number)
+
+    def _end_epoch(self, result: Evaluation | None, not_finite: int) -> None:
+        """Write the epoch's line, and begin the sums of the next."""
+        position = self.position
+        epoch = Epoch(
+            epoch=_epoch_number(self.run, position.step),
+            step=position.step,
+            rate=float(self._rates[position.step - 1]),
+            train_loss=position.loss_sum / position.count,
+            train_accuracy=position.correct / position.count,
+            test_loss=None if result is None else result.loss,
+            test_accuracy=None if result is None else result.accuracy,
+            images_per_second=self.speed.images_per_second,
+            wall_s=position.wall_s,
+            test_not_finite=not_finite,
+        )
+        append_metrics(self.run.out, epoch)
+        self.watch.epoch(epoch)
+        self.position = replace(position, loss_sum=0.0, correct=0, count=0)
+
+    def _check_loss(self, log: StepLog) -> None:
+        for i, loss in enumerate(log.loss.tolist(), start=1):
+            if not math.isfinite(loss):
+                self._fail(f"the loss became {loss} at step {self.position.step + i}")
+
+    def _fail(self, rule: str) -> NoReturn:
+        remedy = "lower it or add schedule.warmup"
+        raise RecipeError(problem("schedule.rate", self.run.recipe.schedule.rate, rule, remedy))
+
+
+def _epoch_end(run: Run, step: int) -> int:
+    return min((step // run.epoch_steps + 1) * run.epoch_steps, run.total_steps)
+
+
+def _epoch_number(run: Run, step: int) -> int:
+    return math.ceil(step / run.epoch_steps)

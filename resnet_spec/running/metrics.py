@@ -1,0 +1,152 @@
+"""The metrics of a run: one JSON line per epoch in `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+from resnet_spec.errors import DataError
+from resnet_spec.files.json_text import json_text
+from resnet_spec.files.writing import write_text, writing
+
+FILE_NAME = "metrics.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch. Losses are means, accuracies in 0..1, the rate is that of the last step.
+
+    test_loss and test_accuracy are None where no evaluation was due, and where the network has
+    none: test_not_finite is how many test images have a logit that is NaN or infinite. wall_s
+    counts from the start of the run, over all its parts.
+    """
+
+    epoch: int
+    step: int
+    rate: float
+    train_loss: float
+    train_accuracy: float
+    test_loss: float | None
+    test_accuracy: float | None
+    images_per_second: float
+    wall_s: float
+    test_not_finite: int = 0
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
+        """Return the epoch in a line; one of an older version lacks some fields.
+
+        What a newer version wrote beside is left out. Raises DataError for what is no epoch.
+        """
+        values = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        missing = [name for name in _NEEDED if name not in values]
+        if missing:
+            raise DataError(f"lacks {', '.join(missing)}")
+        for name, value in values.items():
+            if not (value is None and name in _TEST) and not _is_number(value):
+                raise DataError(f"{name} holds what is no number ({value!r})")
+        # A run of an older version counted the arg-max of logits that were not finite.
+        if not all(value is None or math.isfinite(value) for value in map(values.get, _TEST)):
+            values |= dict.fromkeys(_TEST)
+            values["test_not_finite"] = max(1, values.get("test_not_finite", 0))
+        return cls(**values)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the network was evaluated at the epoch's end, to whatever end."""
+        return self.test_accuracy is not None or self.test_not_finite > 0
+
+
+_TEST = ("test_loss", "test_accuracy")
+_NEEDED = tuple(field.name for field in fields(Epoch) if field.name != "test_not_finite")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def append_metrics(folder: Path, epoch: Epoch) -> None:
+    """Add a line, whole or not at all. Raises OutputError."""
+    path = folder / FILE_NAME
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        line = f"{json_text(asdict(epoch))}\n".encode()
+        with path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                while line:  # A part is written where there is room for no more.
+                    line = line[file.write(line) :]
+                os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), size)
+                raise
+
+
+def read_metrics(folder: Path) -> list[Epoch]:
+    """Return the epochs of the run in `folder`, without a last line that is torn (`torn`).
+
+    Raises DataError for no file or another bad line.
+    """
+    return _read(folder / FILE_NAME)[0]
+
+
+def torn(folder: Path) -> str | None:
+    """Return a note where the last line is not whole, as after a power cut, else None."""
+    path = folder / FILE_NAME
+    if not path.is_file() or not _read(path)[1]:
+        return None
+    return f"{path}: its last line is torn, and is left out"
+
+
+def keep_metrics(folder: Path, up_to_step: int) -> None:
+    """Drop the lines of epochs that ended after `up_to_step`, which a resumed run writes again."""
+    path = folder / FILE_NAME
+    epochs = read_metrics(folder) if path.is_file() else []
+    kept = [epoch for epoch in epochs if epoch.step <= up_to_step]
+    write_text(path, "".join(json_text(asdict(epoch)) + "\n" for epoch in kept))
+
+
+def _read(path: Path) -> tuple[list[Epoch], bool]:
+    """Return the epochs in the file, and whether its last line is torn."""
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; is this the folder of a run?")
+    lines = path.read_bytes().split(b"\n")
+    lines = lines[:-1] if not lines[-1] else lines
+    epochs: list[Epoch] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            epochs.append(_epoch(line))
+        except _TornError:
+            if number == len(lines):
+                return epochs, True
+            raise DataError(f"{path}: line {number} is torn; {_REMEDY}") from None
+        except DataError as error:
+            rule = f"line {number} is not an epoch's metrics: {error}"
+            raise DataError(f"{path}: {rule}; {_REMEDY}") from None
+    return epochs, False
+
+
+_REMEDY = "remove it, or restore the file"
+
+
+class _TornError(Exception):
+    """A line of which only the beginning was written."""
+
+
+def _epoch(line: bytes) -> Epoch:
+    try:
+        value: object = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        if not line.strip(b"\0") or line.startswith(b"{"):
+            raise _TornError from None
+        raise DataError(str(error)) from None
+    if not isinstance(value, dict):
+        raise DataError("is no table")
+    return Epoch.from_dict(cast("dict[str, Any]", value))

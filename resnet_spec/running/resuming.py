@@ -1,0 +1,190 @@
+"""A run that goes on meets its data again: the same, refused by name, or accepted by consent.
+
+The schedule never changes in silence: an epoch has the steps that it had as the run began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from resnet_spec.data.class_matching import Matched, differing, match_classes
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.fingerprint import Fingerprint
+from resnet_spec.data.relabelled import relabelled
+from resnet_spec.errors import CheckpointError, DataError, problem
+from resnet_spec.planning.schedules import total_steps
+from resnet_spec.recipe import Recipe
+from resnet_spec.running.metrics import FILE_NAME, read_metrics, torn
+from resnet_spec.running.runs import Position
+from resnet_spec.weights.checkpoint import Checkpoint
+
+ACCEPT = "--accept-data"
+"""The option that goes on with other data than the run began with."""
+
+
+@dataclass(frozen=True)
+class GoesOn:
+    """What a run goes on with.
+
+    data: its classes are the network's. dataset: what it is as it was read. notes: one line each.
+    """
+
+    data: Dataset
+    dataset: Fingerprint
+    position: Position
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Consent:
+    """What a person takes on: other data than before, and labels by position."""
+
+    data: bool = False
+    classes: bool = False
+
+
+def going_on(
+    start: Checkpoint, recipe: Recipe, data: Dataset, where: str, folder: Path, consent: Consent
+) -> GoesOn:
+    """Return how the run in `folder` goes on from `start` with `data`.
+
+    where: how the data was named, for errors. With other data, by consent, classes are matched by
+    name unless that is consented to as well; schedule, epochs and evaluation keep the steps per
+    epoch that the run began with; the best epoch counts anew where the test images are others.
+
+    Raises DataError, with what differs, for data that is not what the run began with, and for data
+    that cannot be gone on with.
+    """
+    position = Position.from_dict(start.progress)
+    now = Fingerprint.of(data)
+    began = _began(start, position, recipe, folder)
+    changes = _changes(start, now, recipe, began)
+    if changes and not consent.data:
+        rule = f"is not what the run in {folder} began with: {'; '.join(changes)}"
+        raise DataError(f"{where}: {rule}; give that data, or go on with this by {ACCEPT}")
+    _check_network(start, recipe, now, where)
+    matched = _matched(start, data, where, consent, is_same=not changes)
+    passes = now.splits["train"].count // recipe.batch
+    position = replace(position, epoch_steps=began or passes)
+    _check_end(position, recipe, folder)
+    notes = [*matched.notes, *_lost_epochs(position, folder)]
+    if start.dataset is None:
+        notes.append(
+            f"{folder} does not know what data the run began with; that it is this could not be "
+            "checked, but for the classes and the steps per epoch"
+        )
+    if changes:
+        notes.append(_told(changes, position, passes))
+        position = _changed(position, (*changes, *matched.notes), start.dataset, now)
+    return GoesOn(relabelled(data, matched), now, position, tuple(notes))
+
+
+def _began(start: Checkpoint, position: Position, recipe: Recipe, folder: Path) -> int | None:
+    """Return the steps of an epoch as the run began; None where nothing says.
+
+    Checkpoints of older versions do not say; the lines of their epochs do.
+    """
+    if position.epoch_steps:
+        return position.epoch_steps
+    if start.dataset is not None:
+        return start.dataset.splits["train"].count // recipe.batch
+    try:
+        epochs = read_metrics(folder)
+    except DataError:
+        return None
+    whole = [it for it in epochs if it.step <= position.step and it.step % it.epoch == 0]
+    return whole[0].step // whole[0].epoch if whole else None
+
+
+def _lost_epochs(position: Position, folder: Path) -> list[str]:
+    """Return a note where the lines of epochs are lost that the checkpoint has behind it."""
+    done, lines = position.step // position.epoch_steps, 0
+    with suppress(DataError):  # There is no file; a damaged one is told of as it is read.
+        lines = sum(epoch.step <= position.step for epoch in read_metrics(folder))
+        lines += torn(folder) is not None  # Which is said where the run is taken over.
+    if lines >= done:
+        return []
+    return [f"{folder / FILE_NAME}: has {lines} of {done} epochs; curves lack the others"]
+
+
+def _changes(
+    start: Checkpoint, now: Fingerprint, recipe: Recipe, began: int | None
+) -> Sequence[str]:
+    """Return in clauses what is another than as the run began."""
+    if start.dataset is not None:
+        return start.dataset.changes(now)
+    changes: list[str] = []
+    if start.class_names and start.class_names != now.classes:
+        changes.append(f"classes {differing(start.class_names, now.classes)}")
+    position = Position.from_dict(start.progress)
+    steps = now.splits["train"].count // recipe.batch
+    # In the epoch under way so many steps are done; those before it fill whole epochs.
+    under_way = position.count // recipe.batch
+    if began is not None and began != steps:
+        changes.append(f"{began} -> {steps} steps per epoch")
+    elif under_way > steps or (position.step - under_way) % max(steps, 1):
+        changes.append(f"now {steps} steps per epoch, which it cannot have begun with")
+    return changes
+
+
+def _check_network(start: Checkpoint, recipe: Recipe, now: Fingerprint, where: str) -> None:
+    """Refuse data that no consent makes fit."""
+    if now.channels != start.spec.input.channels:
+        rule = f"has {now.channels} channels, and the network was made for"
+        raise DataError(f"{where}: {rule} {start.spec.input.channels}")
+    count = now.splits["train"].count
+    if count < recipe.batch:
+        rule = f"has {count} training images, fewer than the run's batch of {recipe.batch}"
+        raise DataError(f"{where}: {rule}")
+
+
+def _matched(
+    start: Checkpoint, data: Dataset, where: str, consent: Consent, *, is_same: bool
+) -> Matched:
+    """Return the classes of the data among the network's.
+
+    Data that has been gone on with before, by position and by consent, needs no consent again.
+    """
+
+    def match(ignore: bool) -> Matched:
+        count = start.spec.classes
+        names = start.class_names
+        sets = (data.name, data.name if is_same else start.data_name)
+        return match_classes(
+            data.classes, names, count=count, where=where, ignore=ignore, datasets=sets
+        )
+
+    try:
+        return match(consent.classes)
+    except DataError:
+        if not is_same:
+            raise
+        return match(ignore=True)
+
+
+def _check_end(position: Position, recipe: Recipe, folder: Path) -> None:
+    total = total_steps(recipe, position.epoch_steps)
+    if position.step > total:
+        rule = f"is at step {position.step}, and its recipe ends at {total} with this data"
+        raise CheckpointError(problem("--resume", folder, rule, "give the data that it began with"))
+
+
+def _told(changes: Sequence[str], position: Position, passes: int) -> str:
+    steps = position.epoch_steps
+    kept = f"the schedule and its epochs of {steps} steps stay as they were"
+    told = f"the data is not what the run began with: {'; '.join(changes)}; {kept}"
+    return told if passes == steps else f"{told}, and a pass over the data takes {passes}"
+
+
+def _changed(
+    position: Position, changes: Sequence[str], before: Fingerprint | None, now: Fingerprint
+) -> Position:
+    """Return the position with the change kept; what was best on other test images is not."""
+    kept = f"the data changed after step {position.step}: {'; '.join(changes)}"
+    position = replace(position, data_changes=(*position.data_changes, kept))
+    if before is not None and not before.image_changes(now, ("test",)):
+        return position
+    return replace(position, best_accuracy=-1.0, best_epoch=0)

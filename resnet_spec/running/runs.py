@@ -1,0 +1,263 @@
+"""A run: what is trained and where it is kept, where it stands, and what it came to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from resnet_spec.contract import StepLog
+from resnet_spec.data.batches import steps_per_epoch
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.fingerprint import Fingerprint
+from resnet_spec.describing.spec import Spec
+from resnet_spec.errors import CheckpointError, DataError
+from resnet_spec.plan import Plan
+from resnet_spec.planning.schedules import total_steps
+from resnet_spec.printing.cards import Card, Shown, rounded
+from resnet_spec.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, and where it is kept.
+
+    data_name: the place of the data. read: its identity where its labels were mapped since; None:
+    that of `data`. began_with: the steps of an epoch of a run that goes on; 0: as the data has it.
+    """
+
+    spec: Spec
+    plan: Plan
+    recipe: Recipe
+    backend: str
+    data: Dataset
+    data_name: str
+    out: Path
+    read: Fingerprint | None = None
+    began_with: int = 0
+
+    @cached_property
+    def dataset(self) -> Fingerprint:
+        """The identity of the data, as it was read."""
+        return self.read or Fingerprint.of(self.data)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Optimiser steps in an epoch (an incomplete last batch is dropped).
+
+        Those that the run began with, where it goes on with other data.
+        """
+        return self.began_with or steps_per_epoch(len(self.data.train), self.recipe.batch)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return total_steps(self.recipe, self.epoch_steps)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run, the last of which may be cut short."""
+        return -(-self.total_steps // self.epoch_steps)
+
+
+class Leg(NamedTuple):
+    """The part of a run that one backend trained: from `first_step`, counted from 1."""
+
+    backend: str
+    first_step: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: what `last.safetensors` keeps beside the arrays.
+
+    The sums belong to the epoch under way, so that a run stopped in its middle reports the same.
+    legs: who has trained the run so far. epoch_steps: the steps of an epoch, 0 in older files.
+    data_changes: how the data changed, by consent, since the run began; a line each.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    count: int = 0
+    best_accuracy: float = -1.0
+    best_epoch: int = 0
+    wall_s: float = 0.0
+    legs: tuple[Leg, ...] = ()
+    epoch_steps: int = 0
+    data_changes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Position:
+        """Return the position that `to_dict` wrote; a run of an older version has no legs.
+
+        Raises CheckpointError for what is no position.
+        """
+        unknown = sorted(data.keys() - {field.name for field in fields(cls)})
+        if unknown:
+            rule = "the position of its run has what this version does not know"
+            raise CheckpointError(f"{rule} ({', '.join(unknown)}); update")
+        try:
+            legs = tuple(Leg(str(name), int(first)) for name, first in data.get("legs", ()))
+            changes = tuple(str(line) for line in data.get("data_changes", ()))
+        except (TypeError, ValueError):
+            raise CheckpointError("the position of its run is damaged (legs)") from None
+        lists = ("legs", "data_changes")
+        numbers = {name: value for name, value in data.items() if name not in lists}
+        for name, value in numbers.items():
+            kinds = (int, float) if isinstance(getattr(cls, name), float) else (int,)
+            if not isinstance(value, kinds) or isinstance(value, bool) or not math.isfinite(value):
+                raise CheckpointError(f"the position of its run is damaged ({name} = {value})")
+        return cls(**numbers, legs=legs, data_changes=changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        lists = {
+            "legs": [list(leg) for leg in self.legs],
+            "data_changes": list(self.data_changes),
+        }
+        return {**asdict(self), **lists}
+
+    def trained_by(self, backend: str) -> Position:
+        """Return the position with `backend` as the one that goes on from here."""
+        if self.legs and self.legs[-1].backend == backend:
+            return self
+        return replace(self, legs=(*self.legs, Leg(backend, self.step + 1)))
+
+    def after(self, log: StepLog) -> Position:
+        """Return the position after the steps of `log`."""
+        return replace(
+            self,
+            step=self.step + len(log.loss),
+            # Summed one by one, so that the sum does not depend on how the epoch was cut into
+            # chunks.
+            loss_sum=_running_sum(self.loss_sum, log),
+            correct=self.correct + int(log.correct.sum()),
+            count=self.count + int(log.count.sum()),
+        )
+
+
+def _running_sum(start: float, log: StepLog) -> float:
+    for loss, count in zip(log.loss.tolist(), log.count.tolist(), strict=True):
+        start += loss * count
+    return start
+
+
+@dataclass(frozen=True, repr=False)
+class Summary(Shown):
+    """What a finished, stopped or failed run came to; `summary.json` holds it.
+
+    None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the
+    run came to no end, None where it did not fail. asked: spec and recipe of a run that has no
+    checkpoint to hold them.
+
+    final_loss: mean training loss of the last epoch. images_per_second: training only, without the
+    first step, which compiles. first_step_s: that step's seconds. compile_s: that, less the seconds
+    of a mean later step; None where there was none. wall_s: all of it, resumes included. legs: the
+    backends that trained it, and from which step on. peak_memory_mb: the most main memory (10^6
+    bytes) that the process held at once, data and framework included; None where the system does
+    not say. Speed, compilation and memory are those of the last process that trained the run.
+    dataset: the data's identity, as `Fingerprint.to_dict` gives it; None in older summaries. notes:
+    what was assumed, joined or left out on the way, one line each.
+    """
+
+    backend: str
+    spec: str
+    data: str
+    recipe: str
+    epochs: int
+    steps: int
+    best_accuracy: float | None
+    best_epoch: int | None
+    final_accuracy: float | None
+    final_loss: float | None
+    final_test_loss: float | None
+    images_per_second: float
+    first_step_s: float
+    wall_s: float
+    complete: bool
+    environment: dict[str, str]
+    legs: list[dict[str, Any]]
+    compile_s: float | None = None
+    peak_memory_mb: float | None = None
+    dataset: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list[str])
+    failed: str | None = None
+    asked: dict[str, Any] | None = None
+
+    def card(self) -> Card:
+        """See `shown.Shown`."""
+        length = f"{_many(self.epochs, 'epoch')}, {_many(self.steps, 'step')}"
+        best = rounded(self.best_accuracy)
+        at = "" if self.best_epoch is None else f" (epoch {self.best_epoch})"
+        rows = [
+            ("best accuracy", f"{best}{at}"),
+            ("final accuracy", rounded(self.final_accuracy)),
+            ("final test loss", rounded(self.final_test_loss)),
+            ("final training loss", rounded(self.final_loss)),
+            ("length", f"{length}, {self.wall_s:.1f} s"),
+            ("speed", f"{self.images_per_second:.0f} images/s"),
+            ("environment", " ".join(self.environment.get(key, "") for key in _ENVIRONMENT)),
+        ]
+        if len(self.legs) > 1:
+            legs = (f"{leg['backend']} from step {leg['first_step']}" for leg in self.legs)
+            rows.append(("trained by", ", ".join(legs)))
+        state = "" if self.complete else ", failed" if self.failed else ", not complete"
+        title = f"{self.spec} on {self.data}, recipe {self.recipe}, {self.backend}{state}"
+        return Card(title, rows, notes=[] if self.failed is None else [f"failed: {self.failed}"])
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Summary:
+        """Return the summary in a `summary.json`; one of an older version lacks some fields.
+
+        Raises DataError for what is no summary.
+        """
+        values: dict[str, Any] = {"legs": []}
+        for name, kinds in _SUMMARY.items():
+            if name not in data:
+                continue
+            value = data[name]
+            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+                raise DataError(f"summary: {name} = {value!r}: is not of its kind")
+            values[name] = value
+        # A run of an older version counted the arg-max of logits that were not finite.
+        if any(isinstance(value, float) and not math.isfinite(value) for value in values.values()):
+            values |= dict.fromkeys(_ACCURACIES)
+            values |= {"complete": False, "failed": values.get("failed") or _NOT_FINITE}
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise DataError(f"summary: {str(error).removeprefix('Summary.__init__() ')}") from None
+
+
+_ENVIRONMENT = ("framework", "version", "device", "precision")
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+_NONE = type(None)
+_NUMBER = (int, float)
+_SUMMARY: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("backend", "spec", "data", "recipe"), (str,)),
+    **dict.fromkeys(("epochs", "steps"), (int,)),
+    **dict.fromkeys(("images_per_second", "first_step_s", "wall_s"), _NUMBER),
+    **dict.fromkeys(("best_accuracy", "final_accuracy"), (*_NUMBER, _NONE)),
+    **dict.fromkeys(("final_loss", "final_test_loss"), (*_NUMBER, _NONE)),
+    **dict.fromkeys(("compile_s", "peak_memory_mb"), (*_NUMBER, _NONE)),
+    "best_epoch": (int, _NONE),
+    "complete": (bool,),
+    "environment": (dict,),
+    "legs": (list,),
+    "failed": (str, _NONE),
+    "dataset": (dict, _NONE),
+    "notes": (list,),
+    "asked": (dict, _NONE),
+}
+"""The fields of a summary, and what JSON may hold for them."""
+_ACCURACIES = ("final_accuracy", "final_loss", "final_test_loss")
+_NOT_FINITE = "a loss of the run is not finite: there is no accuracy"

@@ -1,0 +1,68 @@
+"""What a run came to, put together from where it stands and from its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+
+from resnet_spec.errors import DataError
+from resnet_spec.files.writing import write_json
+from resnet_spec.running.evaluate import Evaluation
+from resnet_spec.running.memory import peak_memory_mb
+from resnet_spec.running.metrics import Epoch, read_metrics
+from resnet_spec.running.run_folder import LAST, SUMMARY
+from resnet_spec.running.runs import Position, Run, Summary
+from resnet_spec.running.speed import Speed
+
+
+def write_summary(
+    run: Run,
+    info: Mapping[str, str],
+    position: Position,
+    speed: Speed,
+    final: Evaluation | None = None,
+    failed: str | None = None,
+) -> Summary:
+    """Write the summary of a run that has ended, was stopped or has failed, and return it.
+
+    final: the last evaluation, where the metrics do not have it. failed: why the run ended early.
+    Raises OutputError.
+    """
+    epochs: list[Epoch] = []
+    with suppress(DataError):  # Of a failed run's metrics, what can be read.
+        epochs = read_metrics(run.out)
+    tested = [epoch for epoch in epochs if epoch.is_tested]
+    last = tested[-1] if tested else None
+    has_best = position.best_epoch > 0
+    summary = Summary(
+        backend=run.backend,
+        spec=run.spec.name,
+        data=run.data_name,
+        recipe=run.recipe.name,
+        epochs=epochs[-1].epoch if epochs else 0,
+        steps=position.step,
+        best_accuracy=position.best_accuracy if has_best else None,
+        best_epoch=position.best_epoch if has_best else None,
+        final_accuracy=final.accuracy if final else last.test_accuracy if last else None,
+        final_loss=None if final or not epochs else epochs[-1].train_loss,
+        final_test_loss=final.loss if final else last.test_loss if last else None,
+        images_per_second=speed.images_per_second,
+        first_step_s=speed.first_step_s,
+        wall_s=position.wall_s,
+        complete=position.step == run.total_steps and failed is None,
+        environment=dict(info),
+        legs=[leg._asdict() for leg in position.legs],
+        compile_s=speed.compile_s,
+        peak_memory_mb=peak_memory_mb(),
+        dataset=run.dataset.to_dict(),
+        notes=[*run.data.notes, *position.data_changes],
+        failed=failed,
+        asked=None if (run.out / LAST).is_file() else _asked(run),
+    )
+    write_json(run.out / SUMMARY, asdict(summary))
+    return summary
+
+
+def _asked(run: Run) -> dict[str, object]:
+    return {"spec": run.spec.to_dict(), "recipe": run.recipe.to_dict()}

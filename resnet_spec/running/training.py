@@ -1,0 +1,151 @@
+"""Train from Python: all that `resnet-spec train` does, as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.describing.spec_files import Source
+from resnet_spec.describing.text_lists import Texts
+from resnet_spec.loader import load_backend
+from resnet_spec.recipe import Recipe
+from resnet_spec.running.fit import Watch, fit
+from resnet_spec.running.progress import is_wanted, shown
+from resnet_spec.running.request import Asked, Job, prepare
+from resnet_spec.running.run_folder import Say, held
+from resnet_spec.running.runs import Run, Summary
+from resnet_spec.running.tracking.choice import chosen
+from resnet_spec.running.tracking.forwarding import Tracking, Watches
+from resnet_spec.running.tracking.tracker import Tracked
+from resnet_spec.weights.adopting import Head
+
+Watching = Callable[[Run, int], AbstractContextManager[Watch]]
+"""Opens what watches a run that begins at a step."""
+
+
+def train(
+    spec: Source | None = None,
+    backend: str | None = None,
+    data: str | Path | Dataset | None = None,
+    recipe: str | Path | Mapping[str, object] | Recipe | None = None,
+    *,
+    settings: Texts = (),
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool | str | Path = False,
+    input_size: int | None = None,
+    device: str = "auto",
+    compile: bool = False,
+    pretrained: str | Path | None = None,
+    part: str | None = None,
+    head: Head | None = None,
+    freeze: str | None = None,
+    head_rate: float | None = None,
+    accept_data: bool = False,
+    ignore_classes: bool = False,
+    track: Texts = (),
+    watch: Watch | None = None,
+    say: Say | None = None,
+    progress: bool | None = None,
+) -> Summary:
+    """Train a network and return what the run came to; its folder holds the rest.
+
+    spec: a preset, a `.toml` or `.json` file, a dict or a spec; not needed with `pretrained`.
+    backend: numpy, torch, flax, mindspore or one from outside.
+    data: a dataset's name or path, or a `Dataset`; None: digits. A dataset that was made in Python
+        has to be given again to resume, and to evaluate.
+    recipe: a name, a file, a dict or a recipe; None: demo, or fine-tune with `pretrained`.
+    settings: `key=value` texts that change a field of the recipe or the spec, or one of them.
+    out: the run's folder; None: `runs/SPEC-DATA-BACKEND`. One that holds a run is refused unless
+        `overwrite`.
+    resume: go on with the run in this folder, or in `out` where True; of all else only `backend`,
+        `device`, `data` and `accept_data` may be given.
+    input_size: pixels per side; None: the data's own.
+    device, compile: as in `contract.Session`.
+    pretrained, part: weights to start from, as in `build`.
+    head: "keep" or "replace" their classifier; None: replaced where the classes differ.
+    freeze, head_rate: as in `Recipe`.
+    accept_data: go on, with `resume`, though the data is not what the run began with.
+    ignore_classes: take labels by position where the classes of weights and data differ.
+    track: one or several of tensorboard, mlflow and wandb.
+    watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each; None
+        prints the lines where progress is shown.
+    progress: whether to show how far it is; None: in a notebook, and at an interactive prompt.
+
+    Raises SpecError, RecipeError, DataError, CheckpointError, BackendError and TrackingError for
+    inputs that break a rule, before anything is trained.
+    """
+    trackers = chosen(track)
+    asked = Asked(
+        spec=spec,
+        backend=backend,
+        data=data,
+        recipe=recipe,
+        settings=settings,
+        out=None if out is None else Path(out),
+        overwrite=overwrite,
+        resume=resume,
+        input_size=input_size,
+        pretrained=pretrained,
+        part=part,
+        head=head,
+        freeze=freeze,
+        head_rate=head_rate,
+        accept_data=accept_data,
+        ignore_classes=ignore_classes,
+    )
+    is_shown = is_wanted(progress)
+    hears = say or (print if is_shown else _ignore)
+
+    @contextmanager
+    def watching(run: Run, at: int) -> Generator[Watch]:
+        own = [] if watch is None else [watch]
+        if not is_shown:
+            yield Watches(*own)
+            return
+        with shown(run.total_steps, run.epochs, at) as view:
+            yield Watches(view, *own)
+
+    job = prepare(asked, hears)
+    return carry_out(job, watching, hears, device=device, compile=compile, track=trackers)
+
+
+def carry_out(
+    job: Job,
+    watching: Watching,
+    say: Say,
+    *,
+    device: str = "auto",
+    compile: bool = False,
+    track: Sequence[str] = (),
+    begins: Callable[[Run, Mapping[str, str]], None] = lambda run, info: None,
+) -> Summary:
+    """Train a job to its end, or until Ctrl-C. begins: is told of the session's `info` first.
+
+    The folder is touched only when all is there that the first step needs.
+    """
+    run, recipe = job.run, job.run.recipe
+    make = load_backend(run.backend).Session
+    session = make(run.plan, recipe, device=device, precision=recipe.precision, compile=compile)
+    evaluator = session
+    if recipe.ema.decay > 0:
+        evaluator = make(run.plan, device=device, precision=recipe.precision)
+    begins(run, session.info)
+    at = 0 if job.start is None else int(job.start.progress.get("step", 0))
+    tracked = Tracked.of(run, session.info)
+    with (
+        held(run.out, job.begins, job.start, say),
+        Tracking(track, tracked, at, say=lambda line: say(f"note: {line}")) as tracking,
+        watching(run, at) as watch,
+    ):
+        for name, place in tracking.places.items():
+            say(f"tracked by {name}: {place}")
+        summary = fit(run, session, evaluator, Watches(watch, tracking), job.start)
+        tracking.finish(summary)
+        return summary
+
+
+def _ignore(line: str) -> None:
+    """Hear nothing."""

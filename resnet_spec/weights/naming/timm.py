@@ -1,0 +1,88 @@
+"""timm and torchvision, whose names are the canonical ones; and this project's own.
+
+Sources: torchvision/models/resnet.py, timm/models/resnet.py and resnetv2.py. Outputs show where the
+one or the other has a module: torchvision calls one `relu` per block several times, timm's
+pre-activation networks have the activation inside the norm.
+"""
+
+from __future__ import annotations
+
+from resnet_spec.weights.naming.addresses import Place, Places
+from resnet_spec.weights.naming.conventions import EXPLICIT, STRIDE_ON_3X3, TORCH_NORM, together
+from resnet_spec.weights.naming.names import Output, Paths, Scheme
+from resnet_spec.weights.naming.unsupported import (
+    AVERAGE_POOLS,
+    DEEP_STEM,
+    GATES,
+    PLAIN,
+    PROJECTION_ALL,
+    ZERO_PADDING,
+    Lack,
+    is_post_activation,
+    is_pre_activation,
+)
+
+
+def canonical(nodes: Places) -> Paths:
+    """Return every name as it is."""
+    modules = {place.name: place.name for place in nodes}
+    return Paths(modules, {place.name: tuple(_outputs(place)) for place in nodes})
+
+
+def _outputs(place: Place) -> list[Output]:
+    path, _, key = place.name.rpartition(".")
+    prefix = f"{path}." if path else ""
+    if key.startswith("norm"):  # timm's BatchNormAct2d: norm, drop (identity), act.
+        return [Output(f"{place.name}.drop"), Output(place.name)]
+    if place.kind == "act" and key.startswith("act"):
+        norm = f"{prefix}norm{key.removeprefix('act')}"
+        return [Output(place.name), Output(f"{norm}.act"), *_shared_relu(place, path)]
+    if place.name == "global_pool":
+        return [Output(place.name), Output("avgpool")]
+    return [Output(place.name)]
+
+
+def _shared_relu(place: Place, block: str) -> list[Output]:
+    """Return torchvision's places: `relu`, and for a block's last activation its own output."""
+    if place.name == "act1":
+        return [Output("relu")]
+    if place.where != "body" or not place.name.startswith("layer"):
+        return []
+    found = [Output(f"{block}.relu", place.number - 1, place.depth)]
+    return [*found, Output(block)] if place.ends_block else found
+
+
+_PRE_ACTIVATION = Lack(is_pre_activation, "has post-activation networks only; use timm-v2")
+_POST_ACTIVATION = Lack(is_post_activation, "has pre-activation networks only; use timm")
+
+# timm's eps and padding are options of its models, and those of the networks here the defaults.
+_CONVENTIONS = together(TORCH_NORM, EXPLICIT, STRIDE_ON_3X3)
+
+TIMM = Scheme(
+    "timm",
+    "timm's ResNets",
+    canonical,
+    "torch",
+    (_PRE_ACTIVATION,),
+    conventions=_CONVENTIONS,
+    is_common=True,
+)
+TIMM_V2 = Scheme(
+    "timm-v2",
+    "timm's pre-activation ResNets (resnetv2)",
+    canonical,
+    "torch",
+    (_POST_ACTIVATION, GATES, ZERO_PADDING, PLAIN, PROJECTION_ALL),
+    conventions=_CONVENTIONS,
+    is_common=True,
+)
+TORCHVISION = Scheme(
+    "torchvision",
+    "torchvision's ResNets",
+    canonical,
+    "torch",
+    (_PRE_ACTIVATION, GATES, DEEP_STEM, AVERAGE_POOLS, ZERO_PADDING, PLAIN, PROJECTION_ALL),
+    conventions=_CONVENTIONS,
+    is_common=True,
+)
+CANONICAL = Scheme("canonical", "this project's own names, of any network", canonical, "torch")

@@ -1,0 +1,203 @@
+"""Skeletons: plans whose every number is a marker, made to ask a scheme for names.
+
+Which names a network's tensors have depends on its structure alone. A skeleton has the structure;
+where one of its tensors has a marker, the file's tensor of the same name has the number wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from typing import Any, Literal, NamedTuple
+
+from resnet_spec.describing.spec import Spec
+from resnet_spec.errors import CheckpointError
+from resnet_spec.ops import Init, Shape, Tensor
+from resnet_spec.planning.lowering import lower
+from resnet_spec.weights.naming.dialects import Layout
+from resnet_spec.weights.naming.lifting import foreign_shape
+from resnet_spec.weights.naming.names import Foreign, Scheme
+
+MOST_STAGES = 64
+MOST_STEM_CONVOLUTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What names depend on, blocks aside. stem: how many convolutions come before the stages."""
+
+    block: Literal["basic", "bottleneck"]
+    order: Literal["post_activation", "pre_activation"]
+    stem: int
+    downsample: Literal["conv", "avg_pool"]
+    squeeze: bool
+
+
+KINDS = tuple(
+    Build(block, order, 1, "conv", False)
+    for block in ("bottleneck", "basic")
+    for order in ("post_activation", "pre_activation")
+)
+"""The plainest build of each kind."""
+
+
+def builds(kind: Build) -> Iterator[Build]:
+    """Yield all builds of a kind.
+
+    Where names leave open whether a shortcut pools, a deep stem speaks for it (T. He et al. 2019:
+    D), and one convolution against it.
+    """
+    for stem in range(1, MOST_STEM_CONVOLUTIONS + 1):
+        downsamples: tuple[Any, ...] = ("conv", "avg_pool") if stem == 1 else ("avg_pool", "conv")
+        for downsample in downsamples:
+            for squeeze in (True, False):
+                yield replace(kind, stem=stem, downsample=downsample, squeeze=squeeze)
+
+
+class Unknown(NamedTuple):
+    """A number to find: what it is, and of which stage or stem convolution."""
+
+    what: Literal["inner", "group", "out", "reduced", "stem", "kernel", "channels", "classes"]
+    place: int = 0
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The tensors of a structure, as the scheme calls them, with markers for their numbers.
+
+    stem, head: the tensors of the ends. bodies: of every block, by stage, without its shortcut's;
+    those are in `shortcuts`. All are keys of `tensors` and `names`, canonical.
+    """
+
+    tensors: Mapping[str, Tensor]
+    names: Mapping[str, Foreign]
+    unknowns: Mapping[int, Unknown]
+    stem: tuple[str, ...]
+    head: tuple[str, ...]
+    bodies: tuple[tuple[tuple[str, ...], ...], ...]
+    shortcuts: tuple[tuple[tuple[str, ...], ...], ...]
+
+
+@lru_cache(maxsize=4096)
+def skeleton(scheme: Scheme, build: Build, blocks: tuple[int, ...]) -> Skeleton | None:
+    """Return the skeleton with `blocks` blocks in each stage, every one with a projection.
+
+    None where the scheme has no name for a part; what its project refuses is not asked here.
+    """
+    plan = lower(_spec(build, blocks), 1)
+    try:
+        names = replace(scheme, refuses=()).in_file(plan)
+    except CheckpointError:
+        return None
+    tensors = {tensor.name: tensor for tensor in plan.tensors}
+    parts: dict[str, list[str]] = {}
+    for name in tensors:
+        parts.setdefault(_part(name, build), []).append(name)
+    bodies: list[tuple[tuple[str, ...], ...]] = []
+    shortcuts: list[tuple[tuple[str, ...], ...]] = []
+    for stage, count in enumerate(blocks):
+        prefixes = [_prefix(build, stage, block) for block in range(count)]
+        bodies.append(tuple(tuple(parts[prefix]) for prefix in prefixes))
+        shortcuts.append(tuple(tuple(parts[f"{prefix}downsample."]) for prefix in prefixes))
+    unknowns = _unknowns(build, len(blocks), tensors)
+    return Skeleton(
+        tensors,
+        names,
+        unknowns,
+        stem=tuple(parts["stem"]),
+        head=tuple(parts["head"]),
+        bodies=tuple(bodies),
+        shortcuts=tuple(shortcuts),
+    )
+
+
+def canonical_shape(tensor: Tensor, layout: Foreign, shape: Shape) -> Shape | None:
+    """Return `shape`, that of a foreign tensor, with its axes in the canonical order.
+
+    An axis that the foreign one has not is 1. None: it has another number of axes.
+    """
+    axes = _axes(layout.layout)
+    if len(axes) != len(shape):
+        return None
+    there = dict(zip(axes, shape, strict=True))
+    return tuple(there.get(axis, 1) for axis in range(len(tensor.shape)))
+
+
+@cache
+def _axes(layout: Layout) -> tuple[int, ...]:
+    """Return which canonical axis each axis of a foreign tensor is."""
+    numbered = Tensor("axes", (0, 1, 2, 3), "OIHW", "conv_weight", Init("constant", 0.0))
+    return foreign_shape(numbered, layout)
+
+
+# Markers of the stages lie in ranges of their own: 8x (width), 16x (inner, of two groups), 24x
+# (out, expanded by three) and about 12x (half of out, reduced to a multiple of 8).
+_WIDTH, _EXPANSION, _GROUPS, _SQUEEZE = 1000, 3, 2, 0.5
+_STEM, _CHANNELS, _CLASSES = 7001, 6999, 6001
+KERNEL = 9
+
+
+def _spec(build: Build, blocks: tuple[int, ...]) -> Spec:
+    is_bottleneck = build.block == "bottleneck"
+    return Spec(
+        name="skeleton",
+        classes=_CLASSES,
+        input={"size": 1, "channels": _CHANNELS},
+        stem={"widths": [_STEM + i for i in range(build.stem)], "kernel": KERNEL, "pool": False},
+        stages=[
+            {"width": 8 * (_WIDTH + i), "blocks": count, "stride": 2}
+            for i, count in enumerate(blocks)
+        ],
+        block=build.block,
+        expansion=_EXPANSION,
+        order=build.order,
+        groups=_GROUPS if is_bottleneck else 1,
+        shortcut="projection_all",
+        downsample=build.downsample,
+        squeeze=_SQUEEZE if build.squeeze else 0.0,
+    )
+
+
+def _unknowns(build: Build, stages: int, tensors: Mapping[str, Tensor]) -> dict[int, Unknown]:
+    found = {_CHANNELS: Unknown("channels"), _CLASSES: Unknown("classes")}
+    found |= {_STEM + i: Unknown("stem", i) for i in range(build.stem)}
+    for stage in range(stages):
+        width = 8 * (_WIDTH + stage)
+        found[width * _EXPANSION] = Unknown("out", stage)
+        if build.block == "bottleneck":
+            found[width * _GROUPS] = Unknown("inner", stage)
+            found[width] = Unknown("group", stage)
+        else:
+            found[width] = Unknown("inner", stage)
+        if build.squeeze:
+            reduced = tensors[f"{_prefix(build, stage, 0)}se.fc1.weight"].shape[0]
+            assert reduced not in found
+            found[reduced] = Unknown("reduced", stage)
+    return found
+
+
+def _prefix(build: Build, stage: int, block: int) -> str:
+    """Return what the canonical names of a block's tensors begin with."""
+    if build.order == "post_activation":
+        return f"layer{stage + 1}.{block}."
+    return f"stages.{stage}.blocks.{block}."
+
+
+def is_of_classifier(name: str) -> bool:
+    """Whether a canonical name is of the layer that puts out the logits."""
+    return name.rpartition(".")[0] in ("fc", "head.fc")
+
+
+_STEMS = ("conv1", "bn1", "stem")
+_DEPTHS = {"post_activation": 2, "pre_activation": 4}
+
+
+def _part(name: str, build: Build) -> str:
+    """Return the part of the network that a canonical name belongs to."""
+    keys = name.split(".")
+    depth = _DEPTHS[build.order]
+    if not keys[0].startswith(("layer", "stages")):
+        return "stem" if keys[0] in _STEMS else "head"
+    block = ".".join(keys[:depth]) + "."
+    return f"{block}downsample." if keys[depth] == "downsample" else block
