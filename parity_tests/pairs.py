@@ -16,7 +16,7 @@ from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.kink_margin import Margin
 from resnet_spec.parity.setup import make_recipe
 from resnet_spec.parity.side import Side
-from resnet_spec.parity.smooth_batch import REFERENCE, margin_of_run, settle
+from resnet_spec.parity.smooth_batch import REFERENCE, margin_of_run, smooth_side
 from resnet_spec.parity.verdicts import first_look
 from resnet_spec.reporting.report import Row
 
@@ -62,7 +62,7 @@ class Pair:
 
 @cache
 def reference(case: str) -> tuple[Side, Margin]:
-    return settle(CASES[case].plan, make_recipe(), whole_run=True)
+    return smooth_side(CASES[case].plan, make_recipe(), whole_run=True)
 
 
 @cache

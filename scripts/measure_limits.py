@@ -30,7 +30,7 @@ from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.limits import LIMITS
 from resnet_spec.parity.setup import make_recipe
 from resnet_spec.parity.side import Side
-from resnet_spec.parity.smooth_batch import settle
+from resnet_spec.parity.smooth_batch import smooth_side
 from resnet_spec.parity.verdicts import first_look
 from resnet_spec.planning.dataflow import steps
 
@@ -44,7 +44,7 @@ def main() -> int:
     backends = sys.argv[1:] or installed_backends()
     found: Worst = {}
     for case in CASES.values():
-        expected, _ = settle(case.plan, make_recipe(), whole_run=True)
+        expected, _ = smooth_side(case.plan, make_recipe(), whole_run=True)
         flush(f"{case.name}: seed {expected.setup.seed}", file=sys.stderr)
         for precision in PRECISIONS:
             floors = Floors(expected, precision)

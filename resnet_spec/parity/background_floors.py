@@ -16,7 +16,9 @@ from resnet_spec.parity.side import Side
 Tick = Callable[[str], None]
 
 
-def compute(sides: Iterable[Side], floors: Floors, levels: Iterable[str], tick: Tick) -> None:
+def compute_floors(
+    sides: Iterable[Side], floors: Floors, levels: Iterable[str], tick: Tick
+) -> None:
     """Have every side and the reference compute what `levels` compare; judge nothing.
 
     What a side raises is raised; it is computed, and raised, once more by whoever asks for it.

@@ -9,7 +9,7 @@ from resnet_spec.contract import Batch, Precision, State
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import load_backend
-from resnet_spec.parity.background_floors import Tick, compute
+from resnet_spec.parity.background_floors import Tick, compute_floors
 from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.levels import LEVELS
@@ -70,7 +70,7 @@ def compare_sides(
     levels = [level for level in levels if level != "accuracy" or setup.dataset]
     tick("reference")
     floors = Floors(expected, precision)
-    compute(sides, floors, levels, tick)
+    compute_floors(sides, floors, levels, tick)
     rows: list[Row] = []
     findings: list[Finding] = []
     environment = {REFERENCE: dict(floors.expected.info)}

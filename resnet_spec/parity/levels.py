@@ -2,7 +2,7 @@
 
 A new level is a function and a line of the table. `exact` levels admit no difference. Levels that
 are `derivative` compare slopes, which jump where a ReLU or a max-pool chooses: they are compared
-with a reference that chooses alike (see `corners`).
+with a reference that chooses alike (see `kink_choices`).
 """
 
 from __future__ import annotations

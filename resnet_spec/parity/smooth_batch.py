@@ -17,7 +17,7 @@ def reference_of(setup: Setup) -> Side:
     return Side(REFERENCE, setup, precision="float64")
 
 
-def settle(
+def smooth_side(
     plan: Plan, recipe: Recipe, tries: int = 100, whole_run: bool = False
 ) -> tuple[Side, Margin]:
     """Return the reference on the first seed whose first batch has a safe margin, and that margin.
