@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_imports import CORE, imports_of, modules_below
+from test_imports import CORE, find_circle, imports_of, modules_below
 
 ROOT = Path(__file__).parents[2]
 DOORS = {"__init__", "former"}
@@ -55,6 +55,22 @@ def test_every_arrow_between_rooms_points_one_way(graph: dict[str, set[str]]) ->
     assert wrong_arrows(graph, rooms()) == []
 
 
+def test_folders_inside_a_room_form_no_circle(graph: dict[str, set[str]]) -> None:
+    inner: dict[str, set[str]] = {}
+    for module, imported in graph.items():
+        if module.count(".") > 1:
+            inner.setdefault(_inner(module), set()).update(map(_inner, imported & graph.keys()))
+    for name, others in inner.items():
+        others.discard(name)
+    assert "resnet_spec.weights.files" in inner
+    assert find_circle(inner) == []
+
+
+def _inner(module: str) -> str:
+    """Return `resnet_spec.weights.files` of `resnet_spec.weights.files.npz`."""
+    return ".".join(module.split(".")[:3])
+
+
 def test_an_arrow_the_wrong_way_is_found() -> None:
     graph = {
         "resnet_spec.data.cifar": {"resnet_spec.errors", "resnet_spec.running.fit"},
@@ -77,6 +93,9 @@ def test_the_pages_show_the_same_rooms_in_the_same_order() -> None:
     picture = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8").partition("## Rooms")[2]
     shown = re.findall(r"^\| `(\w+)/` ", picture, re.MULTILINE)
     assert shown == [name for name in rooms() if (CORE / name).is_dir()]
+    drawn = picture.partition("```text\n")[2].partition("```")[0]
+    assert set(shown) <= set(re.findall(r"\w+", drawn))
+    assert drawn in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def test_tests_stand_in_folders_that_mirror_the_rooms() -> None:
