@@ -171,11 +171,11 @@ def strict(text: str) -> Any:
 
 
 def make_run(out: Path, **changes: object) -> Run:
-    from resnet_spec.running.request import Asked, prepare
+    from resnet_spec.running.request import Request, job_of
 
     settings = ["steps=6", "batch=600", *(f"{key}={value}" for key, value in changes.items())]
-    asked = Asked(spec=SPEC_FIELDS, backend="numpy", input_size=8, settings=settings, out=out)
-    return prepare(asked, lambda line: None).run
+    request = Request(spec=SPEC_FIELDS, backend="numpy", input_size=8, settings=settings, out=out)
+    return job_of(request, lambda line: None).run
 
 
 SPEC_FIELDS: Any = {

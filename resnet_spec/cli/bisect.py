@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.cli.sides import add_compared, compared_of, progress
+from resnet_spec.cli.sides import add_sides, progress, sides_of
 from resnet_spec.files.json_text import json_text
 
 MODES = ("forward", "backward", "statistics", "update")
@@ -13,7 +13,7 @@ MODES = ("forward", "backward", "statistics", "update")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_compared(parser)
+    add_sides(parser)
     parser.add_argument(
         "--mode", choices=MODES, metavar="MODE", help=f"{', '.join(MODES)} (default: in this order)"
     )
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.reporting.report import Finding
 
     modes = MODES if args.mode is None else (args.mode,)
-    expected, sides = compared_of(args)
+    expected, sides = sides_of(args)
     found: dict[str, Finding | None] = {}
     with progress(1 + len(sides) * len(modes)) as tick:
         tick("reference")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights
 from resnet_spec.cli.saying import tell
-from resnet_spec.cli.weights_and_data import add_data, loaded_of
+from resnet_spec.cli.weights_and_data import add_data, weights_on_data
 from resnet_spec.errors import DataError, problem
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
     _check_out(args.out, args.overwrite)
     check_backend(args.backend)  # Before anything is read or downloaded.
-    loaded = loaded_of(args)
+    loaded = weights_on_data(args)
     weights, spec, data = loaded.weights, loaded.spec, loaded.data
     split = loaded.split(args.split)
     session = loaded.session(args.backend, args.device, args.precision)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.cli.sides import add_compared, compared_of, names, progress
+from resnet_spec.cli.sides import add_sides, names, progress, sides_of
 from resnet_spec.files.json_text import json_text
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ STATUS = {"agree": 0, "suspect": 1, "differ": 1, "undecided": 2}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_compared(parser)
+    add_sides(parser)
     parser.add_argument(
         "--level",
         type=names,
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError("--level accuracy: needs images to predict; give --data")
     if args.out is not None:
         check_folder(args.out, "a report")
-    expected, sides = compared_of(args)
+    expected, sides = sides_of(args)
     offered = [level for level in LEVELS if any(side.offers(level) for side in sides)]
     levels = args.level or offered
     with progress(2 + len(sides) * len(levels)) as tick:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of
 from resnet_spec.cli.saying import tell
 from resnet_spec.cli.show_output import Picture, add_output, counted, output_of, put
-from resnet_spec.cli.weights_and_data import Loaded, add_data, loaded_of
+from resnet_spec.cli.weights_and_data import WeightsOnData, add_data, weights_on_data
 from resnet_spec.errors import BackendError, DataError, problem
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _subject(weights: Pretrained) -> str:
 _USUAL = ("best", "last", "model", "checkpoint", "weights", "pytorch_model")
 
 
-def _heading(args: argparse.Namespace, loaded: Loaded, backend: str) -> str:
+def _heading(args: argparse.Namespace, loaded: WeightsOnData, backend: str) -> str:
     return f"{_subject(loaded.weights)} on {loaded.data.name} {args.split}, {backend}"
 
 
@@ -78,7 +78,7 @@ def _predictions(args: argparse.Namespace) -> int:
     from resnet_spec.showing import predictions
 
     count, backend = counted(args, _MOST), _backend(args)
-    loaded = loaded_of(args)
+    loaded = weights_on_data(args)
     names, output = loaded.data.classes, output_of(args, _subject(loaded.weights))
     split = loaded.split(args.split)
     session = loaded.session(backend, args.device, args.precision)
@@ -113,7 +113,7 @@ def _confusion(args: argparse.Namespace) -> int:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise DataError(problem(f"--{option}", value, "must be >= 1"))
-    backend, loaded = _backend(args), loaded_of(args)
+    backend, loaded = _backend(args), weights_on_data(args)
     names, output = loaded.data.classes, output_of(args, _subject(loaded.weights))
     split = loaded.split(args.split)
     split = split if args.count is None else First(split, args.count)
@@ -169,7 +169,7 @@ def _features(args: argparse.Namespace) -> int:
     from resnet_spec.contract import Batch
     from resnet_spec.showing import features
 
-    backend, loaded = _backend(args), loaded_of(args)
+    backend, loaded = _backend(args), weights_on_data(args)
     names, output = loaded.data.classes, output_of(args, _subject(loaded.weights))
     split = loaded.split(args.split)
     if not 0 <= args.index < len(split):

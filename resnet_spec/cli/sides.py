@@ -24,14 +24,14 @@ _RATE = 3e-4
 """Below the suite's: a deep network turns rounding into chaos sooner (see docs/parity.md)."""
 
 
-class Compared(NamedTuple):
+class Sides(NamedTuple):
     """The float64 reference, and who is compared with it."""
 
     expected: Side
     sides: list[Side]
 
 
-def add_compared(parser: argparse.ArgumentParser) -> None:
+def add_sides(parser: argparse.ArgumentParser) -> None:
     """Declare SPEC or CHECKPOINT, who is compared, and on what."""
     add_spec(parser, checkpoint=True)
     add_pretrained(parser)
@@ -61,8 +61,8 @@ def add_compared(parser: argparse.ArgumentParser) -> None:
 _IMAGES = "test images of --data whose predictions are compared (default: 256)"
 
 
-def compared_of(args: argparse.Namespace) -> Compared:
-    """Return what the arguments of `add_compared` describe. Raises for what cannot be had."""
+def sides_of(args: argparse.Namespace) -> Sides:
+    """Return what the arguments of `add_sides` describe. Raises for what cannot be had."""
     from resnet_spec.parity.side import Side
     from resnet_spec.parity.smooth_batch import reference_of
 
@@ -71,10 +71,10 @@ def compared_of(args: argparse.Namespace) -> Compared:
             raise SpecError(problem(f"--{option}", getattr(args, option), "must be >= 1"))
     if args.against is not None:
         side = _own(args, _expected(args).setup)
-        return Compared(reference_of(side.setup), [side])
+        return Sides(reference_of(side.setup), [side])
     backends = _backends(args.backends, args.precision)
     expected = _expected(args)
-    return Compared(expected, [Side(name, expected.setup, args.precision) for name in backends])
+    return Sides(expected, [Side(name, expected.setup, args.precision) for name in backends])
 
 
 def _backends(asked: Sequence[str] | None, precision: Precision) -> Sequence[str]:

@@ -77,13 +77,13 @@ def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
     from resnet_spec.cli.progress import TrainingBar
     from resnet_spec.cli.saying import say
-    from resnet_spec.running.request import Asked, prepare
+    from resnet_spec.running.request import Request, job_of
     from resnet_spec.running.tracking.choice import chosen
     from resnet_spec.running.training import carry_out
 
     track = None if args.track is None else chosen(args.track)
-    names = (field.name for field in fields(Asked))
-    job = prepare(Asked(**{name: getattr(args, name) for name in names}), say)
+    names = (field.name for field in fields(Request))
+    job = job_of(Request(**{name: getattr(args, name) for name in names}), say)
     if track is None and args.resume:
         track = _known_trackers(job.run.out)
     summary = carry_out(

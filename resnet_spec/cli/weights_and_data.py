@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class WeightsOnData:
     """Weights with data that fits them: its classes and labels are the network's.
 
     place: how the data was named. notes: what a person should know, one line each.
@@ -60,7 +60,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     add_ignore_classes(parser)
 
 
-def loaded_of(args: argparse.Namespace) -> Loaded:
+def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
     """Return what `args.checkpoint` and the arguments of `add_data` and `add_weights` describe.
 
     Raises CheckpointError for weights that cannot be had, DataError for data that does not fit.
@@ -74,7 +74,7 @@ def loaded_of(args: argparse.Namespace) -> Loaded:
     data = relabelled(viewed(read, weights.view), matched)
     spec, note = with_known_statistics(weights, data)
     notes = (*weights.notes, *data.notes, *changes, *matched.notes, *note)
-    return Loaded(weights, spec, data, place, notes)
+    return WeightsOnData(weights, spec, data, place, notes)
 
 
 def fitting(data: Dataset, weights: Pretrained, where: str, *, ignore: bool) -> Matched:

@@ -41,7 +41,7 @@ from resnet_spec.weights.loading import Pretrained, load_pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Request:
     """A run as it is asked for; None takes what is usual. See `training.train`."""
 
     spec: Source | None = None
@@ -71,60 +71,60 @@ class Job:
     begins: Begins
 
 
-def prepare(asked: Asked, say: Say) -> Job:
+def job_of(request: Request, say: Say) -> Job:
     """Return what is to be trained. Nothing is written, and no old run is touched.
 
     say: hears of what was changed on the way, a line each. Raises every error of the inputs but
     those of the session, which has still to be made.
     """
-    last = _asked_to_go_on(asked)
-    job = _fresh(asked, say) if last is None else _continued(asked, last, say)
+    last = _to_go_on_from(request)
+    job = _fresh(request, say) if last is None else _continued(request, last, say)
     rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
     return job
 
 
-def _asked_to_go_on(asked: Asked) -> Path | None:
+def _to_go_on_from(request: Request) -> Path | None:
     """Return the checkpoint to go on from, or None for a fresh run."""
-    if asked.resume is False:
+    if request.resume is False:
         return None
-    if asked.resume is not True:
-        return checkpoint_to_go_on(asked.resume)
-    if asked.out is None:
+    if request.resume is not True:
+        return checkpoint_to_go_on(request.resume)
+    if request.out is None:
         raise CheckpointError("--resume: needs a run; give --resume RUN or --out DIR")
-    return checkpoint_to_go_on(asked.out, "--resume: --out")
+    return checkpoint_to_go_on(request.out, "--resume: --out")
 
 
-def _fresh(asked: Asked, say: Say) -> Job:
-    for name, value in (("--head", asked.head), ("--part", asked.part)):
-        if value is not None and asked.pretrained is None:
+def _fresh(request: Request, say: Say) -> Job:
+    for name, value in (("--head", request.head), ("--part", request.part)):
+        if value is not None and request.pretrained is None:
             raise RecipeError(f"{name}: is of pretrained weights; give --pretrained, too")
-    if asked.accept_data:
+    if request.accept_data:
         raise RecipeError(f"{ACCEPT}: is of a run that goes on; give --resume, too")
-    if asked.ignore_classes and asked.pretrained is None:
+    if request.ignore_classes and request.pretrained is None:
         raise RecipeError(f"{IGNORE}: is of weights that are there; give --pretrained or --resume")
-    for_recipe, for_spec = sorted_settings(asked.settings)
-    usual = "demo" if asked.pretrained is None else "fine-tune"
-    for key, value in (("freeze", asked.freeze), ("head_rate", asked.head_rate)):
+    for_recipe, for_spec = sorted_settings(request.settings)
+    usual = "demo" if request.pretrained is None else "fine-tune"
+    for key, value in (("freeze", request.freeze), ("head_rate", request.head_rate)):
         for_recipe += [] if value is None else [f"{key}={value}"]
-    recipe = load_recipe(usual if asked.recipe is None else asked.recipe, for_recipe)
-    if asked.pretrained is not None:
-        return _pretrained(asked, asked.pretrained, recipe, for_spec, say)
-    if asked.spec is None:
+    recipe = load_recipe(usual if request.recipe is None else request.recipe, for_recipe)
+    if request.pretrained is not None:
+        return _pretrained(request, request.pretrained, recipe, for_spec, say)
+    if request.spec is None:
         raise RecipeError("SPEC: is required without --pretrained; see: resnet-spec list")
-    run = _run(asked, load_spec(asked.spec, for_spec), recipe, asked.data or "digits", say)
-    check_place(run.out, overwrite=asked.overwrite)
-    return Job(run, None, Begins(overwrite=asked.overwrite))
+    run = _run(request, load_spec(request.spec, for_spec), recipe, request.data or "digits", say)
+    check_place(run.out, overwrite=request.overwrite)
+    return Job(run, None, Begins(overwrite=request.overwrite))
 
 
 def _pretrained(
-    asked: Asked, source: str | Path, recipe: Recipe, settings: Sequence[str], say: Say
+    request: Request, source: str | Path, recipe: Recipe, settings: Sequence[str], say: Say
 ) -> Job:
     """Return the run of a network with pretrained weights, and its state before the first step."""
-    weights = load_pretrained(source, part=asked.part)
-    spec = load_spec(weights.spec if asked.spec is None else asked.spec, settings)
+    weights = load_pretrained(source, part=request.part)
+    spec = load_spec(weights.spec if request.spec is None else request.spec, settings)
     known = with_statistics(weights, spec)[0]
-    run = _run(asked, known, recipe, asked.data or "digits", say, weights)
-    head = asked.head or "auto"
+    run = _run(request, known, recipe, request.data or "digits", say, weights)
+    head = request.head or "auto"
     adopted = adopt(
         weights,
         run.spec,
@@ -133,22 +133,22 @@ def _pretrained(
         seed=recipe.seed,
         classes=run.data.classes,
         data_name=run.data.name,
-        ignore_classes=asked.ignore_classes,
+        ignore_classes=request.ignore_classes,
     )
-    notes = [*weights.notes_with(asked.spec, settings), *adopted.notes]
+    notes = [*weights.notes_with(request.spec, settings), *adopted.notes]
     if not weights.spec.input.mean and not spec.input.mean:
         notes.append(f"input.mean, input.std: the weights do not say; {run.data.name}'s are taken")
     for note in notes:
         say(f"note: {note}")
-    check_place(run.out, overwrite=asked.overwrite)
+    check_place(run.out, overwrite=request.overwrite)
     record = {**weights.record(), "notes": notes}
     start = Checkpoint(run.spec, adopted.state, recipe, progress=Position().to_dict())
-    return Job(run, start, Begins(overwrite=asked.overwrite, pretrained=record))
+    return Job(run, start, Begins(overwrite=request.overwrite, pretrained=record))
 
 
-def _continued(asked: Asked, last: Path, say: Say) -> Job:
+def _continued(request: Request, last: Path, say: Say) -> Job:
     """Return the run that `last` belongs to; only backend, device, data, folder may change."""
-    for name, value in _fixed(asked).items():
+    for name, value in _fixed(request).items():
         if value is not None:
             raise RecipeError(f"{name}: cannot be changed in the middle of a run; leave it out")
     start = load_checkpoint(last)
@@ -159,17 +159,17 @@ def _continued(asked: Asked, last: Path, say: Say) -> Job:
     except CheckpointError as error:
         raise CheckpointError(f"--resume = {last}: {error}") from None
     folder = run_folder_of(last)
-    out = asked.out or folder
+    out = request.out or folder
     is_elsewhere = out.resolve() != folder.resolve()
     if is_elsewhere:
-        check_place(out, overwrite=asked.overwrite)
+        check_place(out, overwrite=request.overwrite)
         say(f"note: the run of {folder} goes on in {out}; {folder} stays as it is")
-    elif asked.overwrite:
+    elif request.overwrite:
         raise DataError(f"--overwrite: would replace the run to go on with, {folder}; leave it out")
-    backend = _checked_backend(asked.backend or start.backend.get("name"))
-    data, place = _reread(asked, start, last)
+    backend = _checked_backend(request.backend or start.backend.get("name"))
+    data, place = _reread(request, start, last)
     training_split(data)  # Raises where there is none.
-    consent = Consent(data=asked.accept_data, classes=asked.ignore_classes)
+    consent = Consent(data=request.accept_data, classes=request.ignore_classes)
     found = going_on(start, start.recipe, data, f"--data = {place}", folder, consent)
     for note in (*data.notes, *found.notes):
         say(f"note: {note}")
@@ -184,51 +184,51 @@ def _continued(asked: Asked, last: Path, say: Say) -> Job:
         read=found.dataset,
         began_with=found.position.epoch_steps,
     )
-    begins = Begins(folder, start.progress, overwrite=asked.overwrite)
+    begins = Begins(folder, start.progress, overwrite=request.overwrite)
     return Job(run, replace(start, progress=found.position.to_dict()), begins)
 
 
-def _reread(asked: Asked, start: Checkpoint, last: Path) -> tuple[Dataset, str]:
+def _reread(request: Request, start: Checkpoint, last: Path) -> tuple[Dataset, str]:
     """Return the data to go on with, and its place: that of --data, or the one that is kept."""
     size = start.spec.input.size
-    if asked.data is not None:
-        return load_data(asked.data, size=size), _place(asked.data)
+    if request.data is not None:
+        return load_data(request.data, size=size), _place(request.data)
     return load_kept(start.data, f"--resume = {last}", size), start.data
 
 
-def _fixed(asked: Asked) -> dict[str, object]:
+def _fixed(request: Request) -> dict[str, object]:
     """Return what belongs to a run from its beginning, by option; None for what is not given."""
     return {
-        "SPEC": asked.spec,
-        "--recipe": asked.recipe,
-        "--set": asked.settings or None,
-        "--input-size": asked.input_size,
-        "--pretrained": asked.pretrained,
-        "--part": asked.part,
-        "--head": asked.head,
-        "--freeze": asked.freeze,
-        "--head-rate": asked.head_rate,
+        "SPEC": request.spec,
+        "--recipe": request.recipe,
+        "--set": request.settings or None,
+        "--input-size": request.input_size,
+        "--pretrained": request.pretrained,
+        "--part": request.part,
+        "--head": request.head,
+        "--freeze": request.freeze,
+        "--head-rate": request.head_rate,
     }
 
 
 def _run(
-    asked: Asked,
+    request: Request,
     spec: Spec,
     recipe: Recipe,
     source: str | Path | Dataset,
     say: Say,
     weights: Pretrained | None = None,
 ) -> Run:
-    backend = _checked_backend(asked.backend)
-    data = load_data(source, size=asked.input_size)
+    backend = _checked_backend(request.backend)
+    data = load_data(source, size=request.input_size)
     training_split(data)  # Raises where there is none.
     data = data if weights is None else viewed(data, weights.view)
-    if weights is not None and not weights.has_classifier and asked.spec is None:
+    if weights is not None and not weights.has_classifier and request.spec is None:
         spec = spec.model_copy(update={"classes": len(data.classes)})  # It says nothing of them.
     spec, notes = fitted(spec, data)
     for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)
-    out = asked.out or Path("runs") / f"{spec.name}-{data.name}-{backend}"
+    out = request.out or Path("runs") / f"{spec.name}-{data.name}-{backend}"
     plan = fine_tuned(lower(spec), recipe)
     return Run(spec, plan, recipe, backend, data, _place(source), out)
 

@@ -13,7 +13,7 @@ from resnet_spec.loader import load_backend
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.fit import Watch, fit
 from resnet_spec.running.progress import is_wanted, shown
-from resnet_spec.running.request import Asked, Job, prepare
+from resnet_spec.running.request import Job, Request, job_of
 from resnet_spec.running.run_folder import Say, held
 from resnet_spec.running.runs import Run, Summary
 from resnet_spec.running.tracking.choice import chosen
@@ -78,7 +78,7 @@ def train(
     inputs that break a rule, before anything is trained.
     """
     trackers = chosen(track)
-    asked = Asked(
+    request = Request(
         spec=spec,
         backend=backend,
         data=data,
@@ -108,7 +108,7 @@ def train(
         with shown(run.total_steps, run.epochs, at) as view:
             yield Watches(view, *own)
 
-    job = prepare(asked, hears)
+    job = job_of(request, hears)
     return carry_out(job, watching, hears, device=device, compile=compile, track=trackers)
 
 
