@@ -75,7 +75,9 @@ def relu_after(name: str) -> Change:
     def change(op: Op) -> Op | tuple[Op, ...]:
         if op.name != name:
             return op
-        return op, Activation(f"{name}_relu", op.out_shape, op.out_shape, kind="relu")
+        return op, Activation(
+            f"{name}_relu", op.out_shape, op.out_shape, kind="relu", at=op.address
+        )
 
     return lambda setup: change_ops(setup, change)
 

@@ -7,7 +7,7 @@ flattening. This module imports nothing of the project and may be imported by ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Shape = tuple[int, ...]
@@ -64,11 +64,42 @@ class Tensor:
         return not (self.is_statistic or self.frozen)
 
 
+Part = Literal["network", "stem", "stage", "block", "body", "gate", "shortcut", "head"]
+"""Part of the network that a node belongs to.
+
+`network`, `stage` and `block`: containers that hold several parts. `body`: a block's own line, from
+its first op to its last, the sum with the shortcut included.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a node stands in the network, in either order of norm and activation.
+
+    stage: from 1; None outside stages. block: within its stage, from 0; None outside blocks.
+    """
+
+    stage: int | None
+    block: int | None
+    part: Part
+
+
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """What every node has: its canonical path, e.g. `layer1.0.conv1`."""
+    """What every node has: its canonical path, e.g. `layer1.0.conv1`, and where it stands.
+
+    at: the address that lowering gave it; None in a node made by hand, and then no `address`.
+    """
 
     name: str
+    at: Address | None = field(default=None, kw_only=True, repr=False)
+
+    @property
+    def address(self) -> Address:
+        """Where the node stands. Raises ValueError for a node without an address."""
+        if self.at is None:
+            raise ValueError(f"{self.name}: has no address; nodes that `lower` makes have one")
+        return self.at
 
     @property
     def key(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from resnet_spec.ops import (
+    Address,
     Chain,
     Conv,
     Dropout,
@@ -20,6 +21,7 @@ from resnet_spec.ops import (
     Node,
     Norm,
     Op,
+    Part,
     Residual,
     Tensor,
 )
@@ -96,13 +98,32 @@ class Plan:
         """Names of the tensors the optimiser updates, in order of execution."""
         return tuple(tensor.name for tensor in self.tensors if tensor.trainable)
 
+    @property
+    def stages(self) -> tuple[Node, ...]:
+        """The stages' containers, first to last: `layer1` ..., or `stages.0` ..."""
+        return tuple(_outermost(self.root, "stage"))
 
-def stage_of(name: str) -> str:
-    """Return `layer1` of `layer1.0.conv1`, `stages.0` of `stages.0.blocks...`; else ""."""
-    first, *rest = name.split(".")
-    if first == "stages" and rest:
-        return f"{first}.{rest[0]}"
-    return first if first.startswith("layer") else ""
+    @property
+    def sections(self) -> dict[str, str]:
+        """For each observed node, in order, the section it is in: `stem`, its stage, `head`."""
+        stages = [stage.name for stage in self.stages]
+        return {
+            node.name: _section(node.address, stages)
+            for node in walk(self.root)
+            if not isinstance(node, Chain | Residual)
+        }
+
+
+def _section(address: Address, stages: list[str]) -> str:
+    return address.part if address.stage is None else stages[address.stage - 1]
+
+
+def _outermost(node: Node, part: Part) -> Iterator[Node]:
+    if node.address.part == part:
+        yield node
+    else:
+        for child in children_of(node):
+            yield from _outermost(child, part)
 
 
 def walk(node: Node) -> Iterator[Node]:

@@ -6,7 +6,7 @@ Folds over the plan in plain integers. Imports `dataflow`, `ops` and `plan`; nee
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from resnet_spec.ops import (
     Shape,
     Tensor,
 )
-from resnet_spec.plan import Plan, stage_of, tensors_of
+from resnet_spec.plan import Plan, tensors_of
 from resnet_spec.planning.dataflow import Step, Value, image, steps
 
 MACS_CONVENTION = (
@@ -112,7 +112,7 @@ class Description:
 def describe(plan: Plan) -> Description:
     """Return what `plan` costs in all and by stage."""
     flow = tuple(steps(plan))
-    stages = _stage_rows(flow, image(plan))
+    stages = _stage_rows(flow, image(plan), plan.sections)
     statistics = sum(math.prod(t.shape) for t in plan.tensors if t.is_statistic)
     params = count_params(plan.ops)
     return Description(
@@ -150,12 +150,13 @@ def _macs(op: Op) -> int:
             return 0
 
 
-def _stage_rows(flow: tuple[Step, ...], source: Value) -> tuple[StageRow, ...]:
+def _stage_rows(
+    flow: tuple[Step, ...], source: Value, sections: Mapping[str, str]
+) -> tuple[StageRow, ...]:
     fields = _receptive_fields(flow, source)
     parts: dict[str, list[Step]] = {}
     for step in flow:
-        stage = stage_of(step.node.name) or ("head" if len(parts) > 1 else "stem")
-        parts.setdefault(stage, []).append(step)
+        parts.setdefault(sections[step.node.name], []).append(step)
     rows: list[StageRow] = []
     for name, part in parts.items():
         ops = [step.node for step in part if not isinstance(step.node, Gate)]

@@ -11,8 +11,20 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from resnet_spec.errors import RecipeError, problem
-from resnet_spec.ops import Chain, Conv, DropPath, Gate, Linear, Node, Norm, Op, Residual, Tensor
-from resnet_spec.plan import Plan, stage_of, tensors_of
+from resnet_spec.ops import (
+    Address,
+    Chain,
+    Conv,
+    DropPath,
+    Gate,
+    Linear,
+    Node,
+    Norm,
+    Op,
+    Residual,
+    Tensor,
+)
+from resnet_spec.plan import Plan, tensors_of
 from resnet_spec.planning.classifier import classifier
 from resnet_spec.recipe import Recipe
 
@@ -44,22 +56,25 @@ def fine_tuned(plan: Plan, recipe: Recipe) -> Plan:
 
 def _frozen_ops(plan: Plan, freeze: str) -> frozenset[str]:
     """Return the names of the ops that come before what is trained."""
-    names = [op.name for op in plan.ops]
-    stages = list(dict.fromkeys(stage for name in names if (stage := stage_of(name))))
     match freeze:
         case "none":
-            end = 0
+            return frozenset()
         case "backbone":
-            end = names.index(classifier(plan).name)
+            names = [op.name for op in plan.ops]
+            return frozenset(names[: names.index(classifier(plan).name)])
         case "stem":
-            end = next(i for i, name in enumerate(names) if stage_of(name))
+            count = 0
         case _:
             count = int(freeze.removeprefix("stages="))
-            if count > len(stages):
-                rule = f"the network has {len(stages)} stages"
-                raise RecipeError(problem("freeze", freeze, rule, "freeze fewer, or the backbone"))
-            end = 1 + max(i for i, name in enumerate(names) if stage_of(name) == stages[count - 1])
-    return frozenset(names[:end])
+    if count > len(plan.stages):
+        rule = f"the network has {len(plan.stages)} stages"
+        raise RecipeError(problem("freeze", freeze, rule, "freeze fewer, or the backbone"))
+    return frozenset(op.name for op in plan.ops if _is_within(op.address, count))
+
+
+def _is_within(address: Address, stages: int) -> bool:
+    """Whether it is in the stem or one of the first `stages` stages."""
+    return address.part == "stem" if address.stage is None else address.stage <= stages
 
 
 def _freeze(tensor: Tensor) -> Tensor:

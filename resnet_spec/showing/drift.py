@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from resnet_spec.errors import DataError, did_you_mean
-from resnet_spec.plan import stage_of
 from resnet_spec.printing.columns import Column, fitted
 from resnet_spec.printing.consoles import table_width
 from resnet_spec.reporting.plots import COLOURS, MARKERS, new_figure
@@ -168,10 +167,21 @@ def lines(panels: Sequence[Panel], count: int = 12) -> list[str]:
 def stage_spans(nodes: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return (stage, first place, place after the last) for every run of nodes of one stage."""
     spans: list[tuple[str, int, int]] = []
-    for stage, run in groupby(enumerate(nodes), key=lambda pair: stage_of(_bare(pair[1]))):
+    for stage, run in groupby(enumerate(nodes), key=lambda pair: _stage_of(_bare(pair[1]))):
         places = [place for place, _ in run]
         spans.append((stage, places[0], places[-1] + 1))
     return spans
+
+
+def _stage_of(name: str) -> str:
+    """Return `layer1` of `layer1.0.conv1`, `stages.0` of `stages.0.blocks...`; else "".
+
+    A report names nodes and holds no plan that could say where they stand.
+    """
+    first, *rest = name.split(".")
+    if first == "stages" and rest:
+        return f"{first}.{rest[0]}"
+    return first if first.startswith("layer") else ""
 
 
 def _bare(name: str) -> str:

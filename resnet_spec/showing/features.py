@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Batch, Session
-from resnet_spec.plan import Plan, stage_of
+from resnet_spec.plan import Plan
 from resnet_spec.printing.columns import Column, fitted
 from resnet_spec.printing.consoles import table_width
 from resnet_spec.showing.canvas import Tile, fixed, head, page, picture, short, words
@@ -41,12 +41,8 @@ class StageFeatures:
 
 def last_nodes(plan: Plan) -> dict[str, str]:
     """Return for the stem and each stage the last node in it; these are the stages' outputs."""
-    last: dict[str, str] = {}
-    for name in plan.observed:
-        stage = stage_of(name)
-        if stage or not (last.keys() - {"stem"}):
-            last[stage or "stem"] = name
-    return last
+    last = {section: name for name, section in plan.sections.items()}
+    return {section: name for section, name in last.items() if section != "head"}
 
 
 def stage_features(session: Session, plan: Plan, batch: Batch) -> list[StageFeatures]:

@@ -23,7 +23,7 @@ from resnet_spec.ops import (
     Residual,
     Shape,
 )
-from resnet_spec.plan import Plan, children_of, stage_of, walk
+from resnet_spec.plan import Plan, children_of, walk
 from resnet_spec.planning.costs import StageRow, describe
 
 Block = Chain | Residual
@@ -85,8 +85,7 @@ def network_of(plan: Plan) -> Network:
     """Return `plan` in parts."""
     costs = describe(plan)
     rows = {row.name: row for row in costs.stages}
-    chains = list(_stage_chains(plan.root))
-    blocks = {chain.name: _blocks(chain) for chain in chains}
+    blocks = {stage.name: _blocks(stage) for stage in plan.stages}
     kinds = _kinds([block for found in blocks.values() for block in found])
     by_name = {name: kind for kind in kinds for name in kind.names}
     stages = tuple(
@@ -106,26 +105,18 @@ def network_of(plan: Plan) -> Network:
     )
 
 
-def _stage_chains(root: Chain) -> Iterator[Chain]:
-    """Yield `layer1` ..., or `stages.0` ... of the pre-activation order."""
-    for child in root.children:
-        if isinstance(child, Chain):
-            if stage_of(child.name):
-                yield child
-            elif child.name == "stages":
-                yield from (one for one in child.children if isinstance(one, Chain))
-
-
-def _blocks(stage: Chain) -> list[Block]:
-    inner = stage.children[0]
-    nodes = inner.children if isinstance(inner, Chain) and inner.key == "blocks" else stage.children
-    return [node for node in nodes if isinstance(node, Chain | Residual)]
+def _blocks(stage: Node) -> list[Block]:
+    return [
+        node
+        for node in walk(stage)
+        if isinstance(node, Chain | Residual) and node.address.part == "block"
+    ]
 
 
 def _ends(plan: Plan) -> tuple[tuple[Op, ...], tuple[Op, ...]]:
     """Return the ops before the first stage and those after the last."""
-    inside = [i for i, op in enumerate(plan.ops) if stage_of(op.name)]
-    return plan.ops[: inside[0]], plan.ops[inside[-1] + 1 :]
+    stem = tuple(op for op in plan.ops if op.address.part == "stem")
+    return stem, tuple(op for op in plan.ops if op.address.part == "head")
 
 
 # --- Kinds ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any
 from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.spec_files import Source, load_spec
 from resnet_spec.errors import SpecError, problem
-from resnet_spec.ops import Chain
+from resnet_spec.ops import Address, Chain
 from resnet_spec.plan import Input, Plan
 from resnet_spec.planning.lowering.blocks import stages
 from resnet_spec.planning.lowering.ends import head, stem
@@ -39,7 +39,8 @@ def lower(spec: Source, input_size: int | tuple[int, int] | None = None) -> Plan
     if min(height, width) < 1:
         raise SpecError(problem("input_size", size, "must be >= 1"))
     channels = spec.input.channels
-    root = Line(spec, prefix="", shape=(channels, height, width))
+    whole = Address(None, None, "network")
+    root = Line(spec, prefix="", shape=(channels, height, width), address=whole)
     stem(root)
     stages(root)
     head(root)
@@ -53,5 +54,5 @@ def lower(spec: Source, input_size: int | tuple[int, int] | None = None) -> Plan
             std=spec.input.std or (1.0,) * channels,
         ),
         classes=spec.classes,
-        root=Chain("", tuple(root.nodes)),
+        root=Chain("", tuple(root.nodes), at=whole),
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resnet_spec.describing.spec import Spec
-from resnet_spec.ops import Add, Chain, Gate, Node, Residual
+from resnet_spec.ops import Add, Address, Chain, Gate, Node, Part, Residual
 from resnet_spec.planning.lowering.line import Line
 
 
@@ -28,12 +28,13 @@ def stages(root: Line) -> None:
     count, total = 0, sum(stage.blocks for stage in spec.stages)
     dilation = 1
     for i, stage in enumerate(spec.stages):
-        line = outer.branch(f"layer{i + 1}" if is_post else str(i))
+        address = Address(i + 1, None, "stage")
+        line = outer.branch(f"layer{i + 1}" if is_post else str(i), address)
         blocks = line if is_post else line.branch("blocks")
         for j in range(stage.blocks):
             _append_block(
                 blocks,
-                str(j),
+                j,
                 _Block(
                     inner=_inner_width(spec, stage.width),
                     out=stage.width * spec.expansion,
@@ -58,9 +59,10 @@ def _inner_width(spec: Spec, width: int) -> int:
     return width * spec.width_per_group // 64 * spec.groups
 
 
-def _append_block(blocks: Line, key: str, block: _Block) -> None:
+def _append_block(blocks: Line, number: int, block: _Block) -> None:
     spec = blocks.spec
-    start = blocks.branch(key)
+    whole = Address(blocks.address.stage, number, "block")
+    start = blocks.branch(str(number), replace(whole, part="body"))
     is_post = spec.order == "post_activation"
     entry, body = (
         ([], _post_activation_body(start, block)) if is_post else _pre_activation(start, block)
@@ -72,13 +74,11 @@ def _append_block(blocks: Line, key: str, block: _Block) -> None:
         tail = after.nodes
     blocks.shape = body.shape
     if spec.shortcut == "none":
-        blocks.nodes.append(Chain(start.prefix, (*entry, *body.nodes, *tail)))
+        blocks.nodes.append(Chain(start.prefix, (*entry, *body.nodes, *tail), at=whole))
         return
-    add = Add(start.path("add"), body.shape, body.shape)
-    shortcut = _shortcut(start, block)
-    blocks.nodes.append(
-        Residual(start.prefix, tuple(entry), tuple(body.nodes), shortcut, add, tuple(tail))
-    )
+    add = Add(start.path("add"), body.shape, body.shape, at=start.address)
+    parts = (tuple(entry), tuple(body.nodes), _shortcut(start, block), add, tuple(tail))
+    blocks.nodes.append(Residual(start.prefix, *parts, at=whole))
 
 
 def _depth(spec: Spec) -> int:
@@ -153,7 +153,7 @@ def _pre_activation(start: Line, block: _Block) -> tuple[list[Node], Line]:
 
 def _end_body(line: Line, block: _Block) -> None:
     if line.spec.squeeze > 0:
-        gate = line.branch("se")
+        gate = line.branch("se", _beside(line, "gate"))
         gate.global_pool("pool", keep_dims=True)
         gate.conv("fc1", _reduced(block.out, line.spec.squeeze), bias=True)
         gate.relu("act")
@@ -175,10 +175,10 @@ def _shortcut(start: Line, block: _Block) -> Node | None:
     if not changes and spec.shortcut != "projection_all":
         return None
     if spec.shortcut == "zero_pad":
-        line = start.branch()
+        line = start.branch(address=_beside(start, "shortcut"))
         line.pad_channels("downsample", block.out, block.stride)
         return line.nodes[0]
-    line = start.branch("downsample")
+    line = start.branch("downsample", _beside(start, "shortcut"))
     is_post = spec.order == "post_activation"
     pool, conv = (
         ("0", "1" if spec.downsample == "avg_pool" else "0") if is_post else ("pool", "conv")
@@ -190,4 +190,9 @@ def _shortcut(start: Line, block: _Block) -> Node | None:
     line.conv(conv, block.out, stride=stride)
     if is_post:
         line.norm(str(int(conv) + 1))
-    return Chain(line.prefix, tuple(line.nodes))
+    return Chain(line.prefix, tuple(line.nodes), at=line.address)
+
+
+def _beside(line: Line, part: Part) -> Address:
+    """Return the address of another part of the same block."""
+    return replace(line.address, part=part)

@@ -1,16 +1,18 @@
 """A line of ops under construction: each call appends one op and moves the shape on.
 
-All arithmetic on channels, strides, padding and fans is here. Used by `stem`, `stages` and `head`
-only.
+All arithmetic on channels, strides, padding and fans is here, and so is the address that each op
+gets. Used by `stem`, `stages` and `head` only.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from resnet_spec.describing.spec import Padding, Spec
 from resnet_spec.ops import (
     Activation,
+    Address,
     AvgPool,
     Chain,
     Conv,
@@ -35,17 +37,25 @@ _ONE = Init("constant", 1.0)
 
 
 class Line:
-    """Nodes so far and the shape (channels, height, width) that the last one puts out."""
+    """Nodes so far and the shape (channels, height, width) that the last one puts out.
 
-    def __init__(self, spec: Spec, prefix: str, shape: Shape) -> None:
+    address: that of every node appended.
+    """
+
+    def __init__(self, spec: Spec, prefix: str, shape: Shape, address: Address) -> None:
         self.spec = spec
         self.prefix = prefix
         self.shape: Shape = shape
+        self.address = address
         self.nodes: list[Node] = []
 
-    def branch(self, key: str = "") -> Line:
-        """Return an empty line that starts here, its names below `key`."""
-        return Line(self.spec, self.path(key) if key else self.prefix, self.shape)
+    def branch(self, key: str = "", address: Address | None = None) -> Line:
+        """Return an empty line that starts here, its names below `key`.
+
+        address: that of its nodes; without one, that of this line's.
+        """
+        prefix = self.path(key) if key else self.prefix
+        return Line(self.spec, prefix, self.shape, address or self.address)
 
     def path(self, key: str) -> str:
         """Return the canonical name of `key` in this line."""
@@ -53,9 +63,14 @@ class Line:
 
     def join(self, branch: Line, kind: type[Chain] | type[Gate] = Chain) -> None:
         """Append what `branch` holds as one container; a gate leaves the shape as it is."""
-        self.nodes.append(kind(branch.prefix, tuple(branch.nodes)))
+        self.nodes.append(kind(branch.prefix, tuple(branch.nodes), at=branch.address))
         if kind is Chain:
             self.shape = branch.shape
+
+    def take(self, branch: Line) -> None:
+        """Append the nodes of `branch`, one by one."""
+        self.nodes += branch.nodes
+        self.shape = branch.shape
 
     def conv(
         self,
@@ -80,6 +95,7 @@ class Line:
         self.nodes.append(
             Conv(
                 name=name,
+                at=self.address,
                 in_shape=self.shape,
                 out_shape=(out_channels, *out_size),
                 kernel=(kernel, kernel),
@@ -100,6 +116,7 @@ class Line:
         self.nodes.append(
             Norm(
                 name=name,
+                at=self.address,
                 in_shape=self.shape,
                 out_shape=self.shape,
                 eps=norm.eps,
@@ -117,11 +134,15 @@ class Line:
 
     def relu(self, key: str) -> None:
         """Append a rectifier."""
-        self.nodes.append(Activation(self.path(key), self.shape, self.shape, "relu"))
+        self._activation(key, "relu")
 
     def sigmoid(self, key: str) -> None:
         """Append a logistic function."""
-        self.nodes.append(Activation(self.path(key), self.shape, self.shape, "sigmoid"))
+        self._activation(key, "sigmoid")
+
+    def _activation(self, key: str, kind: Literal["relu", "sigmoid"]) -> None:
+        name, shape = self.path(key), self.shape
+        self.nodes.append(Activation(name, shape, shape, kind, at=self.address))
 
     def max_pool(
         self, key: str, *, kernel: int, stride: int, padding: Padding | None = None
@@ -130,7 +151,8 @@ class Line:
         channels, *size = self.shape
         pad, out_size = self._window(size, kernel, stride, padding=padding)
         out_shape = (channels, *out_size)
-        self.nodes.append(MaxPool(self.path(key), self.shape, out_shape, kernel, stride, pad))
+        name, shape = self.path(key), self.shape
+        self.nodes.append(MaxPool(name, shape, out_shape, kernel, stride, pad, at=self.address))
         self.shape = out_shape
 
     def avg_pool(self, key: str, stride: int) -> None:
@@ -139,7 +161,8 @@ class Line:
         out_height, out_width = -(-height // stride), -(-width // stride)
         pad = (0, out_height * stride - height, 0, out_width * stride - width)
         out_shape = (channels, out_height, out_width)
-        self.nodes.append(AvgPool(self.path(key), self.shape, out_shape, stride, stride, pad))
+        name, shape = self.path(key), self.shape
+        self.nodes.append(AvgPool(name, shape, out_shape, stride, stride, pad, at=self.address))
         self.shape = out_shape
 
     def pad_channels(self, key: str, out_channels: int, stride: int) -> None:
@@ -149,18 +172,21 @@ class Line:
         front = extra // 2 if self.spec.zero_pad_at == "both" else 0
         out_shape = (out_channels, -(-height // stride), -(-width // stride))
         padding = (front, extra - front)
-        self.nodes.append(PadChannels(self.path(key), self.shape, out_shape, stride, padding))
+        name, shape = self.path(key), self.shape
+        self.nodes.append(PadChannels(name, shape, out_shape, stride, padding, at=self.address))
         self.shape = out_shape
 
     def global_pool(self, key: str, *, keep_dims: bool) -> None:
         """Append the mean over height and width."""
         out_shape = (self.shape[0], 1, 1) if keep_dims else self.shape[:1]
-        self.nodes.append(GlobalPool(self.path(key), self.shape, out_shape, keep_dims))
+        name, shape = self.path(key), self.shape
+        self.nodes.append(GlobalPool(name, shape, out_shape, keep_dims, at=self.address))
         self.shape = out_shape
 
     def flatten(self, key: str) -> None:
         """Append (C, 1, 1) to (C,)."""
-        self.nodes.append(Flatten(self.path(key), self.shape, self.shape[:1]))
+        name = self.path(key)
+        self.nodes.append(Flatten(name, self.shape, self.shape[:1], at=self.address))
         self.shape = self.shape[:1]
 
     def linear(self, key: str, out_features: int) -> None:
@@ -171,18 +197,21 @@ class Line:
             init = self._weight_init(features, out_features)
         weight = Tensor(f"{name}.weight", (out_features, features), "OI", "linear_weight", init)
         bias = self._bias(name, out_features, features)
-        self.nodes.append(Linear(name, self.shape, (out_features,), weight, bias))
+        out_shape = (out_features,)
+        self.nodes.append(Linear(name, self.shape, out_shape, weight, bias, at=self.address))
         self.shape = (out_features,)
 
     def dropout(self, key: str) -> None:
         """Append dropout where the spec has it."""
         if self.spec.dropout > 0:
-            self.nodes.append(Dropout(self.path(key), self.shape, self.shape, self.spec.dropout))
+            name, shape, rate = self.path(key), self.shape, self.spec.dropout
+            self.nodes.append(Dropout(name, shape, shape, rate, at=self.address))
 
     def drop_path(self, key: str, rate: float) -> None:
         """Append stochastic depth where `rate` is not zero."""
         if rate > 0:
-            self.nodes.append(DropPath(self.path(key), self.shape, self.shape, rate))
+            name, shape = self.path(key), self.shape
+            self.nodes.append(DropPath(name, shape, shape, rate, at=self.address))
 
     def _window(
         self,
