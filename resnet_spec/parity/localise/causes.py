@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from resnet_spec import ops
 from resnet_spec.contract import Array
 from resnet_spec.parity.floors import Floors
-from resnet_spec.parity.localise.evidence import Hypothesis, Work
+from resnet_spec.parity.localise.evidence import Hypothesis, Seen, Work
 from resnet_spec.parity.localise.kernels import relations
 from resnet_spec.parity.localise.norms import of_norm
 from resnet_spec.parity.localise.windows import of_conv, of_pool
 from resnet_spec.plan import tensors_of
-
-if TYPE_CHECKING:
-    from resnet_spec.parity.localise.forward import Seen
 
 Tried = Iterator[Hypothesis]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,9 @@ _EXPONENTIAL = 4.0
 """Roundings for a sigmoid: no framework rounds its exponential correctly. On a CPU torch 2.13 and
 JAX 0.10.2 are off by up to 1.7 roundings, MindSpore 2.10 by 20.7 (`scripts/measure_limits.py`); the
 limit is eight times this."""
+
+NODE_LIMIT = 8.0
+"""Floors of a node by itself; 3.4 were measured, of MindSpore's sigmoid (see `_EXPONENTIAL`)."""
 
 _CLOSER = 8.0
 """How many times closer to what was found an explanation must be than what was expected."""
@@ -82,6 +85,29 @@ class Work:
             outputs = (self.output(step, inputs, order) for order in self.orders)
             found += [difference("", output, expected).max_rel for output in outputs]
         return max(found)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A step with the inputs it had, its own output, the right one, and the floor between them."""
+
+    step: Step
+    inputs: tuple[Array, ...]
+    got: Array
+    expected: Array
+    floor: float
+    hidden: Mapping[str, Seen] = field(default_factory=dict[str, "Seen"])
+    """By name, the nodes before it that the side does not show, as the reference computes them."""
+
+    @property
+    def multiples(self) -> float:
+        """The error in multiples of the floor."""
+        return multiples(self.got, self.expected, self.floor)
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it is more than rounding."""
+        return self.multiples > NODE_LIMIT
 
 
 def multiples(got: Array, expected: Array, floor: float) -> float:

@@ -8,7 +8,7 @@ right. Nodes whose output the side does not show are computed by the reference, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,36 +16,10 @@ from resnet_spec.contract import Array, State
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.kink_choices import normalised
 from resnet_spec.parity.localise.causes import hypotheses
-from resnet_spec.parity.localise.evidence import Hypothesis, Work, explain, multiples
+from resnet_spec.parity.localise.evidence import NODE_LIMIT, Hypothesis, Seen, Work, explain
 from resnet_spec.parity.side import Side
 from resnet_spec.planning.dataflow import Step, steps
 from resnet_spec.reporting.report import Finding
-
-LIMIT = 8.0
-"""Floors of a node by itself; 3.4 were measured, of MindSpore's sigmoid (see `evidence`)."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A step with the inputs it had, its own output, the right one, and the floor between them."""
-
-    step: Step
-    inputs: tuple[Array, ...]
-    got: Array
-    expected: Array
-    floor: float
-    hidden: Mapping[str, Seen] = field(default_factory=dict[str, "Seen"])
-    """By name, the nodes before it that the side does not show, as the reference computes them."""
-
-    @property
-    def multiples(self) -> float:
-        """The error in multiples of the floor."""
-        return multiples(self.got, self.expected, self.floor)
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether it is more than rounding."""
-        return self.multiples > LIMIT
 
 
 def search_forward(got: Side, floors: Floors) -> Finding | None:
@@ -118,7 +92,7 @@ def _before(step: Step, hidden: Mapping[str, Seen]) -> dict[str, Seen]:
 def _finding(got: Side, work: Work, seen: Seen, floors: Floors, training: bool) -> Finding:
     mode = "training" if training else "evaluation"
     for node, tried in _suspects(work, seen, floors):
-        found = explain(seen.got, seen.expected, seen.floor, 2.0 * LIMIT, tried)
+        found = explain(seen.got, seen.expected, seen.floor, 2.0 * NODE_LIMIT, tried)
         if found is not None:
             detail = f"{found.cause}: {found.detail} (in {mode} mode)"
             return Finding(got.backend, "forward", node, seen.multiples, found.cause, detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,19 @@ from resnet_spec.ops import Tensor
 from resnet_spec.parity.localise.evidence import median_of, number, rounded
 from resnet_spec.recipe import Recipe
 
-if TYPE_CHECKING:
-    from resnet_spec.parity.localise.update import Move
-
 Named = tuple[str, str, "Rule"]
+
+
+class Move(NamedTuple):
+    """One tensor's step: weight, velocity and gradient before, weight and velocity after."""
+
+    tensor: Tensor
+    weight: Array
+    velocity: Array | None
+    gradient: Array
+    new_weight: Array
+    new_velocity: Array | None
+    step: int
 
 
 @dataclass(frozen=True)

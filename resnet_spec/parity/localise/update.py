@@ -7,14 +7,13 @@ shows at the second step, and a schedule that is off by one where the rate chang
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
 from resnet_spec.parity.floors import UNIT, Floors
-from resnet_spec.parity.localise.rules import Rule, rules, solved
+from resnet_spec.parity.localise.rules import Move, Rule, rules, solved
 from resnet_spec.parity.side import Side
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -23,18 +22,6 @@ from resnet_spec.reporting.report import Finding
 _STEPS = 3
 _LIMIT = 16.0
 """Roundings, of the largest value in the sum that makes a weight or velocity: a few operations."""
-
-
-class Move(NamedTuple):
-    """One tensor's step: weight, velocity and gradient before, weight and velocity after."""
-
-    tensor: Tensor
-    weight: Array
-    velocity: Array | None
-    gradient: Array
-    new_weight: Array
-    new_velocity: Array | None
-    step: int
 
 
 def search_update(got: Side, floors: Floors) -> Finding | None:
