@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -201,38 +201,3 @@ def test_a_damaged_configuration_of_keras_is_seen(tmp_path: Path) -> None:
     assert list(read_weights(path).tensors) == ["fc.kernel"]
     path.write_bytes(path.read_bytes().replace(b'"fc"', b'"fd"', 1))
     assert refusal(path).startswith("its member config.json does not have the CRC")
-
-
-# Arrays of NumPy
-
-
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-@pytest.mark.parametrize("code", ["f8", "f4", "f2", "i8", "i4", "i2", "u8", "u4", "u2", "?", "i1"])
-def test_every_order_and_type_of_numpy_is_read(
-    save: Callable[..., None], code: str, tmp_path: Path
-) -> None:
-    value = np.arange(-3, 21).reshape(2, 3, 4).astype(code)
-    big = value.astype(value.dtype.newbyteorder(">"))
-    orders = {"big": big, "by_column": np.asfortranarray(value), "both": np.asfortranarray(big)}
-    save(tmp_path / "w.npz", plain=value, scalar=big[1, 2, 3], **orders)
-    found = read_weights(tmp_path / "w.npz").tensors
-    wanted = value.astype(np.float32) if code == "f2" else value
-    assert found.pop("scalar") == wanted[1, 2, 3]
-    assert list(found) == ["plain", *orders]
-    for name, array in found.items():
-        assert array.dtype == wanted.dtype and array.dtype.isnative, name
-        assert array.tobytes() == wanted.tobytes() and array.flags.writeable, name
-
-
-@pytest.mark.parametrize(
-    ("value", "line"),
-    [
-        (np.ones(2, np.complex64), "w is a numpy.ndarray of c8, not a plain tensor"),
-        (np.array(["a"]), "w is a numpy.ndarray of U1, not a plain tensor"),
-        (np.zeros(2, [("a", "f4")]), "w.npy is of a type that no weights have"),
-        (np.array([None]), "w.npy is a pickled object; refused"),
-    ],
-)
-def test_other_arrays_are_refused_by_name(value: Any, line: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "w.npz", w=value)
-    assert refusal(tmp_path / "w.npz").startswith(line)
