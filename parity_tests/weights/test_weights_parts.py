@@ -2,91 +2,43 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from network_trees import (
+    BODY,
+    CLASSES,
+    FEATURES,
+    HEAD,
+    NET,
+    OTHER,
+    PLAN,
+    SPEC,
+    STATE,
+    Tree,
+    below,
+    found,
+    inside,
+    layer,
+    numbered,
+    refusal,
+    same,
+)
 
-from resnet_spec.cli.main import main
-from resnet_spec.contract import Array, State
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import CheckpointError
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights import write_weights
-from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from resnet_spec.weights.converting import convert, load_weights
+from resnet_spec.weights.checkpoint import Checkpoint, save_checkpoint
+from resnet_spec.weights.converting import load_weights
 from resnet_spec.weights.naming import scheme
 from resnet_spec.weights.naming.lifting import to_file
-from resnet_spec.weights.recognising.recognise import Recognised, recognise_file
+from resnet_spec.weights.recognising.recognise import recognise_file
 
 torch = pytest.importorskip("torch")
-
-CLASSES = 7
-SPEC = load_spec(
-    {
-        "name": "small",
-        "block": "basic",
-        "classes": CLASSES,
-        "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
-        "stages": [{"width": 4, "blocks": 1}, {"width": 8, "blocks": 2, "stride": 2}],
-    }
-)
-PLAN = lower(SPEC)
-STATE = initial_state(PLAN, 1)
-FEATURES = 8
-
-Tree = dict[Any, Any]
-Tensors = Mapping[str, Any]
-
-
-def named(name: str = "timm", state: State = STATE) -> dict[str, Any]:
-    return {key: torch.tensor(it) for key, it in to_file(PLAN, scheme(name), state).items()}
-
-
-NET = named()
-BODY = {key: it for key, it in NET.items() if not key.startswith("fc.")}
-HEAD = {key: it for key, it in NET.items() if key.startswith("fc.")}
-OTHER = {key: it + 1 for key, it in NET.items()}
-
-
-def below(prefix: str, tensors: Tensors = NET) -> dict[str, Any]:
-    return {f"{prefix}{name}": it for name, it in tensors.items()}
-
-
-def inside(step: str, tensors: Tensors = NET) -> dict[str, Any]:
-    """Return names with `step` after the first one, as torch's wrappers have it."""
-    firsts = {name: name.partition(".")[0] for name in tensors}
-    return {
-        f"{first}.{step}.{name.removeprefix(f'{first}.')}": tensors[name]
-        for name, first in firsts.items()
-    }
-
-
-def numbered(roles: Mapping[str, str], tensors: Tensors = BODY) -> dict[str, Any]:
-    return {
-        ".".join([roles[(parts := name.split("."))[0]], *parts[1:]]): it
-        for name, it in tensors.items()
-    }
-
-
-def found(tree: object, folder: Path, part: str | None = None) -> Recognised:
-    torch.save(tree, folder / "w.pth")
-    return recognise_file(folder / "w.pth", part=part)
-
-
-def refusal(tree: object, folder: Path, part: str | None = None) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        found(tree, folder, part)
-    (line,) = caught.value.problems
-    return line
-
-
-def same(one: Mapping[str, Array], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
 
 
 STEM = {"conv1": "layer0.0", "bn1": "layer0.1", "layer1": "layer1", "layer2": "layer2", "fc": "fc"}
@@ -139,10 +91,6 @@ def test_what_is_left_out_is_told_in_one_note(tmp_path: Path) -> None:
     tree = {"epoch": 1, "optimizer": {"state": {}}, **WHOLE["loss weights"]}
     (note,) = found(tree, tmp_path).notes
     assert note == ("taken from state_dict.model; left out: state_dict.criterion, epoch, optimizer")
-
-
-def layer(path: str, *shape: int) -> dict[str, Any]:
-    return {f"{path}.weight": torch.ones(*shape), f"{path}.bias": torch.ones(shape[0])}
 
 
 ENCODERS: dict[str, Tree] = {
@@ -374,157 +322,3 @@ def test_a_hostile_tree_is_refused_in_little_time(
     make: Callable[[], object], tmp_path: Path
 ) -> None:
     assert refusal(make(), tmp_path)
-
-
-# --- what becomes of encoders ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def encoder(tmp_path: Path) -> Path:
-    torch.save(BODY, tmp_path / "encoder.pth")
-    return tmp_path / "encoder.pth"
-
-
-def test_a_classifier_is_drawn_for_an_encoder(encoder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    options = ["--data", "digits", "--backend", "numpy", "--set", "batch=4", "--freeze", "backbone"]
-    train = ["train", "--pretrained", str(encoder), *options, "--out", str(out)]
-    assert main([*train, "--set", "steps=1"]) == 0
-    made = load_checkpoint(out / "last.safetensors")
-    assert made.spec.classes == 10
-    assert np.array_equal(made.state["conv1.weight"], STATE["conv1.weight"])
-    record = json.loads((out / "pretrained.json").read_text())
-    assert "fc: none -> 10 classes, drawn anew from seed 0" in record["notes"]
-
-
-def test_an_encoder_has_no_head_to_keep(
-    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train = ["train", "--pretrained", str(encoder), "--data", "digits", "--backend", "numpy"]
-    assert main([*train, "--head", "keep", "--out", str(tmp_path / "run")]) == 2
-    assert "--head = keep: the weights have no classifier" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["evaluate", "FILE", "--data", "digits", "--backend", "numpy"],
-        ["predict", "FILE", __file__, "--backend", "numpy"],
-        ["export", "FILE", "--to", "onnx"],
-        ["show", "confusion", "FILE", "--data", "digits", "--backend", "numpy", "--text"],
-        ["parity", "FILE", "--backends", "numpy"],
-    ],
-)
-def test_logits_of_an_encoder_are_refused(
-    command: list[str], encoder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([str(encoder) if it == "FILE" else it for it in command]) == 2
-    error = capsys.readouterr().err
-    assert f"{encoder}: has no classifier; resnet-spec train --pretrained" in error
-    assert error.count("\n") == 1
-
-
-def test_an_encoder_is_inspected(encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", str(encoder)]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith("encoder.pth, torch, no classifier")
-    assert main(["inspect", str(encoder), "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["has_classifier"] is False
-    assert main(["show", "filters", str(encoder), "--text"]) == 0
-
-
-def test_an_encoder_is_converted_and_stays_one(encoder: Path, tmp_path: Path) -> None:
-    done = convert(encoder, tmp_path / "b.npz", to="kuangliu")
-    assert done.proof.difference == 0.0
-    back = convert(done.path, tmp_path / "c.pth", to="timm")
-    it = recognise_file(back.path)
-    assert not it.has_classifier and same(it.tensors, BODY)
-    with pytest.raises(CheckpointError, match="has no classifier, and a checkpoint must have one"):
-        convert(encoder, tmp_path / "d.safetensors")
-    assert not (tmp_path / "d.safetensors").exists()
-
-
-def test_a_module_is_built_from_an_encoder(encoder: Path) -> None:
-    import resnet_spec
-
-    made = resnet_spec.session(SPEC, "numpy", classes=3, seed=2, pretrained=encoder)
-    drawn = initial_state(lower(load_spec(SPEC, ["classes=3"])), 2)
-    assert np.array_equal(made.state()["fc.weight"], drawn["fc.weight"])
-    assert np.array_equal(made.state()["conv1.weight"], STATE["conv1.weight"])
-
-
-# --- what no tensor shows -------------------------------------------------------------------------
-
-
-def note_of(path: Path, *settings: str) -> str:
-    (line,) = [it for it in load_weights(path, settings=settings).notes if it.startswith("assumed")]
-    return line
-
-
-def test_what_is_assumed_is_told_until_it_is_said(tmp_path: Path) -> None:
-    write_weights(tmp_path / "w.pth", to_file(PLAN, scheme("timm"), STATE))
-    path = tmp_path / "w.pth"
-    line = note_of(path)
-    assert "stem.pool = false (stem.pool=true)" in line and "no blur pools" in line
-    for field in ("stages.stride", "stages.dilation", "stem.stride", "norm.eps"):
-        assert f"{field} = " in line
-    for value in ("true", "false"):
-        said = note_of(path, f"stem.pool={value}")
-        assert "stem.pool" not in said
-        assert said.count(" = ") == line.count(" = ") - 1
-    said = note_of(path, "stages[1].stride=2")
-    assert "stages.stride" not in said and "stages.dilation = " in said
-    assert not any("assumed" in note for note in load_weights(path, SPEC).notes)
-    save_checkpoint(tmp_path / "own.safetensors", Checkpoint(SPEC, STATE))
-    assert load_weights(tmp_path / "own.safetensors").notes == ()
-
-
-def test_strides_on_the_1x1_share_all_tensors_under_common_names(tmp_path: Path) -> None:
-    spec = load_spec({**SPEC.to_dict(), "block": "bottleneck", "expansion": 4})
-    state = initial_state(lower(spec), 0)
-    for name, is_told in (("timm", True), ("mindcv", False)):
-        path = tmp_path / f"{name}.npz"
-        write_weights(path, to_file(lower(spec), scheme(name), state))
-        assert ('stride_position = "3x3"' in note_of(path)) == is_told
-
-
-COMMANDS = [
-    ["evaluate", "FILE", "--data", "digits", "--backend", "numpy"],
-    ["predict", "FILE", "IMAGE", "--backend", "numpy"],
-    pytest.param(["export", "FILE", "--to", "onnx"], marks=pytest.mark.thorough),
-    ["show", "features", "FILE", "--data", "digits", "--backend", "numpy", "--text"],
-    ["parity", "FILE", "--backends", "numpy", "--input-size", "8", "--level", "names"],
-    ["convert", "FILE", "OUT"],
-    ["train", "--pretrained", "FILE", "--backend", "numpy", "--data", "digits",
-     "--set", "steps=1", "--set", "batch=4", "--out", "RUN"],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_says_what_it_assumes(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if command[0] == "export":
-        pytest.importorskip("onnx", reason="onnx is not installed")
-    from PIL import Image
-
-    plan = lower(load_spec(SPEC, ["classes=10"]))
-    places = {"FILE": "w.pth", "IMAGE": "x.png", "OUT": "o.safetensors", "RUN": "run"}
-    write_weights(tmp_path / "w.pth", to_file(plan, scheme("timm"), initial_state(plan, 0)))
-    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "x.png")
-    given = [str(tmp_path / places[it]) if it in places else it for it in command]
-    assert main(given) == 0
-    told = capsys.readouterr()
-    lines = [it for it in (told.out + told.err).splitlines() if it.startswith("note: assumed")]
-    assert len(lines) == 1 and "stem.pool=true" in lines[0]
-
-
-def test_train_with_a_spec_assumes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save(NET, tmp_path / "w.pth")
-    (tmp_path / "s.json").write_text(json.dumps(SPEC.to_dict()))
-    options = ["--backend", "numpy", "--data", "digits", "--set", "steps=1", "--set", "batch=4"]
-    weights = ["--pretrained", str(tmp_path / "w.pth"), "--out", str(tmp_path / "run")]
-    assert main(["train", str(tmp_path / "s.json"), *options, *weights]) == 0
-    assert "assumed" not in capsys.readouterr().out
