@@ -7,13 +7,15 @@ flattening. This module imports nothing of the project and may be imported by ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Literal, get_args, get_type_hints
 
 Shape = tuple[int, ...]
 Pad = tuple[int, int, int, int]
 """(top, bottom, left, right), in pixels."""
 
+Layout = Literal["OIHW", "OI", "C"]
 Role = Literal[
     "conv_weight",
     "linear_weight",
@@ -25,6 +27,18 @@ Role = Literal[
 ]
 
 
+InitKind = Literal["normal", "truncated_normal", "uniform", "constant"]
+ActivationKind = Literal["relu", "sigmoid"]
+Variance = Literal["unbiased", "biased"]
+Sync = Literal["global", "replica"]
+
+
+def _check(field: str, value: str, allowed: object) -> None:
+    """Raise ValueError where `value` is none of the texts of the Literal `allowed`."""
+    if value not in get_args(allowed):
+        raise ValueError(f"{field} = {value}: must be one of {', '.join(get_args(allowed))}")
+
+
 @dataclass(frozen=True, slots=True)
 class Init:
     """How a tensor is first filled.
@@ -34,8 +48,11 @@ class Init:
     `constant`: `value` everywhere.
     """
 
-    kind: Literal["normal", "truncated_normal", "uniform", "constant"]
+    kind: InitKind
     value: float
+
+    def __post_init__(self) -> None:
+        _check("init.kind", self.kind, InitKind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +64,15 @@ class Tensor:
 
     name: str
     shape: Shape
-    layout: Literal["OIHW", "OI", "C"]
+    layout: Layout
     role: Role
     init: Init
     frozen: bool = False
     rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(f"{self.name}.layout", self.layout, Layout)
+        _check(f"{self.name}.role", self.role, Role)
 
     @property
     def is_statistic(self) -> bool:
@@ -108,15 +129,44 @@ class _Node:
 
 
 @dataclass(frozen=True, slots=True)
-class _Op(_Node):
-    """A leaf: one tensor in (two for `Add`), one out."""
+class BaseOp(_Node):
+    """What every leaf has: one array in (two for `Add`), one out.
+
+    A class of ops declares its tensors by its fields, and has a row in `planning.op_rows`, which
+    holds whatever else the core knows of it.
+    """
 
     in_shape: Shape
     out_shape: Shape
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Its arrays, in the order of its fields; a bias that it does not have is left out."""
+        found = (getattr(self, name) for name in tensor_fields(type(self)))
+        return tuple(tensor for tensor in found if tensor is not None)
+
 
 @dataclass(frozen=True, slots=True)
-class Conv(_Op):
+class NoisyOp(BaseOp):
+    """What takes `Batch.noise[name]` in training: factors of 0 or 1/(1-rate)."""
+
+    rate: float
+
+    @property
+    def noise_shape(self) -> Shape:
+        """Shape of the factors of one sample."""
+        raise NotImplementedError(f"{type(self).__name__}.noise_shape")
+
+
+@cache
+def tensor_fields(kind: type[BaseOp]) -> tuple[str, ...]:
+    """Return the names of the fields of an op's class that hold tensors, in order."""
+    types = get_type_hints(kind)
+    return tuple(it.name for it in fields(kind) if types[it.name] in (Tensor, Tensor | None))
+
+
+@dataclass(frozen=True, slots=True)
+class Conv(BaseOp):
     """Two-dimensional cross-correlation, zero padded; weight layout OIHW with I = in / groups."""
 
     kernel: tuple[int, int]
@@ -129,7 +179,7 @@ class Conv(_Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Norm(_Op):
+class Norm(BaseOp):
     """Batch normalisation over (N, H, W) (Ioffe & Szegedy 2015, algorithm 1).
 
     The output is always normalised with the biased variance. `decay` is the fraction of the old
@@ -142,12 +192,16 @@ class Norm(_Op):
 
     eps: float
     decay: float
-    variance: Literal["unbiased", "biased"]
-    sync: Literal["global", "replica"]
+    variance: Variance
+    sync: Sync
     scale: Tensor
     shift: Tensor
     running_mean: Tensor
     running_var: Tensor
+
+    def __post_init__(self) -> None:
+        _check(f"{self.name}.variance", self.variance, Variance)
+        _check(f"{self.name}.sync", self.sync, Sync)
 
     @property
     def frozen(self) -> bool:
@@ -156,14 +210,17 @@ class Norm(_Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Activation(_Op):
+class Activation(BaseOp):
     """Element-wise non-linearity; the gradient of relu at exactly zero is zero."""
 
-    kind: Literal["relu", "sigmoid"]
+    kind: ActivationKind
+
+    def __post_init__(self) -> None:
+        _check(f"{self.name}.kind", self.kind, ActivationKind)
 
 
 @dataclass(frozen=True, slots=True)
-class MaxPool(_Op):
+class MaxPool(BaseOp):
     """Maximum over windows; the padding counts as minus infinity."""
 
     kernel: int
@@ -172,7 +229,7 @@ class MaxPool(_Op):
 
 
 @dataclass(frozen=True, slots=True)
-class AvgPool(_Op):
+class AvgPool(BaseOp):
     """Mean over windows; a window is divided by the number of its pixels that are not padding."""
 
     kernel: int
@@ -181,7 +238,7 @@ class AvgPool(_Op):
 
 
 @dataclass(frozen=True, slots=True)
-class PadChannels(_Op):
+class PadChannels(BaseOp):
     """The parameter-free shortcut A: every `stride`-th pixel from (0, 0), zero channels added.
 
     `channels = (front, back)` counts the zero channels put before and after the existing ones.
@@ -192,24 +249,24 @@ class PadChannels(_Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Add(_Op):
+class Add(BaseOp):
     """Sum of the body's and the shortcut's output, in that order."""
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalPool(_Op):
+class GlobalPool(BaseOp):
     """Mean over height and width; `keep_dims` keeps them as 1 x 1."""
 
     keep_dims: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Flatten(_Op):
+class Flatten(BaseOp):
     """(C, 1, 1) to (C,)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Linear(_Op):
+class Linear(BaseOp):
     """y = x W^T + b, weight layout [out, in]."""
 
     weight: Tensor
@@ -217,21 +274,27 @@ class Linear(_Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Dropout(_Op):
+class Dropout(NoisyOp):
     """In training, multiply by noise [N, C] of 0 or 1/(1-rate); in evaluation, nothing.
 
     The noise comes with the batch (`Batch.noise[name]`); a native module used on its own draws its
     own.
     """
 
-    rate: float
+    @property
+    def noise_shape(self) -> Shape:
+        """(C,): a factor per channel."""
+        return (self.in_shape[0],)
 
 
 @dataclass(frozen=True, slots=True)
-class DropPath(_Op):
+class DropPath(NoisyOp):
     """Stochastic depth (Huang et al. 2016): as `Dropout`, with one noise value per sample, [N]."""
 
-    rate: float
+    @property
+    def noise_shape(self) -> Shape:
+        """(): one factor."""
+        return ()
 
 
 Op = (

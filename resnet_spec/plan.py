@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from resnet_spec.ops import (
     Address,
+    BaseOp,
     Chain,
-    Conv,
-    Dropout,
-    DropPath,
     Gate,
-    Linear,
     Node,
+    NoisyOp,
     Norm,
     Op,
     Part,
@@ -64,16 +63,14 @@ class Plan:
     """Leaves in order of execution (entry, body, shortcut, add, tail)."""
     tensors: tuple[Tensor, ...] = field(init=False, repr=False, compare=False)
     """All arrays in order of execution: parameters and running statistics."""
-    noises: tuple[Dropout | DropPath, ...] = field(init=False, repr=False, compare=False)
+    noises: tuple[NoisyOp, ...] = field(init=False, repr=False, compare=False)
     """The ops that take `Batch.noise` in training."""
 
     def __post_init__(self) -> None:
-        ops = tuple(
-            node for node in walk(self.root) if not isinstance(node, Chain | Gate | Residual)
-        )
+        ops = tuple(node for node in walk(self.root) if isinstance(node, BaseOp))
         object.__setattr__(self, "ops", ops)
-        object.__setattr__(self, "tensors", tuple(t for op in ops for t in tensors_of(op)))
-        noises = tuple(op for op in ops if isinstance(op, Dropout | DropPath))
+        object.__setattr__(self, "tensors", tuple(t for op in ops for t in op.tensors))
+        noises = tuple(op for op in ops if isinstance(op, NoisyOp))
         object.__setattr__(self, "noises", noises)
 
     def __repr__(self) -> str:
@@ -86,7 +83,7 @@ class Plan:
     @property
     def observed(self) -> tuple[str, ...]:
         """Names whose outputs `Session.activations` yields, in order: every op and every gate."""
-        return tuple(n.name for n in walk(self.root) if not isinstance(n, Chain | Residual))
+        return tuple(n.name for n in walk(self.root) if isinstance(n, BaseOp | Gate))
 
     @property
     def batch_norms(self) -> tuple[Norm, ...]:
@@ -110,7 +107,7 @@ class Plan:
         return {
             node.name: _section(node.address, stages)
             for node in walk(self.root)
-            if not isinstance(node, Chain | Residual)
+            if isinstance(node, BaseOp | Gate)
         }
 
 
@@ -141,18 +138,7 @@ def children_of(node: Node) -> tuple[Node, ...]:
         case Residual():
             shortcut = () if node.shortcut is None else (node.shortcut,)
             return (*node.entry, *node.body, *shortcut, node.add, *node.tail)
-        case _:
+        case BaseOp():
             return ()
-
-
-def tensors_of(op: Op) -> tuple[Tensor, ...]:
-    """Return the arrays of a leaf: weight and bias, or scale, shift and running statistics."""
-    match op:
-        case Conv():
-            return (op.weight,) if op.bias is None else (op.weight, op.bias)
-        case Linear():
-            return (op.weight, op.bias)
-        case Norm():
-            return (op.scale, op.shift, op.running_mean, op.running_var)
         case _:
-            return ()
+            assert_never(node)

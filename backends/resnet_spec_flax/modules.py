@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 
 from resnet_spec import ops
 from resnet_spec.contract import State
-from resnet_spec.ops import Node
+from resnet_spec.ops import ActivationKind, Node
 from resnet_spec.plan import Plan
 from resnet_spec_flax.devices import cpu
 from resnet_spec_flax.layers import (
@@ -43,6 +43,11 @@ from resnet_spec_flax.layers import (
 from resnet_spec_flax.weights import load_weights
 
 Layers = dict[str, nnx.Module]
+
+_ACTIVATIONS: dict[ActivationKind, Callable[[jax.Array], jax.Array]] = {
+    "relu": relu,
+    "sigmoid": sigmoid,
+}
 
 
 def build(plan: Plan, state: State | None = None) -> ResNet:
@@ -253,7 +258,7 @@ class _Builder:
             case ops.Linear():
                 return self._made(lambda: self._linear(node))
             case ops.Activation():
-                return Activation(relu if node.kind == "relu" else sigmoid)
+                return Activation(_ACTIVATIONS[node.kind])
             case ops.MaxPool():
                 return MaxPool(node.kernel, node.stride, node.pad)
             case ops.AvgPool():
@@ -270,6 +275,8 @@ class _Builder:
                 return NoiseLayer(node.rate, rngs=self.rngs)
             case ops.DropPath():
                 return NoiseLayer(node.rate, broadcast_dims=(1, 2, 3), rngs=self.rngs)
+            case _:
+                assert_never(node)
 
     def _conv(self, op: ops.Conv) -> nnx.Conv:
         return nnx.Conv(

@@ -16,14 +16,14 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, assert_never
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from resnet_spec.contract import State
 from resnet_spec.errors import BackendError, problem
-from resnet_spec.ops import Activation, Conv, Flatten, Linear, Node, Norm, Residual
+from resnet_spec.ops import Activation, ActivationKind, Conv, Flatten, Linear, Node, Norm, Residual
 from resnet_spec.ops import Add as AddOp
 from resnet_spec.ops import AvgPool as AvgPoolOp
 from resnet_spec.ops import Chain as ChainOp
@@ -265,7 +265,7 @@ class _Builder:
             case Norm():
                 return _norm(node)
             case Activation():
-                return nn.ReLU() if node.kind == "relu" else nn.Sigmoid()
+                return _ACTIVATIONS[node.kind]()
             case MaxPoolOp():
                 return _max_pool(node)
             case AvgPoolOp():
@@ -285,6 +285,11 @@ class _Builder:
                 return Dropout(node.rate, self.index[node.name])
             case DropPathOp():
                 return DropPath(node.rate, self.index[node.name])
+            case _:
+                assert_never(node)
+
+
+_ACTIVATIONS: dict[ActivationKind, type[nn.Cell]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
 def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:

@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from resnet_spec.contract import Array, State
 from resnet_spec.errors import BackendError, CheckpointError, few
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.plan import Plan
 
 Parameters = dict[str, Parameter]
 SLOTS = ("momentum/", "ema/", "loss_scale/")
@@ -27,7 +27,7 @@ def parameters_of(network: nn.Cell, plan: Plan) -> Parameters:
     cells = dict(network.cells_and_names())
     found: Parameters = {}
     for op in plan.ops:
-        for tensor in tensors_of(op):
+        for tensor in op.tensors:
             attribute = _NORM_ATTRIBUTES.get(tensor.role, tensor.name.rpartition(".")[2])
             parameter = getattr(cells.get(op.name), attribute, None)
             if isinstance(parameter, Parameter):

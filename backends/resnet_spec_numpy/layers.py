@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -125,18 +127,28 @@ class Activation(Leaf):
 
     def forward(self, x: Array, run: Run) -> Array:
         """Any shape to the same shape."""
-        if self.op.kind == "sigmoid":
-            y = derivative = _sigmoid(x)
-        else:
-            derivative = run.choices.get(self.op.name, x > 0)
-            y = np.where(derivative, x, 0) if self.op.name in run.choices else np.maximum(x, 0)
-        run.save(self.op.name, derivative)
-        return y
+        match self.op.kind:
+            case "relu":
+                passes = run.choices.get(self.op.name, x > 0)
+                run.save(self.op.name, passes)
+                return np.where(passes, x, 0) if self.op.name in run.choices else np.maximum(x, 0)
+            case "sigmoid":
+                y = _sigmoid(x)
+                run.save(self.op.name, y)
+                return y
+            case _:
+                assert_never(self.op.kind)
 
     def backward(self, dy: Array, run: Run) -> Array:
         """0 or 1 for a ReLU; a sigmoid's derivative is a function of its output."""
         kept = run.saved.pop(self.op.name)
-        return dy * kept if self.op.kind == "relu" else dy * kept * (1.0 - kept)
+        match self.op.kind:
+            case "relu":
+                return dy * kept
+            case "sigmoid":
+                return dy * kept * (1.0 - kept)
+            case _:
+                assert_never(self.op.kind)
 
 
 class MaxPool(Leaf):
@@ -308,6 +320,13 @@ LAYERS: dict[type[ops.Op], type[Leaf]] = {
     ops.DropPath: DropPath,
 }
 """An `Add`, which has two inputs, belongs to its `Residual`."""
+
+
+def layer_of(op: ops.Op, dtype: DTypeLike) -> Leaf:
+    """Return the layer of `op`. Raises TypeError for a class that has none."""
+    if type(op) not in LAYERS:
+        raise TypeError(f"{op.name}: an op of class {type(op).__name__} has no layer in LAYERS")
+    return LAYERS[type(op)](op, dtype)
 
 
 # --- Arithmetic -----------------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def _module(node: ops.Node, dtype: DTypeLike) -> Module:
         case ops.Residual():
             return Residual(node, dtype)
         case _:
-            return layers.LAYERS[type(node)](node, dtype)
+            return layers.layer_of(node, dtype)
 
 
 def _path(parent: str, key: str) -> str:

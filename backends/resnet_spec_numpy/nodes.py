@@ -12,8 +12,7 @@ import numpy as np
 
 from resnet_spec.contract import Array, Precision
 from resnet_spec.ops import Add, Op
-from resnet_spec.plan import tensors_of
-from resnet_spec_numpy.layers import LAYERS
+from resnet_spec_numpy.layers import layer_of
 from resnet_spec_numpy.passes import Run
 from resnet_spec_numpy.sums import Order
 
@@ -50,8 +49,8 @@ class Node:
         self.op = op
         self._dtype = np.dtype(precision)
         self._run = Run(training, noise or {}, order=order, choices=choices or {})
-        self._layer = None if isinstance(op, Add) else LAYERS[type(op)](op, self._dtype)
-        for tensor in tensors_of(op):
+        self._layer = None if isinstance(op, Add) else layer_of(op, self._dtype)
+        for tensor in op.tensors:
             array = np.asarray(state[tensor.name], self._dtype)
             setattr(self._layer, tensor.name.rpartition(".")[2], array)
 

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from resnet_spec import ops
 from resnet_spec.contract import Array, State
-from resnet_spec.plan import Plan, tensors_of, walk
+from resnet_spec.plan import Plan, walk
 from resnet_spec_numpy.sums import Order, mean, product, total
 
 
@@ -89,7 +89,7 @@ def reached_of(plan: Plan) -> frozenset[str]:
 
     No gradient is needed of what comes before. A residual or a gate counts as a whole.
     """
-    first = next(op for op in plan.ops if any(tensor.trainable for tensor in tensors_of(op)))
+    first = next(op for op in plan.ops if any(tensor.trainable for tensor in op.tensors))
     nodes = list(walk(plan.root))  # Children before their container, in order of execution.
     wholes = [node for node in nodes if isinstance(node, ops.Gate | ops.Residual)]
     around = [node for node in wholes if first.name in (part.name for part in walk(node))]
@@ -117,5 +117,5 @@ class Leaf(Module):
 
     def __init__(self, op: ops.Op, dtype: DTypeLike) -> None:
         self.op = op
-        for tensor in tensors_of(op):
+        for tensor in op.tensors:
             setattr(self, tensor.name.rpartition(".")[2], np.zeros(tensor.shape, dtype))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, assert_never
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,7 @@ from resnet_spec.contract import State
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.ops import (
     Activation,
+    ActivationKind,
     AvgPool,
     Chain,
     Conv,
@@ -179,7 +180,7 @@ def _module(node: Node) -> nn.Module:
             kind = FrozenBatchNorm2d if node.frozen else kind
             return kind(node.in_shape[0], node.eps, momentum)
         case Activation():
-            return nn.ReLU() if node.kind == "relu" else nn.Sigmoid()
+            return _ACTIVATIONS[node.kind]()
         case MaxPool():
             if _is_even(node.pad):
                 return nn.MaxPool2d(node.kernel, node.stride, (node.pad[0], node.pad[2]))
@@ -200,6 +201,11 @@ def _module(node: Node) -> nn.Module:
             return Dropout(node.rate)
         case DropPathOp():
             return DropPath(node.rate)
+        case _:
+            assert_never(node)
+
+
+_ACTIVATIONS: dict[ActivationKind, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
 def _residual(node: Residual) -> ResidualBlock:

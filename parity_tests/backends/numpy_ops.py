@@ -11,7 +11,6 @@ from resnet_spec_numpy import layers
 from resnet_spec_numpy.passes import Run
 
 from resnet_spec import ops
-from resnet_spec.plan import tensors_of
 
 LOOPS = 1e-14
 """Against loops, both in float64, relative to the largest value; 7e-16 was measured."""
@@ -135,7 +134,7 @@ NOISE = {"Dropout": (2, 5), "DropPath": (2,)}
 def layer_of(op: ops.Op, dtype: Any = np.float64) -> Any:
     """Return the module of `op` with drawn weights; variances are positive."""
     layer = LAYERS[type(op)](op, dtype)
-    for t in tensors_of(op):
+    for t in op.tensors:
         values = draw(1).normal(0.0, 1.0, t.shape)
         attrgetter(t.name.removeprefix("op."))(layer)[...] = (
             np.abs(values) + 0.5 if t.role == "running_var" else values

@@ -22,7 +22,6 @@ from resnet_spec_numpy.passes import Run
 from resnet_spec_numpy.session import cross_entropy
 
 from resnet_spec import ops
-from resnet_spec.plan import tensors_of
 
 
 def check_backward(op: ops.Op) -> None:
@@ -38,7 +37,7 @@ def check_backward(op: ops.Op) -> None:
     dx = layer.backward(weights, run)
     assert not run.saved
     assert relative(dx, slopes(loss, x)) <= DIFFERENCES
-    trained = [t for t in tensors_of(op) if t.trainable]
+    trained = [t for t in op.tensors if t.trainable]
     assert set(run.gradients) == {t.name for t in trained}
     for t in trained:
         array = attrgetter(t.name.removeprefix("op."))(layer)
@@ -68,7 +67,7 @@ def test_a_gradient_off_by_a_millionth_is_seen(case, monkeypatch):
     op = OPS[case]
     kind = LAYERS[type(op)]
     right = kind.backward
-    for t in (t for t in tensors_of(op) if t.trainable):
+    for t in (t for t in op.tensors if t.trainable):
 
         def wrong(self: Any, dy: Any, run: Run, name: str = t.name) -> Any:
             dx = right(self, dy, run)

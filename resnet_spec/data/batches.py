@@ -23,11 +23,10 @@ from resnet_spec.data.boxes import CHOICES
 from resnet_spec.data.dataset import Images, Places, Split
 from resnet_spec.data.draws import Stream, below, bits, order, uniforms, words
 from resnet_spec.errors import DataError, problem
-from resnet_spec.ops import Dropout, DropPath
+from resnet_spec.ops import NoisyOp
 from resnet_spec.recipe import Recipe
 
 _T = TypeVar("_T")
-_Noise = Dropout | DropPath
 
 
 def steps_per_epoch(samples: int, batch: int) -> int:
@@ -59,12 +58,12 @@ def box_choices(indices: Places, seed: int, epoch: int) -> NDArray[np.float64]:
     return uniforms(np.stack(drawn))
 
 
-def noise(op: _Noise, samples: int, seed: int, step: int) -> NDArray[np.float32]:
+def noise(op: NoisyOp, samples: int, seed: int, step: int) -> NDArray[np.float32]:
     """Return the factors of `op` at a step: 0 with probability `op.rate`, else 1 / (1 - rate).
 
     Shape [samples, C] for a Dropout and [samples] for a DropPath.
     """
-    shape = (samples,) if isinstance(op, DropPath) else (samples, op.in_shape[0])
+    shape = (samples, *op.noise_shape)
     name = int.from_bytes(hashlib.sha256(op.name.encode()).digest()[:8], "little")
     drawn = uniforms(words(seed, step, Stream.NOISE, int(np.prod(shape)), place=name))
     kept = np.float32(1.0 / (1.0 - op.rate))
@@ -72,7 +71,7 @@ def noise(op: _Noise, samples: int, seed: int, step: int) -> NDArray[np.float32]
 
 
 def train_batches(
-    noises: Sequence[_Noise], split: Split, recipe: Recipe, first_step: int, last_step: int
+    noises: Sequence[NoisyOp], split: Split, recipe: Recipe, first_step: int, last_step: int
 ) -> Iterator[Batch]:
     """Yield the batches of the steps first_step..last_step - 1, counted from 0 over the whole run.
 

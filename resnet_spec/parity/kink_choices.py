@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from resnet_spec.contract import Array, State
-from resnet_spec.ops import Activation, MaxPool
+from resnet_spec.ops import Gate, MaxPool
 from resnet_spec.parity.kink_margin import pool_windows
 from resnet_spec.parity.setup import Setup
 from resnet_spec.plan import Plan
 from resnet_spec.planning.dataflow import Step, steps
+from resnet_spec.planning.op_rows import row_of
 
 Reach = Callable[[str], float]
 """Name of a node -> the absolute error in its output that rounding can make."""
@@ -68,12 +69,16 @@ class _Found:
 
 
 def _of_step(step: Step, x: Array, y: Array, own: Array | None, reach: float) -> _Found | None:
-    match step.node:
-        case Activation(kind="relu"):
+    node = step.node
+    if isinstance(node, Gate):
+        return None
+    match row_of(node).kink(node):
+        case "relu":
             return _of_relu(x, y, reach) if x.shape == y.shape else None
-        case MaxPool() as pool:
-            return None if own is None or own.shape != x.shape else _of_pool(pool, x, own, reach)
-        case _:
+        case "max":
+            assert isinstance(node, MaxPool)
+            return None if own is None or own.shape != x.shape else _of_pool(node, x, own, reach)
+        case None:
             return None
 
 

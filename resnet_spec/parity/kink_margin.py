@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_spec.contract import Array
-from resnet_spec.ops import Activation, MaxPool
+from resnet_spec.ops import Gate, MaxPool
 from resnet_spec.plan import Plan
 from resnet_spec.planning.dataflow import steps
+from resnet_spec.planning.op_rows import row_of
 
 SAFE = 1e-5
 """Ten times the error of a float32 pre-activation, measured relative to its node's root mean
@@ -40,15 +41,16 @@ def margin(plan: Plan, outputs: Mapping[str, Array]) -> Margin:
 
 def _margins(plan: Plan, outputs: Mapping[str, Array]) -> Iterator[Margin]:
     for step in steps(plan):
-        x = outputs.get(step.inputs[0].name)
-        if x is None:
+        node, x = step.node, outputs.get(step.inputs[0].name)
+        if x is None or isinstance(node, Gate):
             continue
-        match step.node:
-            case Activation(kind="relu"):
-                yield _over(_smallest(np.abs(x)), x, step.node.name)
-            case MaxPool() as pool:
-                yield _over(_closest(pool, x), x, pool.name)
-            case _:
+        match row_of(node).kink(node):
+            case "relu":
+                yield _over(_smallest(np.abs(x)), x, node.name)
+            case "max":
+                assert isinstance(node, MaxPool)
+                yield _over(_closest(node, x), x, node.name)
+            case None:
                 pass
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from resnet_spec.errors import CheckpointError, problem
 from resnet_spec.ops import Shape
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.plan import Plan
 from resnet_spec.planning.fine_tuning import classifier
 from resnet_spec.weights.naming import SCHEMES, Foreign
 from resnet_spec.weights.naming.lifting import shapes_of
@@ -40,7 +40,7 @@ def _classes(plan: Plan, tensors: Mapping[str, Foreign], found: Shapes) -> str |
     wanted = shapes_of(plan, tensors)
     if wanted.keys() != found.keys():
         return None
-    last = {tensors[tensor.name].name for tensor in tensors_of(classifier(plan))}
+    last = {tensors[tensor.name].name for tensor in classifier(plan).tensors}
     counts: set[int] = set()
     for name, shape in wanted.items():
         there = tuple(found[name])

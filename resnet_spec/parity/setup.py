@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from resnet_spec.data.class_matching import match_classes
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.relabelled import relabelled
 from resnet_spec.errors import DataError
-from resnet_spec.ops import DropPath, Tensor
+from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.schedules import rates
@@ -150,8 +150,10 @@ def _worn(tensor: Tensor, array: Array, draw: Draw) -> Array:
             return array + draw.uniform(-0.3, 0.3, tensor.shape)
         case "running_var":
             return array * draw.uniform(0.5, 2.0, tensor.shape)
-        case _:
+        case "conv_weight" | "linear_weight" | "bias":
             return array
+        case _:
+            assert_never(tensor.role)
 
 
 def make_batch(plan: Plan, count: int, draw: Draw) -> Batch:
@@ -169,7 +171,7 @@ def make_batch(plan: Plan, count: int, draw: Draw) -> Batch:
 def _noise(plan: Plan, count: int, draw: Draw) -> dict[str, NDArray[np.float32]]:
     noise: dict[str, NDArray[np.float32]] = {}
     for op in plan.noises:
-        size = (count,) if isinstance(op, DropPath) else (count, op.in_shape[0])
+        size = (count, *op.noise_shape)
         kept = draw.random(size) >= op.rate
         noise[op.name] = (kept / (1.0 - op.rate)).astype(np.float32)
     return noise

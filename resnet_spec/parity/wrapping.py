@@ -17,7 +17,7 @@ from resnet_spec.loader import load_backend
 from resnet_spec.parity.functions import OnnxFunction, PlainFunction
 from resnet_spec.parity.misfits import reason
 from resnet_spec.parity.wrapped import Adopted, AdoptedFunction, Function
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.weights.naming import Foreign, Output, scheme
 from resnet_spec.weights.naming.lifting import lift
@@ -118,7 +118,7 @@ def _module_of(plan: Plan, names: Mapping[str, str], op_name: str) -> str:
     if op_name in names:
         return names[op_name]
     op = next(op for op in plan.ops if op.name == op_name)
-    mapped = [names[tensor.name] for tensor in tensors_of(op) if tensor.name in names]
+    mapped = [names[tensor.name] for tensor in op.tensors if tensor.name in names]
     return mapped[0].rpartition(".")[0] if mapped else op_name
 
 

@@ -10,22 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from resnet_spec.ops import (
-    Activation,
-    AvgPool,
-    Conv,
-    Gate,
-    GlobalPool,
-    Linear,
-    MaxPool,
-    Norm,
-    Op,
-    PadChannels,
-    Shape,
-    Tensor,
-)
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.ops import Gate, Op, Shape, Tensor
+from resnet_spec.plan import Plan
 from resnet_spec.planning.dataflow import Step, Value, image, steps
+from resnet_spec.planning.op_rows import row_of
 
 MACS_CONVENTION = (
     "multiply-accumulates of convolutions and linear layers for one image, a bias counting as one "
@@ -131,23 +119,12 @@ def describe(plan: Plan) -> Description:
 
 def count_params(ops: Iterable[Op]) -> int:
     """Return the number of trainable values; frozen ones count, statistics do not."""
-    return sum(math.prod(t.shape) for op in ops for t in tensors_of(op) if not t.is_statistic)
+    return sum(math.prod(t.shape) for op in ops for t in op.tensors if not t.is_statistic)
 
 
 def count_macs(ops: Iterable[Op]) -> int:
     """Return the multiply-accumulates for one image (see `MACS_CONVENTION`)."""
-    return sum(_macs(op) for op in ops)
-
-
-def _macs(op: Op) -> int:
-    match op:
-        case Conv():
-            per_output = math.prod(op.weight.shape[1:]) + (op.bias is not None)
-            return math.prod(op.out_shape) * per_output
-        case Linear():
-            return math.prod(op.out_shape) * (math.prod(op.in_shape) + 1)
-        case _:
-            return 0
+    return sum(row_of(op).macs(op) for op in ops)
 
 
 def _stage_rows(
@@ -179,35 +156,18 @@ def _receptive_fields(flow: tuple[Step, ...], source: Value) -> dict[str, int]:
         read = inputs[:1] if isinstance(node, Gate) else inputs
         field = max(seen[value.name][0] for value in read)
         step = seen[read[0].name][1]
-        reach, stride = _window(node)
+        reach, stride = (0, 1) if isinstance(node, Gate) else row_of(node).window(node)
         seen[output.name] = (field + reach * step, stride * step)
     return {name: field for name, (field, _) in seen.items()}
-
-
-def _window(node: Op | Gate) -> tuple[int, int]:
-    """Return the reach (window's size - 1, in the input's pixels) and the stride."""
-    match node:
-        case Conv():
-            return node.dilation * (max(node.kernel) - 1), node.stride
-        case MaxPool() | AvgPool():
-            return node.kernel - 1, node.stride
-        case PadChannels():
-            return 0, node.stride
-        case GlobalPool():
-            return max(node.in_shape[1:]) - 1, 1
-        case _:
-            return 0, 1
 
 
 def _kept_values(flow: tuple[Step, ...]) -> int:
     """Return how many values training keeps for one image (see `MEMORY_CONVENTION`)."""
     kept: dict[str, int] = {}
     for node, inputs, output in flow:
-        match node:
-            case Conv() | Norm() | Linear() | MaxPool() | Gate():
-                kept.update((value.name, math.prod(value.shape)) for value in inputs)
-            case Activation():
-                kept[output.name] = math.prod(output.shape)
-            case _:
-                pass
+        what = "inputs" if isinstance(node, Gate) else row_of(node).kept
+        if what == "inputs":
+            kept.update((value.name, math.prod(value.shape)) for value in inputs)
+        elif what == "output":
+            kept[output.name] = math.prod(output.shape)
     return sum(kept.values())

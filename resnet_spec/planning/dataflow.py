@@ -7,9 +7,9 @@ The tree says how a network is built; the folds that follow a value from its mak
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
-from resnet_spec.ops import Chain, Gate, Node, Op, Residual, Shape
+from resnet_spec.ops import BaseOp, Chain, Gate, Node, Op, Residual, Shape
 from resnet_spec.plan import Plan
 
 
@@ -58,8 +58,10 @@ def _flow(node: Node, x: Value) -> _Flow:
             other = x if node.shortcut is None else (yield from _flow(node.shortcut, entered))
             total = yield from _step(node.add, (body, other), node.add.out_shape)
             return (yield from _chain(node.tail, total))
-        case _:
+        case BaseOp():
             return (yield from _step(node, (x,), node.out_shape))
+        case _:
+            assert_never(node)
 
 
 def _chain(nodes: tuple[Node, ...], x: Value) -> _Flow:

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, assert_never
 
 from resnet_spec.errors import RecipeError, problem
 from resnet_spec.ops import (
     Address,
+    BaseOp,
     Chain,
-    Conv,
     DropPath,
     Gate,
-    Linear,
     Node,
-    Norm,
     Op,
     Residual,
     Tensor,
+    tensor_fields,
 )
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.plan import Plan
 from resnet_spec.planning.classifier import classifier
 from resnet_spec.recipe import Recipe
 
@@ -83,17 +83,9 @@ def _freeze(tensor: Tensor) -> Tensor:
 
 def _with(op: Op, change: Change) -> Op:
     """Return `op` with its tensors changed."""
-    match op:
-        case Conv():
-            bias = None if op.bias is None else change(op.bias)
-            return replace(op, weight=change(op.weight), bias=bias)
-        case Linear():
-            return replace(op, weight=change(op.weight), bias=change(op.bias))
-        case Norm():
-            scale, shift, mean, var = map(change, tensors_of(op))
-            return replace(op, scale=scale, shift=shift, running_mean=mean, running_var=var)
-        case _:
-            return op
+    held = {name: getattr(op, name) for name in tensor_fields(type(op))}
+    changed: dict[str, Any] = {name: change(it) for name, it in held.items() if it is not None}
+    return replace(op, **changed)
 
 
 def _changed(nodes: tuple[Node, ...], change: Callable[[Op], Op | None]) -> tuple[Node, ...]:
@@ -113,5 +105,7 @@ def _changed_node(node: Node, change: Callable[[Op], Op | None]) -> Node | None:
                 shortcut=None if node.shortcut is None else _changed_node(node.shortcut, change),
                 tail=_changed(node.tail, change),
             )
-        case _:
+        case BaseOp():
             return change(node)
+        case _:
+            assert_never(node)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import assert_never
 
 import numpy as np
 
 from resnet_spec.contract import Array, State
-from resnet_spec.ops import Chain, Conv, Gate, Init, Node, Norm, Residual, Tensor
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.ops import BaseOp, Chain, Conv, Gate, Init, Node, Norm, Residual, Tensor
+from resnet_spec.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def _last_conv(node: Node) -> Conv | None:
             return node
         case Chain(children=(*_, last)):
             return _last_conv(last)
-        case _:
+        case Chain() | Gate() | Residual() | BaseOp():
             return None
+        case _:
+            assert_never(node)
 
 
 def _with_bias(node: Node) -> Node:
@@ -86,7 +89,7 @@ def _with_bias(node: Node) -> Node:
         case Chain(children=(*others, last)):
             return replace(node, children=(*others, _with_bias(last)))
         case _:
-            return node
+            raise AssertionError(f"{node.name}: does not end in a convolution")
 
 
 def _inside(node: Node, pairs: list[tuple[Conv, Norm]]) -> Node:
@@ -102,8 +105,10 @@ def _inside(node: Node, pairs: list[tuple[Conv, Norm]]) -> Node:
                 shortcut=None if shortcut is None else _folded((shortcut,), pairs)[0],
                 tail=_folded(node.tail, pairs),
             )
-        case _:
+        case BaseOp():
             return node
+        case _:
+            assert_never(node)
 
 
 def _bias_of(conv: Conv) -> Tensor:
@@ -114,7 +119,7 @@ def _bias_of(conv: Conv) -> Tensor:
 
 
 def _folded_arrays(conv: Conv, norm: Norm, state: Mapping[str, Array]) -> State:
-    scale, shift, mean, var = (state[t.name].astype(np.float64) for t in tensors_of(norm))
+    scale, shift, mean, var = (state[t.name].astype(np.float64) for t in norm.tensors)
     weight = state[conv.weight.name]
     bias = 0.0 if conv.bias is None else state[conv.bias.name].astype(np.float64)
     factor = scale / np.sqrt(var + norm.eps)

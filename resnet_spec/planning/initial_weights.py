@@ -7,12 +7,12 @@ numbers; no framework's initialiser is used. Imports `ops` and `plan`.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.ops import Init, Tensor
+from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 
 # The standard deviation of a standard normal cut at two: scipy.stats.truncnorm(-2, 2).std().
@@ -32,24 +32,31 @@ def initial_state(
 
 def _draw(tensor: Tensor, seed: int) -> NDArray[np.float64]:
     init, shape = tensor.init, tensor.shape
-    if init.kind == "constant":
-        return np.full(shape, init.value)
+    match init.kind:
+        case "constant":
+            return np.full(shape, init.value)
+        case "uniform":
+            return _generator(tensor, seed).uniform(-init.value, init.value, shape)
+        case "normal":
+            return _generator(tensor, seed).standard_normal(shape) * init.value
+        case "truncated_normal":
+            return _cut_normal(_generator(tensor, seed), shape) * (init.value / _CUT_DEVIATION)
+        case _:
+            assert_never(init.kind)
+
+
+def _generator(tensor: Tensor, seed: int) -> np.random.Generator:
+    """Return the tensor's own stream: no other layer's draws move it."""
     digest = hashlib.sha256(tensor.name.encode()).digest()
     words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words])))
-    return _sample(generator, init, shape)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *words])))
 
 
-def _sample(
-    generator: np.random.Generator, init: Init, shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    if init.kind == "uniform":
-        return generator.uniform(-init.value, init.value, shape)
+def _cut_normal(generator: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return standard normal values, drawn again while they lie beyond two deviations."""
     values = generator.standard_normal(shape)
-    if init.kind == "normal":
-        return values * init.value
     while True:
         outside = np.abs(values) > 2.0
         if not outside.any():
-            return values * (init.value / _CUT_DEVIATION)
+            return values
         values[outside] = generator.standard_normal(int(outside.sum()))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resnet_spec.ops import Chain, Gate, Node, Op, Residual
+from resnet_spec.ops import BaseOp, Chain, Gate, Node, Op
 from resnet_spec.plan import walk
 from resnet_spec.showing.diagram_ops import op_height, op_shapes, op_width
 from resnet_spec.showing.network import Kind
@@ -164,4 +164,4 @@ _IDENTITY_WIDTH = 6 + text_width(_IDENTITY, 8)
 
 def _ops(node: Node) -> list[Op]:
     """Return the leaves below `node` in order, or itself."""
-    return [op for op in walk(node) if not isinstance(op, Chain | Gate | Residual)]
+    return [op for op in walk(node) if isinstance(op, BaseOp)]

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from resnet_spec.ops import (
-    Activation,
-    AvgPool,
-    Conv,
-    Dropout,
-    DropPath,
-    GlobalPool,
-    Linear,
-    MaxPool,
-    Norm,
-    Op,
-    PadChannels,
-)
-from resnet_spec.showing.op_text import OpText, op_text
+from resnet_spec.ops import Op
+from resnet_spec.planning.op_rows import OpText, Sort, row_of
+from resnet_spec.showing.op_text import op_text
 from resnet_spec.showing.shapes import Box, Shape, Words, text_width
 
 PAD = 7.0
@@ -32,25 +21,21 @@ class Look(NamedTuple):
     edge: str
 
 
-# Tints of the palette in `plots`, one per sort of op.
-_LOOKS: dict[type, Look] = {
-    Conv: Look("#DCEAF6", "#0072B2"),
-    Linear: Look("#DCEAF6", "#0072B2"),
-    Norm: Look("#DDF1E9", "#009E73"),
-    Activation: Look("#FCEFD6", "#D08F00"),
-    MaxPool: Look("#FBE3D6", "#D55E00"),
-    AvgPool: Look("#FBE3D6", "#D55E00"),
-    GlobalPool: Look("#FBE3D6", "#D55E00"),
-    PadChannels: Look("#F7E6F0", "#CC79A7"),
-    Dropout: Look("#F7E6F0", "#CC79A7"),
-    DropPath: Look("#F7E6F0", "#CC79A7"),
+# Tints of the palette in `plots`.
+_LOOKS: dict[Sort, Look] = {
+    "weights": Look("#DCEAF6", "#0072B2"),
+    "norm": Look("#DDF1E9", "#009E73"),
+    "activation": Look("#FCEFD6", "#D08F00"),
+    "pool": Look("#FBE3D6", "#D55E00"),
+    "channels": Look("#F7E6F0", "#CC79A7"),
+    "noise": Look("#F7E6F0", "#CC79A7"),
+    "plain": Look("#F2F2F2", "#777777"),
 }
-_PLAIN = Look("#F2F2F2", "#777777")
 
 
 def look_of(op: Op) -> Look:
     """Return the colours of an op."""
-    return _LOOKS.get(type(op), _PLAIN)
+    return _LOOKS[row_of(op).sort]
 
 
 def op_width(op: Op) -> float:

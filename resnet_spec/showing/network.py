@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import assert_never
 
 from resnet_spec.ops import (
     AvgPool,
+    BaseOp,
     Chain,
     Conv,
     DropPath,
     Gate,
-    MaxPool,
     Node,
     Op,
     PadChannels,
@@ -25,6 +26,7 @@ from resnet_spec.ops import (
 )
 from resnet_spec.plan import Plan, children_of, walk
 from resnet_spec.planning.costs import StageRow, describe
+from resnet_spec.planning.op_rows import row_of
 
 Block = Chain | Residual
 """A Chain in plain networks, which have no shortcuts."""
@@ -141,20 +143,16 @@ def _letter(place: int) -> str:
 def _signature(node: Node) -> Hashable:
     """Return what makes two nodes alike: their ops and windows, not their widths."""
     match node:
-        case Conv():
-            return node.kernel, node.stride, node.pad, node.dilation, node.groups
-        case MaxPool() | AvgPool():
-            return type(node).__name__, node.kernel, node.stride, node.pad
-        case PadChannels():
-            return "zero", node.stride
         case Residual():
             parts = [[_signature(one) for one in part] for part in (node.entry, node.body)]
             shortcut = None if node.shortcut is None else _signature(node.shortcut)
             return tuple(map(tuple, parts)), shortcut, len(node.tail)
         case Chain() | Gate():
             return type(node).__name__, tuple(_signature(one) for one in children_of(node))
+        case BaseOp():
+            return type(node).__name__, row_of(node).alike(node)
         case _:
-            return type(node).__name__
+            assert_never(node)
 
 
 def about_block(block: Block) -> str:

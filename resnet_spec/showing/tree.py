@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import assert_never
 
-from resnet_spec.ops import Chain, Gate, Node, Op, Residual, Shape
+from resnet_spec.ops import BaseOp, Chain, Gate, Node, Op, Residual, Shape
 from resnet_spec.showing.network import End, Kind, Network, Stage
 from resnet_spec.showing.op_text import op_text, shape_text
 
@@ -74,5 +75,7 @@ def _inside(nodes: tuple[Node, ...], depth: int) -> Iterator[str]:
                 yield from _inside(node.children, depth)
             case Residual():
                 raise AssertionError("a block inside a block")
-            case _:
+            case BaseOp():
                 yield f"{indent}{node.key:<{24 - 2 * depth}} {op_text(node)}"
+            case _:
+                assert_never(node)

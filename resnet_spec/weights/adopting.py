@@ -17,7 +17,7 @@ from resnet_spec.describing.from_text import Fields
 from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import CheckpointError, DataError, SpecError, problem
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.plan import Plan
 from resnet_spec.planning.classifier import classifier
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
@@ -131,7 +131,7 @@ def adopt(
         return Adopted(spec, state, (*notes, drawn))
     state = dict(weights.state)
     if matched is not None:
-        for tensor in () if matched.is_identity else tensors_of(last):
+        for tensor in () if matched.is_identity else last.tensors:
             state[tensor.name] = state[tensor.name][list(matched.order)]
         notes += tuple(f"{last.name}: {note}" for note in matched.notes)
     return Adopted(spec, state, notes)
@@ -139,8 +139,8 @@ def adopt(
 
 def _check_shapes(weights: Pretrained, plan: Plan, is_new: bool) -> None:
     """Raise with all tensors that do not fit, without those of a head that is replaced."""
-    ours = {tensor.name for tensor in tensors_of(classifier(plan))} if is_new else set[str]()
-    theirs = {it.name for it in tensors_of(classifier(lower(weights.spec)))} if is_new else ours
+    ours = {tensor.name for tensor in classifier(plan).tensors} if is_new else set[str]()
+    theirs = {it.name for it in classifier(lower(weights.spec)).tensors} if is_new else ours
     expected = {it.name: it.shape for it in plan.tensors if it.name not in ours}
     state = {name: array for name, array in weights.state.items() if name not in theirs}
     lines = mismatches(expected, state)

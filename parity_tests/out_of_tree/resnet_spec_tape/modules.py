@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -208,10 +208,14 @@ def linear(op: ops.Linear, x: Array, tape: Tape) -> Output:
 
 
 def activation(op: ops.Activation, x: Array, tape: Tape) -> Output:
-    if op.kind == "relu":
-        return np.where(x > 0, x, 0), lambda dy: np.where(x > 0, dy, 0)
-    y = 0.5 * (1.0 + np.tanh(0.5 * x))
-    return y, lambda dy: dy * y * (1.0 - y)
+    match op.kind:
+        case "relu":
+            return np.where(x > 0, x, 0), lambda dy: np.where(x > 0, dy, 0)
+        case "sigmoid":
+            y = 0.5 * (1.0 + np.tanh(0.5 * x))
+            return y, lambda dy: dy * y * (1.0 - y)
+        case _:
+            assert_never(op.kind)
 
 
 def max_pool(op: ops.MaxPool, x: Array, tape: Tape) -> Output:

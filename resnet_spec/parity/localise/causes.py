@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from resnet_spec.parity.localise.evidence import Hypothesis, Seen, Work
 from resnet_spec.parity.localise.kernels import relations
 from resnet_spec.parity.localise.norms import of_norm
 from resnet_spec.parity.localise.windows import of_conv, of_pool
-from resnet_spec.plan import tensors_of
 
 Tried = Iterator[Hypothesis]
 
@@ -93,7 +92,7 @@ def _along(values: tuple[float, ...]) -> Array:
 
 def _of_tensors(work: Work, op: Any, x: Array) -> Tried:
     """Yield how the tensors that the side holds differ from those it was given."""
-    tensors = [t for t in tensors_of(op) if t.name in work.own]
+    tensors = [t for t in op.tensors if t.name in work.own]
     own = {t.name: work.own[t.name].astype(np.float64) for t in tensors}
     moved = [t.name for t in tensors if _differs(own[t.name], work.state[t.name])]
     for name in moved:
@@ -126,16 +125,19 @@ def _of_linear(work: Work, op: ops.Linear, x: Array) -> Tried:
 
 
 def _of_activation(op: ops.Activation, x: Array) -> Tried:
-    if op.kind == "relu":
-        yield Hypothesis("ReLU missing", "its input comes out as it is", lambda: x)
-        yield Hypothesis("activation", "ReLU6 instead of ReLU", lambda: np.clip(x, 0.0, 6.0))
-        for slope in (0.01, 0.1, 0.2):
-            detail = f"a leaky ReLU of slope {slope}"
-            yield Hypothesis("activation", detail, lambda s=slope: np.where(x > 0, x, s * x))
-    else:
-        yield Hypothesis("activation", "no sigmoid", lambda: x)
-        hard = "a hard sigmoid, clip(x / 6 + 1/2, 0, 1)"
-        yield Hypothesis("activation", hard, lambda: np.clip(x / 6.0 + 0.5, 0.0, 1.0))
+    match op.kind:
+        case "relu":
+            yield Hypothesis("ReLU missing", "its input comes out as it is", lambda: x)
+            yield Hypothesis("activation", "ReLU6 instead of ReLU", lambda: np.clip(x, 0.0, 6.0))
+            for slope in (0.01, 0.1, 0.2):
+                detail = f"a leaky ReLU of slope {slope}"
+                yield Hypothesis("activation", detail, lambda s=slope: np.where(x > 0, x, s * x))
+        case "sigmoid":
+            yield Hypothesis("activation", "no sigmoid", lambda: x)
+            hard = "a hard sigmoid, clip(x / 6 + 1/2, 0, 1)"
+            yield Hypothesis("activation", hard, lambda: np.clip(x / 6.0 + 0.5, 0.0, 1.0))
+        case _:
+            assert_never(op.kind)
 
 
 def _of_global_pool(op: ops.GlobalPool, x: Array) -> Tried:

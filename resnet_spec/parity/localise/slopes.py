@@ -46,7 +46,7 @@ def _ways(work: Work, sent: Sent) -> Iterator[tuple[str, str, Array]]:
     match sent.step.node:
         case ops.Activation(kind="relu"):
             yield "ReLU missing", "its gradient passes where its output is zero", dy
-        case ops.Activation():
+        case ops.Activation(kind="sigmoid"):
             yield "activation", "its gradient is that of the identity", dy
         case ops.Norm(frozen=False) as op:
             scale = np.asarray(work.state[op.scale.name])
@@ -80,7 +80,7 @@ def _ways(work: Work, sent: Sent) -> Iterator[tuple[str, str, Array]]:
         case ops.GlobalPool():
             height, width = x.shape[2:]
             yield "gradient scaled", "not divided by the pixels", sent.gradient * height * width
-        case _:
+        case _:  # A catalogue: what it does not list has no causes of its own.
             pass
 
 

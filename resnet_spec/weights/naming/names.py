@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from resnet_spec.errors import CheckpointError, problem
 from resnet_spec.ops import Conv, Norm, Op, Shape, Tensor
-from resnet_spec.plan import Plan, tensors_of
+from resnet_spec.plan import Plan
 from resnet_spec.weights.naming.addresses import Place, Places, places
 from resnet_spec.weights.naming.dialects import DIALECTS, Layout
 from resnet_spec.weights.naming.unsupported import Lack
@@ -167,7 +167,7 @@ def leaves(plan: Plan, paths: Paths | dict[str, str], dialect: str) -> dict[str,
             spoken.layouts[_layout(tensor, found.kinds.get(op.name))],
         )
         for op in holders(plan)
-        for tensor in tensors_of(op)
+        for tensor in op.tensors
     }
 
 
@@ -179,7 +179,7 @@ def _layout(tensor: Tensor, kind: Literal["dense", "conv"] | None) -> Literal["O
 
 def holders(plan: Plan) -> Iterator[Op]:
     """Yield the ops that have tensors."""
-    return (op for op in plan.ops if tensors_of(op))
+    return (op for op in plan.ops if op.tensors)
 
 
 def renamed(nodes: Places, rename: Callable[[Place], str | None]) -> Paths:
