@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 FORMER = {
     "batches": "data.batches",
@@ -30,13 +32,21 @@ FORMER = {
 }
 
 
-class FormerNames(MetaPathFinder, Loader):
-    """Finds a documented module under its former name: the module itself, no copy of it."""
+class FormerNames:
+    """Finds a documented module under its former name: the module itself, no copy of it.
+
+    A finder and loader as `importlib.abc` has them; that module takes longer to import than all
+    that `resnet-spec --help` needs.
+    """
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
         """Return how to load `fullname`, or None where it never was one of the project's."""
-        name = fullname.removeprefix(f"{__package__}.")
-        return ModuleSpec(fullname, self) if name in FORMER else None
+        package, _, name = fullname.partition(".")
+        if package != __package__ or name not in FORMER:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(fullname, cast("Any", self))
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module that goes by another name now."""
