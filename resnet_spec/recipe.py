@@ -1,7 +1,7 @@
 """The Recipe: how a network is trained, as a frozen, validated value.
 
 Holds what a person decides. `schedules.rates` turns it into one learning rate per step; backends
-read the optimiser's numbers and `decays`. Imports `errors`, `ops` and `reading` only.
+read the optimiser's numbers and `decays`. Imports `errors`, `ops` and `from_text` only.
 """
 
 from __future__ import annotations

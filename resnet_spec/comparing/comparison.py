@@ -46,7 +46,7 @@ class Comparison(Shown):
     show: Literal["accuracy", "error"] = "accuracy"
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows: list[tuple[object, ...]] = []
         for group in self.groups:
             mean = rounded(group.sample("final_accuracy").mean)

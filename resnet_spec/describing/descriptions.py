@@ -1,6 +1,6 @@
 """What specs, recipes and grids have in common: frozen, validated values, to and from plain dicts.
 
-Imports `errors` and `reading` only.
+Imports `errors` and `from_text` only.
 """
 
 from __future__ import annotations

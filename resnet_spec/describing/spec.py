@@ -2,7 +2,7 @@
 
 Holds what a person decides; everything that follows from it is worked out by `lowering.lower`. Read
 and written by `Spec.from_dict`/`to_dict` and by `spec_files` (TOML, JSON, preset names). Imports
-`errors` and `reading` only.
+`errors` and `from_text` only.
 """
 
 from __future__ import annotations

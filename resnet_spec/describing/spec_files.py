@@ -1,6 +1,6 @@
 """Specs by name, from files, with overrides; and back to TOML, JSON and JSON Schema.
 
-Imports `spec`, `presets` and `reading`.
+Imports `spec`, `presets` and `from_text`.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class Exported(Shown):
         return self.multiples <= LIMIT
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows = [
             ("format", f"{self.format}, {self.about}"),
             ("size", _size(self.size)),

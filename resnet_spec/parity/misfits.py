@@ -1,6 +1,6 @@
 """Why a person's model does not have a network's tensors, in one line, where there is one reason.
 
-Compares names and shapes alone; `foreign` asks once the tensors do not fit.
+Compares names and shapes alone; `wrapping` asks once the tensors do not fit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Results that show themselves as a short table: text at a prompt, HTML in a notebook.
 
 What a result shows is a `Card`; this file alone says how one looks. Imports nothing of the project
-but `html.markup`, which escapes.
+but `markup`, which escapes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Report: what was compared, worst first; a table for the terminal, JSON for machines.
 
-Holds findings and knows nothing of how they were reached. Imports `shown` and `styled`.
+Holds findings and knows nothing of how they were reached. Imports `cards` and `coloured_table`.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class Report(Shown):
         }
 
     def card(self) -> Card:
-        """See `shown.Shown`: the rows worst first, and where it goes wrong."""
+        """See `cards.Shown`: the rows worst first, and where it goes wrong."""
         rows = [
             (row.backend, row.level, row.verdict, row.worst.name * row.is_off, *_numbers(row))
             for row in self.worst_first

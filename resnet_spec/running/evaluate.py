@@ -36,7 +36,7 @@ class Evaluation(Shown):
     not_finite: int = 0
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows = [("accuracy", rounded(self.accuracy)), ("loss", rounded(self.loss))]
         notes = [] if self.problem is None else [self.problem]
         return Card(f"{self.count} images", [*rows, ("ties", self.ties)], notes=notes)

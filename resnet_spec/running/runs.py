@@ -189,7 +189,7 @@ class Summary(Shown):
     asked: dict[str, Any] | None = None
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         length = f"{_many(self.epochs, 'epoch')}, {_many(self.steps, 'step')}"
         best = rounded(self.best_accuracy)
         at = "" if self.best_epoch is None else f" (epoch {self.best_epoch})"

@@ -101,7 +101,7 @@ def read_weights(path: Path, part: str | None = None) -> WeightFile:
 def weight_tree(path: Path) -> tuple[str, Origin, object]:
     """Return a weight file's kind, the file, and its tree, of which no tensor is loaded yet.
 
-    Of a folder: of the weights that it means, see `places`.
+    Of a folder: of the weights that it means, see `in_folders`.
     """
     place = weights_at(path)
     kind, origin, tree = _tree(place.path)

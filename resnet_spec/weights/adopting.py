@@ -40,7 +40,7 @@ class Adopted(Shown):
     notes: tuple[str, ...]
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows = [("tensors", len(self.state)), ("classes", self.spec.classes)]
         notes = [f"note: {note}" for note in self.notes]
         return Card(f"{self.spec.name} with weights", rows, notes=notes)

@@ -59,7 +59,7 @@ class Checkpoint(Shown):
     dataset: Fingerprint | None = None
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows = [
             ("data", self.data or None),
             ("classes", self.spec.classes),

@@ -53,7 +53,7 @@ class Loaded(Shown):
     has_classifier: bool = True
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows = [
             ("names", self.scheme),
             ("tensors", len(self.state)),
@@ -131,7 +131,7 @@ class Converted(Shown):
     notes: tuple[str, ...]
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows = [
             ("from", f"{self.source.path}: {self.source.kind}, {self.source.scheme.name}"),
             ("names", self.scheme),

@@ -52,7 +52,7 @@ class Pretrained(Shown):
     has_classifier: bool = True
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows = [
             ("file", self.path),
             ("sha256", self.sha256),

@@ -38,7 +38,7 @@ def is_weights(text: str) -> bool:
 def find(source: str, *, download: bool = True, root: Path | None = None) -> Found:
     """Return the file that `source` means, downloaded where it is not there yet.
 
-    source: a name in `PUBLISHED`, a path of a file or a folder (see `weights.places`), or
+    source: a name in `PUBLISHED`, a path of a file or a folder (see `files.in_folders`), or
         `hf:OWNER/NAME[/FILE][@REVISION]`. A name wins over a file of the same name: write
         `./resnet50.a1_in1k` for the file.
     root: folder of downloads; None is $RESNET_SPEC_DATA or the user's cache folder.

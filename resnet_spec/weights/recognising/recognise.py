@@ -67,7 +67,7 @@ class Recognised(Shown):
         return plan if self.has_classifier else without_classifier(plan)
 
     def card(self) -> Card:
-        """See `shown.Shown`."""
+        """See `cards.Shown`."""
         rows: list[tuple[str, object]] = [
             ("network", self.spec.name),
             ("kind", self.kind),
@@ -85,7 +85,7 @@ def recognise_file(
     settings: Texts = (),
     part: str | None = None,
 ) -> Recognised:
-    """Return what the file at `path` holds, or the one that a folder means (`weights.places`).
+    """Return what the file at `path` holds, or the one that a folder means (`files.in_folders`).
 
     Executes nothing of it.
 
