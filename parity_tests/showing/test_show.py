@@ -129,23 +129,19 @@ def test_the_same_figure_has_the_same_bytes(tmp_path: Path) -> None:
     assert found[:2] == found[2:]
 
 
-def test_line_drawings_get_a_palette_and_photographs_keep_their_colours(tmp_path: Path) -> None:
+def test_pictures_keep_their_exact_colours(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     figure = plots.new_figure(2, 2)
     axes = figure.subplots()
     axes.plot([1, 2], color="#D55E00")
-    drawing = tmp_path / "drawing.png"
-    plots.write_figure(figure, [drawing])
-    noise = np.random.default_rng(0).integers(0, 256, (150, 150, 3), dtype=np.uint8)
-    axes.imshow(noise)
-    photograph = tmp_path / "photograph.png"
-    plots.write_figure(figure, [photograph])
-    with Image.open(drawing) as image:
-        assert image.mode == "P"
-        colours = {colour for _, colour in image.convert("RGB").getcolors() or []}
-        assert {(255, 255, 255), (0xD5, 0x5E, 0x00)} <= colours
-    with Image.open(photograph) as image:
-        assert image.mode == "RGB"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    figure.figimage(noise)
+    plots.write_figure(figure, [tmp_path / "drawing.png"])
+    with Image.open(tmp_path / "drawing.png") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    colours = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
+    photograph = {tuple(colour) for colour in noise.reshape(-1, 3).tolist()}
+    assert {(255, 255, 255), (0xD5, 0x5E, 0x00)} | photograph <= colours
 
 
 def test_one_ending_gives_one_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,38 +98,11 @@ def write_figure(figure: Any, files: Sequence[Path], dpi: int = 120) -> list[Pat
     with matplotlib.rc_context({"svg.hashsalt": "resnet-spec", "image.composite_image": False}):
         for file in files:
             kind = file.suffix[1:].lower()
-            dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
+            how: dict[str, Any] = (
+                {"metadata": {"Date": None}}
+                if kind == "svg"
+                else {"pil_kwargs": {"optimize": True}}
+            )
             with replacing(file) as temporary, drawable(figure):
-                figure.savefig(temporary, format=kind, dpi=dpi, **dated)
-                if kind == "png":
-                    _shrink(temporary)
+                figure.savefig(temporary, format=kind, dpi=dpi, **how)
     return list(files)
-
-
-_FEW_COLOURS = 8192
-_FLAT = 32
-"""So many of the most frequent colours stay exact: those of surfaces, not of smoothed edges."""
-_UNSEEN = 8
-"""Of 255: by how much an edge's colour may be off."""
-
-
-def _shrink(png: Path) -> None:
-    """Give a line drawing a palette of 256 colours, a third of its bytes; leave photographs."""
-    import numpy as np
-    from PIL import Image
-
-    with Image.open(png) as image:
-        whole = image.convert("RGB")
-    pixels = np.asarray(whole, dtype=np.int32) @ (1 << 16, 1 << 8, 1)
-    packed, place, counts = np.unique(pixels, return_inverse=True, return_counts=True)
-    if len(packed) <= _FEW_COLOURS:
-        colours = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)
-        spread = whole.quantize(256 - _FLAT, method=Image.Quantize.MAXCOVERAGE).getpalette() or []
-        flat = colours[np.argsort(-counts, kind="stable")[:_FLAT]]
-        palette = np.concatenate([flat, np.array(spread, dtype=np.int32).reshape(-1, 3)])
-        errors = np.abs(colours[:, None] - palette[None]).max(axis=2)
-        if errors.min(axis=1).max() <= _UNSEEN:
-            nearest = errors.argmin(axis=1).astype(np.uint8)
-            whole = Image.fromarray(nearest[place.reshape(pixels.shape)])
-            whole.putpalette(palette.astype(np.uint8).tobytes())
-    whole.save(png, format="PNG", optimize=True)
