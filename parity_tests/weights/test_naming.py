@@ -14,9 +14,9 @@ from resnet_spec.errors import CheckpointError
 from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.naming import SCHEMES, Foreign, Paths, Scheme, scheme
-from resnet_spec.weights.naming.addresses import Places
 from resnet_spec.weights.naming.conventions import applied, conflicts
 from resnet_spec.weights.naming.lifting import foreign_shape
+from resnet_spec.weights.naming.numbered_nodes import NumberedNodes
 
 # How many of the presets each scheme has names for; a scheme that loses some has a fault.
 NAMED = {
@@ -222,7 +222,7 @@ def test_two_names_swapped_would_be_seen(
     name, preset, canonical, *_ = case
     chosen, node = scheme(name), canonical.rpartition(".")[0]
 
-    def swapped(nodes: Places) -> Paths:
+    def swapped(nodes: NumberedNodes) -> Paths:
         found = chosen.paths(nodes)
         other = next(key for key in found.modules if key != node and key[-1] == node[-1])
         modules = {**found.modules, node: found.modules[other], other: found.modules[node]}

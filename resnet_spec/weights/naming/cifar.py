@@ -7,7 +7,6 @@ ImageNet networks with a 3x3 stem, shortcut B.
 
 from __future__ import annotations
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import (
     EXPLICIT,
     IMAGENET,
@@ -16,13 +15,14 @@ from resnet_spec.weights.naming.conventions import (
     together,
 )
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.unsupported import (
     AVERAGE_POOLS,
     DEEP_STEM,
     GATES,
     PLAIN,
     PROJECTION_ALL,
-    Lack,
+    Unsupported,
     has_blocks_of,
     has_projections,
     has_zero_padding,
@@ -30,14 +30,14 @@ from resnet_spec.weights.naming.unsupported import (
 )
 
 
-def cifar(nodes: Places) -> Paths:
+def cifar(nodes: NumberedNodes) -> Paths:
     """Return the paths: both repositories name alike what both have."""
     return renamed(nodes, _path)
 
 
-def _path(place: Place) -> str | None:
-    block = f"layer{place.stage}.{place.block}"
-    match place.where, place.kind:
+def _path(node: NumberedNode) -> str | None:
+    block = f"layer{node.stage}.{node.block}"
+    match node.part, node.kind:
         case "head", "fc":
             return "linear"
         case "stem", "conv":
@@ -49,10 +49,10 @@ def _path(place: Place) -> str | None:
         case "shortcut", "pad":
             return f"{block}.shortcut"
         case "body", "conv":
-            return f"{block}.conv{place.number}"
+            return f"{block}.conv{node.number}"
         case "body", "norm":
-            return f"{block}.bn{place.number}"
-        case "body", "act" if place.ends_block:
+            return f"{block}.bn{node.number}"
+        case "body", "act" if node.ends_block:
             return block
         case _:
             return None
@@ -66,11 +66,11 @@ AKAMASTER = Scheme(
     cifar,
     "torch",
     (
-        Lack(is_pre_activation, "has post-activation networks only"),
+        Unsupported(is_pre_activation, "has post-activation networks only"),
         GATES,
         DEEP_STEM,
-        Lack(has_blocks_of(3), "has basic blocks only"),
-        Lack(has_projections, "has zero channels in its shortcuts; use kuangliu"),
+        Unsupported(has_blocks_of(3), "has basic blocks only"),
+        Unsupported(has_projections, "has zero channels in its shortcuts; use kuangliu"),
         PLAIN,
     ),
     conventions=together(
@@ -88,11 +88,11 @@ KUANGLIU = Scheme(
     cifar,
     "torch",
     (
-        Lack(is_pre_activation, "ends its pre-activation networks without a norm"),
+        Unsupported(is_pre_activation, "ends its pre-activation networks without a norm"),
         GATES,
         DEEP_STEM,
         AVERAGE_POOLS,
-        Lack(has_zero_padding, "has convolutions in its shortcuts; use akamaster"),
+        Unsupported(has_zero_padding, "has convolutions in its shortcuts; use akamaster"),
         PLAIN,
         PROJECTION_ALL,
     ),

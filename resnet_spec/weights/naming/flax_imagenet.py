@@ -6,7 +6,6 @@ with SAME everywhere but in the stem's convolution.
 
 from __future__ import annotations
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import (
     BIASED_NORM,
     IMAGENET,
@@ -15,18 +14,19 @@ from resnet_spec.weights.naming.conventions import (
     together,
 )
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.unsupported import NARROW, PLAIN_RESNET
 
 
-def flax_imagenet(nodes: Places) -> Paths:
+def flax_imagenet(nodes: NumberedNodes) -> Paths:
     """Return the paths. Activations are functions there: only a block's last one can be seen."""
     return renamed(nodes, _path)
 
 
-def _path(place: Place) -> str | None:
-    kind = "ResNetBlock" if place.depth == 2 else "BottleneckResNetBlock"
-    block = f"{kind}_{place.flat}"
-    match place.where, place.kind:
+def _path(node: NumberedNode) -> str | None:
+    kind = "ResNetBlock" if node.depth == 2 else "BottleneckResNetBlock"
+    block = f"{kind}_{node.block_number}"
+    match node.part, node.kind:
         case "stem", "conv":
             return "conv_init"
         case "stem", "norm":
@@ -38,10 +38,10 @@ def _path(place: Place) -> str | None:
         case "shortcut", "norm":
             return f"{block}.norm_proj"
         case "body", "conv":
-            return f"{block}.Conv_{place.number - 1}"
+            return f"{block}.Conv_{node.number - 1}"
         case "body", "norm":
-            return f"{block}.BatchNorm_{place.number - 1}"
-        case "body", "act" if place.ends_block:
+            return f"{block}.BatchNorm_{node.number - 1}"
+        case "body", "act" if node.ends_block:
             return block
         case _:
             return None

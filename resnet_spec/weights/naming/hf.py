@@ -5,7 +5,6 @@ Sources: transformers/models/resnet/modeling_resnet.py, and modeling_flax_resnet
 
 from __future__ import annotations
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import (
     BIASED_NORM,
     EXPLICIT,
@@ -15,26 +14,27 @@ from resnet_spec.weights.naming.conventions import (
     together,
 )
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.unsupported import NARROW, PLAIN_RESNET
 
 _KINDS = {"conv": "convolution", "norm": "normalization", "act": "activation"}
 
 
-def hf(nodes: Places) -> Paths:
+def hf(nodes: NumberedNodes) -> Paths:
     """Return the paths; a block's convolutions are counted from 0, as its stages are."""
-    return renamed(nodes, lambda place: _path(place, ""))
+    return renamed(nodes, lambda node: _path(node, ""))
 
 
-def hf_flax(nodes: Places) -> Paths:
+def hf_flax(nodes: NumberedNodes) -> Paths:
     """Return the paths of the Flax port: basic blocks call their layers `layer_0`, `layer_1`.
 
     Its bottlenecks name theirs "0" to "2"; its basic blocks leave it to Flax.
     """
-    return renamed(nodes, lambda place: _path(place, "layer_" if place.depth == 2 else ""))
+    return renamed(nodes, lambda node: _path(node, "layer_" if node.depth == 2 else ""))
 
 
-def _path(place: Place, prefix: str) -> str | None:
-    match place.where, place.kind:
+def _path(node: NumberedNode, prefix: str) -> str | None:
+    match node.part, node.kind:
         case "stem", "conv" | "norm" | "act" as kind:
             return f"resnet.embedder.embedder.{_KINDS[kind]}"
         case "stem", "pool":
@@ -44,17 +44,17 @@ def _path(place: Place, prefix: str) -> str | None:
         case "head", "fc":
             return "classifier.1"  # 0 flattens.
         case "shortcut", "conv" | "norm" as kind:
-            return f"{_block(place)}.shortcut.{_KINDS[kind]}"
+            return f"{_block(node)}.shortcut.{_KINDS[kind]}"
         case "body", "conv" | "norm" | "act" as kind:
-            if place.ends_block:
-                return f"{_block(place)}.activation"
-            return f"{_block(place)}.layer.{prefix}{place.number - 1}.{_KINDS[kind]}"
+            if node.ends_block:
+                return f"{_block(node)}.activation"
+            return f"{_block(node)}.layer.{prefix}{node.number - 1}.{_KINDS[kind]}"
         case _:
             return None
 
 
-def _block(place: Place) -> str:
-    return f"resnet.encoder.stages.{place.stage - 1}.layers.{place.block}"
+def _block(node: NumberedNode) -> str:
+    return f"resnet.encoder.stages.{node.stage - 1}.layers.{node.block}"
 
 
 HF = Scheme(

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import EXPLICIT, IMAGENET_STEM, together
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.unsupported import (
     AVERAGE_POOLS,
     DEEP_STEM,
@@ -20,7 +20,7 @@ from resnet_spec.weights.naming.unsupported import (
     PLAIN,
     PROJECTION_ALL,
     ZERO_PADDING,
-    Lack,
+    Unsupported,
     has_blocks_of,
     has_groups,
     is_pre_activation,
@@ -29,14 +29,14 @@ from resnet_spec.weights.naming.unsupported import (
 _KINDS = {"conv": "conv", "norm": "bn", "act": "relu"}
 
 
-def keras_applications(nodes: Places) -> Paths:
+def keras_applications(nodes: NumberedNodes) -> Paths:
     """Return the paths; stages are counted from conv2, blocks from 1."""
     return renamed(nodes, _path)
 
 
-def _path(place: Place) -> str | None:
-    block = f"conv{place.stage + 1}_block{place.block + 1}"
-    match place.where, place.kind:
+def _path(node: NumberedNode) -> str | None:
+    block = f"conv{node.stage + 1}_block{node.block + 1}"
+    match node.part, node.kind:
         case "stem", "conv" | "norm" | "act" as kind:
             return f"conv1_{_KINDS[kind]}"
         case "stem", "pool":
@@ -47,20 +47,22 @@ def _path(place: Place) -> str | None:
             return "predictions"
         case "shortcut", "conv" | "norm" as kind:
             return f"{block}_0_{_KINDS[kind]}"
-        case "body", "act" if place.ends_block:
+        case "body", "act" if node.ends_block:
             return f"{block}_out"
         case "body", "conv" | "norm" | "act" as kind:
-            return f"{block}_{place.number}_{_KINDS[kind]}"
+            return f"{block}_{node.number}_{_KINDS[kind]}"
         case _:
             return None
 
 
-_PRE_ACTIVATION = Lack(
+_PRE_ACTIVATION = Unsupported(
     is_pre_activation,
     "has its V2 networks' strides in the last block of a stage, beside a max-pool for a shortcut",
 )
-_BASIC = Lack(has_blocks_of(2), "has bottlenecks only")
-_GROUPS = Lack(has_groups, "keeps the groups of its ResNeXt as a depthwise convolution and a sum")
+_BASIC = Unsupported(has_blocks_of(2), "has bottlenecks only")
+_GROUPS = Unsupported(
+    has_groups, "keeps the groups of its ResNeXt as a depthwise convolution and a sum"
+)
 
 KERAS_APPLICATIONS_RGB = Scheme(
     "keras-applications-rgb",

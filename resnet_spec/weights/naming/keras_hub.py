@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from resnet_spec.weights.naming.addresses import Place, Places, is_pre_activation
 from resnet_spec.weights.naming.conventions import (
     BIASED_NORM,
     EXPLICIT,
@@ -17,13 +16,14 @@ from resnet_spec.weights.naming.conventions import (
     together,
 )
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes, is_pre_activation
 from resnet_spec.weights.naming.unsupported import (
     GATES,
     GROUPS,
     INNER_WIDTHS,
     PLAIN,
     ZERO_PADDING,
-    Lack,
+    Unsupported,
     has_average_pools,
     has_blocks_of,
     projects_in_the_first_stage,
@@ -31,12 +31,12 @@ from resnet_spec.weights.naming.unsupported import (
 )
 
 
-def keras_hub(nodes: Places) -> Paths:
+def keras_hub(nodes: NumberedNodes) -> Paths:
     """Return the paths; the classifier is a dense layer in pre-activation networks, too."""
     is_pre = is_pre_activation(nodes)
-    found = renamed(nodes, lambda place: _path(place, is_pre))
+    found = renamed(nodes, lambda node: _path(node, is_pre))
     dense: dict[str, Literal["dense", "conv"]] = {
-        place.name: "dense" for place in nodes if place.kind == "fc"
+        node.name: "dense" for node in nodes if node.kind == "fc"
     }
     return Paths(found.modules, found.outputs, dense)
 
@@ -44,11 +44,11 @@ def keras_hub(nodes: Places) -> Paths:
 _KINDS = {"conv": "conv", "norm": "bn", "act": "relu"}
 
 
-def _path(place: Place, is_pre: bool) -> str | None:
-    block = f"stack{place.stage - 1}_block{place.block}"
-    match place.where, place.kind:
+def _path(node: NumberedNode, is_pre: bool) -> str | None:
+    block = f"stack{node.stage - 1}_block{node.block}"
+    match node.part, node.kind:
         case "stem", "conv" | "norm" | "act" as kind:
-            return f"conv{place.number}_{_KINDS[kind]}"
+            return f"conv{node.number}_{_KINDS[kind]}"
         case "stem", "pool":
             return "pool1_pool"
         case "head", "norm" | "act" as kind:
@@ -58,31 +58,31 @@ def _path(place: Place, is_pre: bool) -> str | None:
         case "shortcut", "conv" | "norm" as kind:
             return f"{block}_0_{_KINDS[kind]}"
         case "body", "conv":
-            return f"{block}_{place.number}_conv"
+            return f"{block}_{node.number}_conv"
         case "body", "norm" | "act" as kind if is_pre:
-            before = "pre_activation" if place.number == 1 else str(place.number - 1)
+            before = "pre_activation" if node.number == 1 else str(node.number - 1)
             return f"{block}_{before}_{_KINDS[kind]}"
         case "body", "norm":
-            return f"{block}_{place.number}_bn"
+            return f"{block}_{node.number}_bn"
         case "body", "act":
-            return f"{block}_out" if place.ends_block else f"{block}_{place.number}_relu"
+            return f"{block}_out" if node.ends_block else f"{block}_{node.number}_relu"
         case _:
             return None
 
 
-def _pools_before_activation(nodes: Places) -> bool:
+def _pools_before_activation(nodes: NumberedNodes) -> bool:
     return is_pre_activation(nodes) and has_average_pools(nodes)
 
 
-def _is_basic_and_pools(nodes: Places) -> bool:
+def _is_basic_and_pools(nodes: NumberedNodes) -> bool:
     return has_blocks_of(2)(nodes) and has_average_pools(nodes)
 
 
-def _projects_too_little(nodes: Places) -> bool:
+def _projects_too_little(nodes: NumberedNodes) -> bool:
     return _is_basic_and_pools(nodes) and not projects_in_the_first_stage(nodes)
 
 
-def _projects_too_much(nodes: Places) -> bool:
+def _projects_too_much(nodes: NumberedNodes) -> bool:
     if _is_basic_and_pools(nodes):
         return False
     is_basic = has_blocks_of(2)(nodes)
@@ -90,15 +90,15 @@ def _projects_too_much(nodes: Places) -> bool:
 
 
 _LACKS = (
-    Lack(
+    Unsupported(
         _pools_before_activation,
         "has no pre-activation network whose shortcuts pool: it leaves the pool out",
     ),
-    Lack(
+    Unsupported(
         _projects_too_little,
         "has a convolution in the first shortcut of its networks of basic blocks that pool",
     ),
-    Lack(
+    Unsupported(
         _projects_too_much,
         "has no convolution in a shortcut that needs none, nor in the first of basic blocks",
     ),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import (
     EXPLICIT,
     IMAGENET_STEM,
@@ -18,13 +17,14 @@ from resnet_spec.weights.naming.conventions import (
     together,
 )
 from resnet_spec.weights.naming.names import Output, Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.timm import canonical
 from resnet_spec.weights.naming.unsupported import (
     AVERAGE_POOLS,
     PLAIN,
     PROJECTION_ALL,
     ZERO_PADDING,
-    Lack,
+    Unsupported,
     has_gates,
     has_several_first_convolutions,
     is_pre_activation,
@@ -34,16 +34,16 @@ _RENAMED = {"downsample": "down_sample", "fc": "classifier"}
 _SEVERAL = {"maxpool": Output("max_pool"), "global_pool": Output("pool")}
 
 
-def mindcv(nodes: Places) -> Paths:
+def mindcv(nodes: NumberedNodes) -> Paths:
     """Return torchvision's paths with MindCV's words in them, or those of its SENet."""
     if has_gates(nodes):
         return _senet(nodes)
     torchvision = canonical(nodes)
     outputs = {
-        node: tuple(place._replace(module=_path(place.module)) for place in places)
-        for node, places in torchvision.outputs.items()
+        name: tuple(output._replace(module=_path(output.module)) for output in shown)
+        for name, shown in torchvision.outputs.items()
     }
-    outputs |= {node: (place,) for node, place in _SEVERAL.items() if node in outputs}
+    outputs |= {name: (output,) for name, output in _SEVERAL.items() if name in outputs}
     return Paths({op: _path(name) for op, name in torchvision.modules.items()}, outputs)
 
 
@@ -51,18 +51,18 @@ def _path(name: str) -> str:
     return ".".join(_RENAMED.get(part, part) for part in name.split("."))
 
 
-def _senet(nodes: Places) -> Paths:
+def _senet(nodes: NumberedNodes) -> Paths:
     found = renamed(nodes, _senet_path)
-    gates = [op for op in found.modules if op.endswith((".se.fc1", ".se.fc2"))]
+    gates = [node.name for node in nodes if node.part == "gate" and node.kind == "conv"]
     dense: dict[str, Literal["dense", "conv"]] = dict.fromkeys(gates, "dense")
     return Paths(found.modules, found.outputs, dense)
 
 
-def _senet_path(place: Place) -> str | None:
-    block = f"layer{place.stage}.{place.block}"
-    match place.where, place.kind:
+def _senet_path(node: NumberedNode) -> str | None:
+    block = f"layer{node.stage}.{node.block}"
+    match node.part, node.kind:
         case "stem", "conv" | "norm" | "act" as kind:
-            return f"layer0.{3 * (place.number - 1) + ['conv', 'norm', 'act'].index(kind)}"
+            return f"layer0.{3 * (node.number - 1) + ['conv', 'norm', 'act'].index(kind)}"
         case "stem", "pool":
             return "pool0"
         case "head", "pool":
@@ -72,23 +72,23 @@ def _senet_path(place: Place) -> str | None:
         case "shortcut", "conv" | "norm" as kind:
             return f"{block}.downsample.{['conv', 'norm'].index(kind)}"
         case "gate", "conv":
-            return f"{block}.se_module.{['conv_reduce', 'conv_expand'][place.number - 1]}"
+            return f"{block}.se_module.{['conv_reduce', 'conv_expand'][node.number - 1]}"
         case "gate", "gate":
             return f"{block}.se_module"
         case "body", "conv" | "norm" as kind:
-            return f"{block}.{'conv' if kind == 'conv' else 'bn'}{place.number}"
-        case "body", "act" if place.ends_block:
+            return f"{block}.{'conv' if kind == 'conv' else 'bn'}{node.number}"
+        case "body", "act" if node.ends_block:
             return block
         case _:
             return None
 
 
-def _has_deep_stem_and_no_gates(nodes: Places) -> bool:
+def _has_deep_stem_and_no_gates(nodes: NumberedNodes) -> bool:
     return has_several_first_convolutions(nodes) and not has_gates(nodes)
 
 
-_DEEP_STEM = Lack(_has_deep_stem_and_no_gates, "has one convolution first, but in its SENet")
-_PRE_ACTIVATION = Lack(
+_DEEP_STEM = Unsupported(_has_deep_stem_and_no_gates, "has one convolution first, but in its SENet")
+_PRE_ACTIVATION = Unsupported(
     is_pre_activation,
     "has no such pre-activation network: the shortcuts of its ResNetV2 have norms, its end has "
     "none, and its BiT has group norms",

@@ -6,7 +6,6 @@ names. nn.Conv2d and nn.MaxPool2d are left at, or set to, pad_mode="same".
 
 from __future__ import annotations
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import (
     IMAGENET_STEM,
     MINDSPORE_NORM,
@@ -14,17 +13,18 @@ from resnet_spec.weights.naming.conventions import (
     together,
 )
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
-from resnet_spec.weights.naming.unsupported import NARROW, PLAIN_RESNET, Lack, has_blocks_of
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
+from resnet_spec.weights.naming.unsupported import NARROW, PLAIN_RESNET, Unsupported, has_blocks_of
 
 
-def mindspore_tutorial(nodes: Places) -> Paths:
+def mindspore_tutorial(nodes: NumberedNodes) -> Paths:
     """Return the paths."""
     return renamed(nodes, _path)
 
 
-def _path(place: Place) -> str | None:
-    block = f"layer{place.stage}.{place.block}"
-    match place.where, place.kind:
+def _path(node: NumberedNode) -> str | None:
+    block = f"layer{node.stage}.{node.block}"
+    match node.part, node.kind:
         case "stem", "conv":
             return "conv1"
         case "stem", "norm":
@@ -40,14 +40,14 @@ def _path(place: Place) -> str | None:
         case "shortcut", "conv" | "norm" as kind:
             return f"{block}.down_sample.{['conv', 'norm'].index(kind)}"
         case "body", "conv" | "norm" as kind:
-            return f"{block}.{kind}{place.number}"
-        case "body", "act" if place.ends_block:
+            return f"{block}.{kind}{node.number}"
+        case "body", "act" if node.ends_block:
             return block
         case _:
             return None
 
 
-_BASIC = Lack(has_blocks_of(2), "has basic blocks whose two convolutions share one norm")
+_BASIC = Unsupported(has_blocks_of(2), "has basic blocks whose two convolutions share one norm")
 
 MINDSPORE_TUTORIAL = Scheme(
     "mindspore-tutorial",

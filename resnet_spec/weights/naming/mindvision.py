@@ -6,7 +6,6 @@ resnet50_224.ckpt of download.mindspore.cn/vision/classification has these names
 
 from __future__ import annotations
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import (
     EXPLICIT,
     IMAGENET_STEM,
@@ -15,19 +14,20 @@ from resnet_spec.weights.naming.conventions import (
     together,
 )
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.unsupported import NARROW, PLAIN_RESNET
 
 _FEATURES = {"conv": 0, "norm": 1, "act": 2}
 
 
-def mindvision(nodes: Places) -> Paths:
+def mindvision(nodes: NumberedNodes) -> Paths:
     """Return the paths: a convolution, its norm and its activation are one cell's `features`."""
     return renamed(nodes, _path)
 
 
-def _path(place: Place) -> str | None:
-    block = f"backbone.layer{place.stage}.{place.block}"
-    match place.where, place.kind:
+def _path(node: NumberedNode) -> str | None:
+    block = f"backbone.layer{node.stage}.{node.block}"
+    match node.part, node.kind:
         case "stem", "conv" | "norm" | "act" as kind:
             return f"backbone.conv1.features.{_FEATURES[kind]}"
         case "stem", "pool":
@@ -36,10 +36,10 @@ def _path(place: Place) -> str | None:
             return "head.dense"
         case "shortcut", "conv" | "norm" as kind:
             return f"{block}.down_sample.features.{_FEATURES[kind]}"
-        case "body", "act" if place.ends_block:
+        case "body", "act" if node.ends_block:
             return f"{block}.relu"
         case "body", "conv" | "norm" | "act" as kind:
-            return f"{block}.conv{place.number}.features.{_FEATURES[kind]}"
+            return f"{block}.conv{node.number}.features.{_FEATURES[kind]}"
         case _:
             return None
 

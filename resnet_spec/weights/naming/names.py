@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 from resnet_spec.errors import CheckpointError, problem
 from resnet_spec.ops import Conv, Norm, Op, Shape, Tensor
 from resnet_spec.plan import Plan
-from resnet_spec.weights.naming.addresses import Place, Places, places
 from resnet_spec.weights.naming.dialects import DIALECTS, Layout
-from resnet_spec.weights.naming.unsupported import Lack
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes, number_nodes
+from resnet_spec.weights.naming.unsupported import Unsupported
 
 Fields = dict[str, Any]
 
@@ -57,7 +57,7 @@ class Paths:
     """The modules of another project's network.
 
     modules: node -> the path of its module, for every op with tensors at least.
-    outputs: observed node -> where its output may be seen, the best place first.
+    outputs: observed node -> where its output may be seen, the best node first.
     kinds: op -> what it is there, where a 1x1 convolution is kept as a dense layer or a dense layer
         as a 1x1 convolution.
     """
@@ -84,9 +84,9 @@ class Scheme:
 
     name: str
     about: str
-    paths: Callable[[Places], Paths]
+    paths: Callable[[NumberedNodes], Paths]
     dialect: str
-    refuses: tuple[Lack, ...] = ()
+    refuses: tuple[Unsupported, ...] = ()
     conventions: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     caveats: tuple[str, ...] = ()
     folds_biases: bool = False
@@ -103,7 +103,7 @@ class Scheme:
         Raises CheckpointError, saying why, when the project has no such network, or no name for a
         part of it.
         """
-        nodes = places(plan)
+        nodes = number_nodes(plan)
         lack = next((it for it in self.refuses if it.is_in(nodes)), None)
         if lack is not None and dialect is None:
             raise CheckpointError(problem("names", self.name, lack.reason))
@@ -131,7 +131,10 @@ class Scheme:
         """Return the biases that files have and `plan` has not, in the plan's order."""
         if not self.folds_biases:
             return ()
-        modules, bias = self.paths(places(plan)).modules, DIALECTS[self.dialect].leaves["bias"]
+        modules, bias = (
+            self.paths(number_nodes(plan)).modules,
+            DIALECTS[self.dialect].leaves["bias"],
+        )
         return tuple(
             Fold(f"{modules[conv.name]}.{bias}", norm.running_mean.name, norm.running_mean.shape)
             for conv, norm in pairwise(plan.ops)
@@ -149,12 +152,12 @@ class Scheme:
         leaf = DIALECTS[self.dialect].counter
         if leaf is None:
             return frozenset()
-        modules = self.paths(places(plan)).modules
+        modules = self.paths(number_nodes(plan)).modules
         return frozenset(f"{modules[op.name]}.{leaf}" for op in plan.ops if isinstance(op, Norm))
 
     def outputs(self, plan: Plan) -> dict[str, tuple[Output, ...]]:
         """Return where the outputs of the plan's observed nodes may be seen."""
-        return self.paths(places(plan)).outputs
+        return self.paths(number_nodes(plan)).outputs
 
 
 def leaves(plan: Plan, paths: Paths | dict[str, str], dialect: str) -> dict[str, Foreign]:
@@ -182,11 +185,11 @@ def holders(plan: Plan) -> Iterator[Op]:
     return (op for op in plan.ops if op.tensors)
 
 
-def renamed(nodes: Places, rename: Callable[[Place], str | None]) -> Paths:
-    """Return the paths that `rename` gives for the places of the plan's nodes.
+def renamed(nodes: NumberedNodes, rename: Callable[[NumberedNode], str | None]) -> Paths:
+    """Return the paths that `rename` gives for the plan's nodes.
 
     None: the other network has no such module. Each node's output is its module's.
     """
-    found = {place.name: rename(place) for place in nodes}
+    found = {node.name: rename(node) for node in nodes}
     modules = {name: path for name, path in found.items() if path is not None}
     return Paths(modules, {name: (Output(path),) for name, path in modules.items()})

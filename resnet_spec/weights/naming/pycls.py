@@ -6,21 +6,21 @@ published networks have them on the 3x3.
 
 from __future__ import annotations
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import EXPLICIT, IMAGENET, TORCH_NORM, together
 from resnet_spec.weights.naming.names import Paths, Scheme, renamed
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.unsupported import AVERAGE_POOLS, DEEP_STEM, PLAIN_RESNET
 
 
-def pycls(nodes: Places) -> Paths:
+def pycls(nodes: NumberedNodes) -> Paths:
     """Return the paths; a block's transform is `f`, its shortcut `proj` and `bn`."""
     return renamed(nodes, _path)
 
 
-def _path(place: Place) -> str | None:
-    block = f"s{place.stage}.b{place.block + 1}"
-    letter = "abc"[place.number - 1] if place.where == "body" else ""
-    match place.where, place.kind:
+def _path(node: NumberedNode) -> str | None:
+    block = f"s{node.stage}.b{node.block + 1}"
+    letter = "abc"[node.number - 1] if node.part == "body" else ""
+    match node.part, node.kind:
         case "stem", "conv":
             return "stem.conv"
         case "stem", "norm":
@@ -39,7 +39,7 @@ def _path(place: Place) -> str | None:
             return f"{block}.f.{letter}"
         case "body", "norm":
             return f"{block}.f.{letter}_bn"
-        case "body", "act" if place.ends_block:
+        case "body", "act" if node.ends_block:
             return block
         case _:
             return None

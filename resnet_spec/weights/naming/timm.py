@@ -7,9 +7,9 @@ pre-activation networks have the activation inside the norm.
 
 from __future__ import annotations
 
-from resnet_spec.weights.naming.addresses import Place, Places
 from resnet_spec.weights.naming.conventions import EXPLICIT, STRIDE_ON_3X3, TORCH_NORM, together
 from resnet_spec.weights.naming.names import Output, Paths, Scheme
+from resnet_spec.weights.naming.numbered_nodes import NumberedNode, NumberedNodes
 from resnet_spec.weights.naming.unsupported import (
     AVERAGE_POOLS,
     DEEP_STEM,
@@ -17,43 +17,44 @@ from resnet_spec.weights.naming.unsupported import (
     PLAIN,
     PROJECTION_ALL,
     ZERO_PADDING,
-    Lack,
+    Unsupported,
     is_post_activation,
     is_pre_activation,
 )
 
 
-def canonical(nodes: Places) -> Paths:
+def canonical(nodes: NumberedNodes) -> Paths:
     """Return every name as it is."""
-    modules = {place.name: place.name for place in nodes}
-    return Paths(modules, {place.name: tuple(_outputs(place)) for place in nodes})
+    modules, is_pre = {node.name: node.name for node in nodes}, is_pre_activation(nodes)
+    return Paths(modules, {node.name: tuple(_outputs(node, is_pre)) for node in nodes})
 
 
-def _outputs(place: Place) -> list[Output]:
-    path, _, key = place.name.rpartition(".")
+def _outputs(node: NumberedNode, is_pre: bool) -> list[Output]:
+    path, _, key = node.name.rpartition(".")
     prefix = f"{path}." if path else ""
     if key.startswith("norm"):  # timm's BatchNormAct2d: norm, drop (identity), act.
-        return [Output(f"{place.name}.drop"), Output(place.name)]
-    if place.kind == "act" and key.startswith("act"):
+        return [Output(f"{node.name}.drop"), Output(node.name)]
+    if node.kind == "act" and key.startswith("act"):
         norm = f"{prefix}norm{key.removeprefix('act')}"
-        return [Output(place.name), Output(f"{norm}.act"), *_shared_relu(place, path)]
-    if place.name == "global_pool":
-        return [Output(place.name), Output("avgpool")]
-    return [Output(place.name)]
+        shared = [] if is_pre else _shared_relu(node, path)
+        return [Output(node.name), Output(f"{norm}.act"), *shared]
+    if node.name == "global_pool":
+        return [Output(node.name), Output("avgpool")]
+    return [Output(node.name)]
 
 
-def _shared_relu(place: Place, block: str) -> list[Output]:
-    """Return torchvision's places: `relu`, and for a block's last activation its own output."""
-    if place.name == "act1":
+def _shared_relu(node: NumberedNode, block: str) -> list[Output]:
+    """Return torchvision's modules: `relu`, and for a block's last activation the block."""
+    if node.name == "act1":
         return [Output("relu")]
-    if place.where != "body" or not place.name.startswith("layer"):
+    if node.part != "body":
         return []
-    found = [Output(f"{block}.relu", place.number - 1, place.depth)]
-    return [*found, Output(block)] if place.ends_block else found
+    found = [Output(f"{block}.relu", node.number - 1, node.depth)]
+    return [*found, Output(block)] if node.ends_block else found
 
 
-_PRE_ACTIVATION = Lack(is_pre_activation, "has post-activation networks only; use timm-v2")
-_POST_ACTIVATION = Lack(is_post_activation, "has pre-activation networks only; use timm")
+_PRE_ACTIVATION = Unsupported(is_pre_activation, "has post-activation networks only; use timm-v2")
+_POST_ACTIVATION = Unsupported(is_post_activation, "has pre-activation networks only; use timm")
 
 # timm's eps and padding are options of its models, and those of the networks here the defaults.
 _CONVENTIONS = together(TORCH_NORM, EXPLICIT, STRIDE_ON_3X3)

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError
-from resnet_spec.ops import Init, Shape, Tensor
+from resnet_spec.ops import Address, Init, Op, Part, Shape, Tensor
+from resnet_spec.plan import tensors_of
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.naming.dialects import Layout
 from resnet_spec.weights.naming.lifting import foreign_shape
@@ -91,24 +92,18 @@ def skeleton(scheme: Scheme, build: Build, blocks: tuple[int, ...]) -> Skeleton 
     except CheckpointError:
         return None
     tensors = {tensor.name: tensor for tensor in plan.tensors}
-    parts: dict[str, list[str]] = {}
-    for name in tensors:
-        parts.setdefault(_part(name, build), []).append(name)
-    bodies: list[tuple[tuple[str, ...], ...]] = []
-    shortcuts: list[tuple[tuple[str, ...], ...]] = []
-    for stage, count in enumerate(blocks):
-        prefixes = [_prefix(build, stage, block) for block in range(count)]
-        bodies.append(tuple(tuple(parts[prefix]) for prefix in prefixes))
-        shortcuts.append(tuple(tuple(parts[f"{prefix}downsample."]) for prefix in prefixes))
+    parts: dict[Address, list[str]] = {}
+    for op in plan.ops:
+        parts.setdefault(_part(op), []).extend(tensor.name for tensor in tensors_of(op))
     unknowns = _unknowns(build, len(blocks), tensors)
     return Skeleton(
         tensors,
         names,
         unknowns,
-        stem=tuple(parts["stem"]),
-        head=tuple(parts["head"]),
-        bodies=tuple(bodies),
-        shortcuts=tuple(shortcuts),
+        stem=tuple(parts[Address(None, None, "stem")]),
+        head=tuple(parts[Address(None, None, "head")]),
+        bodies=_by_block(parts, blocks, "body"),
+        shortcuts=_by_block(parts, blocks, "shortcut"),
     )
 
 
@@ -189,15 +184,17 @@ def is_of_classifier(name: str) -> bool:
     return name.rpartition(".")[0] in ("fc", "head.fc")
 
 
-_STEMS = ("conv1", "bn1", "stem")
-_DEPTHS = {"post_activation": 2, "pre_activation": 4}
+def _part(op: Op) -> Address:
+    """Return the address of the part of the network that an op is in; a gate is in the body."""
+    address = op.address
+    return replace(address, part="body") if address.part == "gate" else address
 
 
-def _part(name: str, build: Build) -> str:
-    """Return the part of the network that a canonical name belongs to."""
-    keys = name.split(".")
-    depth = _DEPTHS[build.order]
-    if not keys[0].startswith(("layer", "stages")):
-        return "stem" if keys[0] in _STEMS else "head"
-    block = ".".join(keys[:depth]) + "."
-    return f"{block}downsample." if keys[depth] == "downsample" else block
+def _by_block(
+    parts: Mapping[Address, list[str]], blocks: tuple[int, ...], part: Part
+) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """Return the names of every block's tensors in `part`, by stage."""
+    return tuple(
+        tuple(tuple(parts[Address(stage, block, part)]) for block in range(count))
+        for stage, count in enumerate(blocks, start=1)
+    )
