@@ -17,8 +17,8 @@ from cases import CASES
 
 from resnet_spec.cli.main import main
 from resnet_spec.contract import Batch, State
-from resnet_spec.exporting import FORMATS, LIMIT, Exported, check, export
-from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.exporting import LIMIT, Exported, check, export
+from resnet_spec.loader import export_formats, installed_backends, load_backend
 from resnet_spec.ops import Norm
 from resnet_spec.parity.setup import worn_state
 from resnet_spec.plan import Plan
@@ -28,11 +28,12 @@ from resnet_spec.weights.checkpoint import Checkpoint, save_checkpoint
 Captured = pytest.CaptureFixture[str]
 Patching = pytest.MonkeyPatch
 
+FORMATS = export_formats()
 POST, PRE = CASES["bottleneck"], CASES["pre_activation_everything"]
 
 
 def needs(format: str) -> None:
-    backend, _, _, packages = FORMATS[format]
+    backend, packages = FORMATS[format].backend, FORMATS[format].needs
     if backend not in installed_backends():
         pytest.skip(f"{format} needs {backend}, not installed")
     for package in packages:

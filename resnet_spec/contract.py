@@ -4,13 +4,16 @@ A backend is an importable package that offers
 
     Session                         the class below
     build(plan, state=None)         the framework's own module, float32, on the CPU
-    REQUIRES = ("torch",)           importable names it needs, for the install hint
     PRECISIONS = ("float32", ...)   what `Session(precision=...)` accepts
     abstract_shapes(plan)           optional: {canonical name: shape}, without the memory
     output_shape(plan, batch)       optional: the logits' shape, where possible without computing
     export.write, export.read       optional: a module `export`, as `exporting.Exporter` says, for
-                                    the formats that `exporting.FORMATS` gives to this backend
+                                    the formats of its manifest
 
+    manifest.toml                   what the package needs, computes in and can do beside, as data
+                                    that is read without importing it (`manifest.Manifest`);
+                                    without one the package offers REQUIRES = ("torch",), too:
+                                    the importable names it needs
     conditions.py                   optional: a file that imports no framework and nothing of the
                                     package, with `conditions() -> list[str]`: what is known to be
                                     slow or wrong on this machine, `where = value: rule; remedy`,

@@ -1,7 +1,8 @@
 """Find and load backends by name through the entry points of the group `resnet_spec.backends`.
 
-Listing imports none of them; loading one whose framework is missing says how to install it. A
-backend of another distribution needs nothing but its entry point.
+Listing imports none of them: what each needs and can do stands in its `manifest.toml` (`manifest`).
+A backend of another distribution needs nothing but its entry point; without a manifest its package
+is asked for `REQUIRES` and `PRECISIONS` once it is imported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Protocol, cast
 
 from resnet_spec.contract import Precision, Session, State
 from resnet_spec.errors import BackendError, did_you_mean
+from resnet_spec.manifest import FILE, Format, Manifest, read_manifest
 from resnet_spec.plan import Plan
 
 GROUP = "resnet_spec.backends"
@@ -24,7 +26,6 @@ class Backend(Protocol):
     """What a backend's package offers (see `contract`)."""
 
     Session: type[Session]
-    REQUIRES: tuple[str, ...]
     PRECISIONS: tuple[Precision, ...]
 
     def build(self, plan: Plan, state: State | None = None) -> object:
@@ -38,41 +39,107 @@ def backend_names() -> list[str]:
 
 
 def installed_backends() -> list[str]:
-    """Return the names of those backends whose framework can be found; imports none of them."""
-    return [name for name in backend_names() if not _missing(name)]
+    """Return the names of those backends whose framework can be found; imports none of them.
+
+    One that `check_backend` refuses is not among them.
+    """
+    return [name for name in backend_names() if not (faults_of(name) or _missing(name))]
 
 
 def check_backend(name: str) -> None:
-    """Raise BackendError where there is no backend `name`, or no framework; imports neither.
+    """Raise BackendError where `name` is no one backend, or its framework is missing; imports none.
 
-    The line has the nearest name, or the command that installs the framework.
+    The line has the nearest name, the distributions that claim one name, what is wrong with the
+    manifest, or the command that installs the framework.
     """
     entries = _entries()
     if name not in entries:
         hint = did_you_mean(name, entries) or f"choose from {', '.join(backend_names())}"
         raise BackendError(f"backend = {name}: does not exist; {hint}")
+    faults = faults_of(name)
+    if faults:
+        raise BackendError(*faults)
     missing = _missing(name)
     if missing:
+        found = manifest_of(name)
         raise BackendError(
             f"backend = {name}: needs {' and '.join(missing)}, not installed; "
-            f"run: pip install 'resnet-spec[{name}]'"
+            f"run: {found.install if found else ''}"
         )
+
+
+def faults_of(name: str) -> list[str]:
+    """Return why the backend `name` cannot be used, a line each, whatever else is installed.
+
+    Two distributions claim the name, or its manifest breaks a rule.
+    """
+    claims = sorted(f"{_distribution(entry)} ({entry.value})" for entry in _entries()[name])
+    if len(claims) > 1:
+        rule = f"is the name of {len(claims)} backends, of {' and '.join(claims)}"
+        return [f"backend = {name}: {rule}; uninstall all but one"]
+    try:
+        manifest_of(name)
+    except BackendError as error:
+        return list(error.problems)
+    return []
 
 
 def load_backend(name: str) -> Backend:
     """Import the backend `name` and return its package. Raises BackendError as `check_backend`."""
     check_backend(name)
-    entries = _entries()
-    module = entries[name].value
+    entry = entry_of(name)
     try:
-        package = entries[name].load()
+        package = entry.load()
     except Exception as cause:  # Somebody else's code may raise anything.
         why = _why(cause)
-        raise BackendError(f"backend = {name}: cannot be imported from {module}: {why}") from cause
-    lacking = [part for part in _OFFERED if not hasattr(package, part)]
+        where = f"cannot be imported from {entry.value}"
+        raise BackendError(f"backend = {name}: {where}: {why}") from cause
+    offered = ("Session", "build") if manifest_of(name) else _WITHOUT_MANIFEST
+    lacking = [part for part in offered if not hasattr(package, part)]
     if lacking:
-        raise BackendError(f"backend = {name}: {module} lacks {', '.join(lacking)}")
+        raise BackendError(f"backend = {name}: {entry.value} lacks {', '.join(lacking)}")
     return cast(Backend, package)
+
+
+def manifest_of(name: str) -> Manifest | None:
+    """Return what the backend `name` says of itself; None where it has no manifest.
+
+    Imports nothing of it. Raises BackendError for a manifest that breaks a rule.
+    """
+    return _manifest(name, entry_of(name).value)
+
+
+@cache
+def _manifest(name: str, package: str) -> Manifest | None:
+    file = _file(package, FILE)
+    return None if file is None else read_manifest(file, name)
+
+
+def precisions_of(name: str) -> tuple[Precision, ...]:
+    """Return what sessions of `name` compute in. Raises BackendError as `load_backend`.
+
+    Imports the backend only where it has no manifest.
+    """
+    check_backend(name)
+    found = manifest_of(name)
+    return load_backend(name).PRECISIONS if found is None else found.precisions
+
+
+def export_formats() -> dict[str, Format]:
+    """Return the formats of exported models by name, of all backends that are as they should be."""
+    return {
+        kind: row for found in _sound_manifests().values() for kind, row in found.formats.items()
+    }
+
+
+def module_classes() -> dict[str, tuple[str, ...]]:
+    """Return by backend the classes of networks, `module.Class`, that its framework has."""
+    return {name: found.modules for name, found in _sound_manifests().items() if found.modules}
+
+
+def _sound_manifests() -> dict[str, Manifest]:
+    found = {name: manifest_of(name) for name in backend_names() if not faults_of(name)}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
 
 
 def conditions_of(name: str, part: str = "conditions") -> list[str]:
@@ -82,40 +149,51 @@ def conditions_of(name: str, part: str = "conditions") -> list[str]:
 
     part: the function of that file; "of_framework" imports the framework, and asks it.
     """
-    package = _entries()[name].value
-    if "." in package:  # Finding it would import what it is in.
+    file = _file(entry_of(name).value, "conditions.py")
+    if file is None:
         return []
+    try:
+        return list(runpy.run_path(str(file)).get(part, list)())
+    except Exception as cause:  # Somebody else's code may raise anything.
+        return [f"backend = {name}: {file.name} cannot be run: {_why(cause)}"]
+
+
+def entry_of(name: str) -> EntryPoint:
+    """Return the entry point of `name`; where several claim the name, the first of them."""
+    return _entries()[name][0]
+
+
+def _file(package: str, name: str) -> Path | None:
+    """Return a file beside the package's `__init__.py`, without importing the package."""
+    if "." in package:  # Finding it would import what it is in.
+        return None
     found = importlib.util.find_spec(package)
-    for folder in (found and found.submodule_search_locations) or ():
-        file = Path(folder) / "conditions.py"
-        if file.is_file():
-            try:
-                return list(runpy.run_path(str(file)).get(part, list)())
-            except Exception as cause:  # Somebody else's code may raise anything.
-                return [f"backend = {name}: {file.name} cannot be run: {_why(cause)}"]
-    return []
+    folders = (found and found.submodule_search_locations) or ()
+    files = (Path(folder) / name for folder in folders)
+    return next((file for file in files if file.is_file()), None)
 
 
 def _why(cause: Exception) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
-_OFFERED = ("Session", "build", "REQUIRES", "PRECISIONS")
+_WITHOUT_MANIFEST = ("Session", "build", "REQUIRES", "PRECISIONS")
 
 
 @cache
-def _entries() -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+def _entries() -> dict[str, tuple[EntryPoint, ...]]:
+    """Return the entry points by name; those of one distribution and module count once."""
+    found: dict[str, dict[tuple[str, str], EntryPoint]] = {}
+    for entry in entry_points(group=GROUP):
+        found.setdefault(entry.name, {}).setdefault((_distribution(entry), entry.value), entry)
+    return {name: tuple(claims.values()) for name, claims in found.items()}
 
 
-# What our own backends need, so that a missing framework is seen without importing the backend.
-_FRAMEWORKS = {
-    "resnet_spec_torch": ("torch",),
-    "resnet_spec_flax": ("jax", "flax", "optax"),
-    "resnet_spec_mindspore": ("mindspore",),
-}
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "no distribution"
 
 
 def _missing(name: str) -> list[str]:
-    needed = _FRAMEWORKS.get(_entries()[name].value, ())
+    found = manifest_of(name)
+    needed = found.requires if found else ()
     return [package for package in needed if importlib.util.find_spec(package) is None]

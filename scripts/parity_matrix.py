@@ -30,7 +30,7 @@ from store import Cell, append, read  # pyright: ignore[reportMissingImports]
 from resnet_spec.describing.presets import list_presets
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.files.writing import write_text
-from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.loader import installed_backends, manifest_of
 from resnet_spec.parity import LEVELS, compare_backends
 from resnet_spec.parity.setup import make_recipe
 from resnet_spec.plan import Plan
@@ -130,7 +130,8 @@ def heading(backends: list[str]) -> Iterator[str]:
     yield "# Every preset and every option, on every backend"
     yield ""
     yield "Made by `python scripts/parity_matrix.py --out docs/parity_matrix.md`, in float32, with"
-    packages = sorted({"numpy", *(p for name in backends for p in load_backend(name).REQUIRES)})
+    found = filter(None, map(manifest_of, backends))
+    packages = sorted({"numpy", *(p for it in found for p in it.requires)})
     yield f"{', '.join(f'{name} {version(name)}' for name in packages)}."
     yield "`=` is bit-equal; a number is the worst error in multiples of the noise floor."
     yield ""

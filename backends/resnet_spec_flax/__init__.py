@@ -11,11 +11,8 @@ from resnet_spec_flax.shapes import abstract_shapes, output_shape
 
 __all__ = [
     "PRECISIONS",
-    "REQUIRES",
     "Session",
     "abstract_shapes",
     "build",
     "output_shape",
 ]
-
-REQUIRES = ("jax", "flax", "optax")

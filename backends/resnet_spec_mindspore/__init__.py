@@ -15,11 +15,8 @@ from resnet_spec_mindspore.shapes import abstract_shapes, output_shape
 
 __all__ = [
     "PRECISIONS",
-    "REQUIRES",
     "Session",
     "abstract_shapes",
     "build",
     "output_shape",
 ]
-
-REQUIRES = ("mindspore",)

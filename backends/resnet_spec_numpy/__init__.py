@@ -14,7 +14,6 @@ from resnet_spec_numpy.sums import ORDERS, Order
 __all__ = [
     "ORDERS",
     "PRECISIONS",
-    "REQUIRES",
     "Node",
     "NodeGradients",
     "Order",
@@ -23,5 +22,3 @@ __all__ = [
     "build",
     "output_shape",
 ]
-
-REQUIRES: tuple[str, ...] = ()

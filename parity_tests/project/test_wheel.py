@@ -65,11 +65,15 @@ def test_every_source_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
 
 def test_the_embedded_data_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
     sources = {
-        path.relative_to(ROOT).as_posix()
+        path.relative_to(base).as_posix()
         for ending in EMBEDDED
-        for path in (ROOT / "resnet_spec").rglob(f"*{ending}")
+        for base in (ROOT, ROOT / "backends")
+        for package in PACKAGES
+        for path in (base / package).rglob(f"*{ending}")
     }
     assert {"resnet_spec/data/digits.npz", "resnet_spec/reporting/html/page.css"} <= sources
+    manifests = {name for name in sources if name.endswith("/manifest.toml")}
+    assert manifests == {f"{name}/manifest.toml" for name in PACKAGES - {"resnet_spec"}}
     packed = {name for name in wheel.namelist() if name.endswith(EMBEDDED)}
     assert packed == sources
     digits = (ROOT / "resnet_spec" / "data" / "digits.npz").read_bytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, requires, version
 from typing import NamedTuple
 
 from resnet_spec.cli.arguments import add_format
@@ -29,11 +29,10 @@ def run(args: argparse.Namespace) -> int:
 
     Below it, what is known to be slow or wrong on this machine, with the remedy.
     """
-    from resnet_spec.loader import GROUP, backend_names, installed_backends
+    from resnet_spec.loader import backend_names, entry_of, installed_backends
 
-    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
     installed = installed_backends()
-    rows = [_row(entries[name], name in installed, args.check) for name in backend_names()]
+    rows = [_row(entry_of(name), name in installed, args.check) for name in backend_names()]
     if args.format == "json":
         print(json_text([row._asdict() for row in rows], indent=2))
     else:
@@ -52,17 +51,20 @@ class _Row(NamedTuple):
     versions: dict[str, str | None]
     notes: list[str]
     works: bool | None
-    """Whether a network ran; None where that was not tried."""
+    """Whether a network ran; None where that was not tried; False where it cannot be loaded."""
     info: dict[str, str]
     """What the session said of itself when it ran."""
 
 
 def _row(entry: EntryPoint, is_installed: bool, is_checked: bool) -> _Row:
-    from resnet_spec.loader import conditions_of
+    from resnet_spec.loader import conditions_of, faults_of
 
     distribution = entry.dist.name if entry.dist else ""
     versions = {package: _version(package) for package in _needs(distribution, entry.name)}
-    works, info, notes = None, dict[str, str](), conditions_of(entry.name)
+    info = dict[str, str]()
+    faults = tuple(faults_of(entry.name))
+    notes = [*faults, *conditions_of(entry.name)]
+    works = False if faults else None
     if is_installed and is_checked:
         from resnet_spec.cli.backends_check import checked
 
@@ -78,6 +80,13 @@ def _needs(distribution: str, extra: str) -> list[str]:
     marker = re.compile(rf"([\w.-]+).*;.*\bextra == ['\"]{re.escape(extra)}['\"]")
     found = [marker.match(requirement) for requirement in requires(distribution) or ()]
     return [match[1] for match in found if match] or ["numpy"]
+
+
+def _install(name: str) -> str:
+    from resnet_spec.loader import manifest_of
+
+    found = manifest_of(name)
+    return found.install if found else ""
 
 
 def _version(package: str) -> str | None:
@@ -101,11 +110,11 @@ def _table(rows: list[_Row]) -> str:
 
 def _cells(row: _Row) -> tuple[str, str, str]:
     needs = ", ".join(f"{name} {number or '(missing)'}" for name, number in row.versions.items())
+    if row.works is False:
+        return row.name, "fails", needs
     if not row.installed:
-        return row.name, "missing", f"{needs}; pip install '{row.distribution}[{row.name}]'"
+        return row.name, "missing", f"{needs}; {_install(row.name)}"
     if row.works is None:
         return row.name, "installed", needs
-    if not row.works:
-        return row.name, "fails", needs
     isa = f", {row.info['isa']}" if "isa" in row.info else ""
     return row.name, f"works on {row.info['device']}{isa}", needs

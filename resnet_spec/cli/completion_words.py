@@ -69,8 +69,7 @@ def _known() -> Mapping[str, Sequence[str]]:
     from resnet_spec.comparing.sources import list_studies
     from resnet_spec.describing.presets import PRESETS
     from resnet_spec.describing.recipes import list_recipes
-    from resnet_spec.exporting import FORMATS
-    from resnet_spec.loader import backend_names
+    from resnet_spec.loader import backend_names, export_formats
     from resnet_spec.parity.levels import LEVELS
     from resnet_spec.running.tracking.choice import TRACKERS
     from resnet_spec.weights import KINDS
@@ -92,7 +91,7 @@ def _known() -> Mapping[str, Sequence[str]]:
         "--from": schemes,
         "--names": schemes,
         "convert --to": schemes,
-        "export --to": tuple(FORMATS),
+        "export --to": tuple(export_formats()),
         "--kind": tuple(KINDS),
         "--level": tuple(LEVELS),
         "--track": tuple(TRACKERS),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, prob
 from resnet_spec.files.destinations import check_destination
 from resnet_spec.files.json_text import json_text
 from resnet_spec.files.writing import beside, replacing, writing
-from resnet_spec.loader import load_backend
+from resnet_spec.loader import export_formats, load_backend
+from resnet_spec.manifest import Format
 from resnet_spec.parity.comparison import difference
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.functions import OnnxFunction, normalised
@@ -42,25 +43,6 @@ Images = Literal["normalised", "uint8"]
 """What the exported model takes: float32 images that are normalised already, or uint8 images
 [N, H, W, C] that it normalises itself."""
 
-
-class Format(NamedTuple):
-    """Who writes a format, how its files are called, and what normalised images look like in it.
-
-    needs: packages beside the backend's own, which the extra `export` installs.
-    """
-
-    backend: str
-    ending: str
-    layout: Literal["NCHW", "NHWC"]
-    needs: tuple[str, ...] = ()
-
-
-FORMATS: dict[str, Format] = {
-    "onnx": Format("torch", ".onnx", "NCHW", ("onnx", "onnxscript", "onnxruntime")),
-    "torch-export": Format("torch", ".pt2", "NCHW"),
-    "stablehlo": Format("flax", ".stablehlo", "NHWC"),
-    "mindir": Format("mindspore", ".mindir", "NCHW"),
-}
 
 LIMIT = LIMITS["logits"].multiples
 """How many noise floors a logit may be off, as in a parity report."""
@@ -153,7 +135,8 @@ def export(
 ) -> Exported:
     """Write the network with the weights `state` to `path`, and keep the file if it computes them.
 
-    spec: a preset name, a `.toml` or `.json` file, a dict or a spec. format: one of `FORMATS`.
+    spec: a preset name, a `.toml` or `.json` file, a dict or a spec. format: a
+    name of `loader.export_formats()`.
     batch: images at a time; None: any number, chosen at each call. fold: put norms into the
     convolutions before them (see `folding`). class_names, dataset: what it was trained on, for the
     file's metadata, which also hold the spec. overwrite: replace what is at `path`.
@@ -228,7 +211,7 @@ def check(
         run = _reader(path, format, plan)
         for count in batches:
             rows = np.arange(count) % len(probe)
-            got = run(_given(probe[rows], plan, FORMATS[format], images))
+            got = run(_given(probe[rows], plan, format_of(format), images))
             errors.append(difference("logits", got, expected.logits[rows]).max_rel)
     return max(errors) / floor
 
@@ -239,17 +222,18 @@ _PROBE = 3
 
 def format_of(name: str) -> Format:
     """Return the format called `name`. Raises BackendError, with the nearest name."""
-    if name not in FORMATS:
-        hint = did_you_mean(name, FORMATS)
+    known = export_formats()
+    if name not in known:
+        hint = did_you_mean(name, known)
         raise BackendError(problem("--to", name, "is no format of exported models", hint))
-    return FORMATS[name]
+    return known[name]
 
 
 def takes(spec: Spec, format: str, batch: int | None, images: Images) -> str:
     """Return in words what an exported model takes."""
     image, planes = spec.input, [spec.input.size, spec.input.size]
     is_raw = images == "uint8"
-    layout = "NHWC" if is_raw else FORMATS[format].layout
+    layout = "NHWC" if is_raw else format_of(format).layout
     sizes = [image.channels, *planes] if layout == "NCHW" else [*planes, image.channels]
     shape = f"[{', '.join(map(str, ['batch' if batch is None else batch, *sizes]))}]"
     if is_raw:
@@ -262,13 +246,12 @@ def takes(spec: Spec, format: str, batch: int | None, images: Images) -> str:
 
 def _exporter(format: str) -> Exporter:
     """Return the module that writes `format`. Raises BackendError where a package is missing."""
-    backend, _, _, needs = FORMATS[format]
-    missing = [package for package in needs if importlib.util.find_spec(package) is None]
+    chosen = format_of(format)
+    missing = [package for package in chosen.needs if importlib.util.find_spec(package) is None]
     if missing:
         rule = f"needs {' and '.join(missing)}, not installed"
-        remedy = "run: pip install 'resnet-spec[export]'"
-        raise BackendError(problem("--to", format, rule, remedy))
-    package: Any = load_backend(backend)
+        raise BackendError(problem("--to", format, rule, f"run: {chosen.install}"))
+    package: Any = load_backend(chosen.backend)
     return cast(Exporter, importlib.import_module(f"{package.__name__}.export"))
 
 
@@ -328,5 +311,5 @@ def _failures_of(format: str) -> Generator[None]:
         raise
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
-        rule = f"{FORMATS[format].backend} fails: {type(error).__name__}: {first}"
+        rule = f"{format_of(format).backend} fails: {type(error).__name__}: {first}"
         raise BackendError(problem("--to", format, rule)) from error

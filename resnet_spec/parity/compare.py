@@ -8,7 +8,7 @@ from typing import Any
 from resnet_spec.contract import Batch, Precision, State
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.loader import load_backend
+from resnet_spec.loader import precisions_of
 from resnet_spec.parity.background_floors import Tick, compute_floors
 from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
@@ -121,7 +121,7 @@ def _setting(setup: Setup, precision: Precision) -> dict[str, Any]:
 
 def check_precision(backend: str, precision: Precision) -> None:
     """Raise BackendError when `backend` cannot be loaded, or `precision` cannot be judged in it."""
-    offered = [p for p in load_backend(backend).PRECISIONS if p in UNIT]
+    offered = [p for p in precisions_of(backend) if p in UNIT]
     if precision not in offered:
         rule = f"is not computed by {backend}, or cannot be judged"
         raise BackendError(problem("precision", precision, rule, f"use {' or '.join(offered)}"))

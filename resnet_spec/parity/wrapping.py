@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from resnet_spec.contract import Array, Precision, State
 from resnet_spec.errors import BackendError, CheckpointError, did_you_mean, problem
-from resnet_spec.loader import load_backend
+from resnet_spec.loader import load_backend, module_classes
 from resnet_spec.parity.functions import OnnxFunction, PlainFunction
 from resnet_spec.parity.misfits import reason
 from resnet_spec.parity.wrapped import Adopted, AdoptedFunction, Function
@@ -67,22 +67,17 @@ def adopt(
 
 
 def framework_of(model: object) -> str | None:
-    """Return the backend that knows `model`: "torch", "flax" or "mindspore"; None for others."""
+    """Return the backend whose framework `model` is a network of; None where there is none.
+
+    Backends name their framework's classes in their manifests; none is imported.
+    """
     parts = cast("tuple[Any, ...]", model) if isinstance(model, tuple) else (model,)
     kinds = type(parts[0]).__mro__ if parts else ()
     places = [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
-    for name, starts in _MODULES.items():
-        if any(place.startswith(starts) for place in places):
+    for name, classes in module_classes().items():
+        if any(place.startswith(classes) for place in places):
             return name
     return None
-
-
-_MODULES = {
-    "torch": ("torch.nn.modules.module.Module",),
-    "flax": ("flax.nnx.module.Module", "flax.linen.module.Module"),
-    "mindspore": ("mindspore.nn.cell.Cell",),
-}
-"""Where each framework's own class of modules stands."""
 
 
 def resolve(

@@ -8,6 +8,4 @@ from __future__ import annotations
 from .modules import build
 from .session import PRECISIONS, Session
 
-__all__ = ["PRECISIONS", "REQUIRES", "Session", "build"]
-
-REQUIRES: tuple[str, ...] = ("numpy",)
+__all__ = ["PRECISIONS", "Session", "build"]

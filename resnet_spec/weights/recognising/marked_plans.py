@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError
 from resnet_spec.ops import Address, Init, Op, Part, Shape, Tensor
-from resnet_spec.plan import tensors_of
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.naming.dialects import Layout
 from resnet_spec.weights.naming.lifting import foreign_shape
@@ -94,7 +93,7 @@ def skeleton(scheme: Scheme, build: Build, blocks: tuple[int, ...]) -> Skeleton 
     tensors = {tensor.name: tensor for tensor in plan.tensors}
     parts: dict[Address, list[str]] = {}
     for op in plan.ops:
-        parts.setdefault(_part(op), []).extend(tensor.name for tensor in tensors_of(op))
+        parts.setdefault(_part(op), []).extend(tensor.name for tensor in op.tensors)
     unknowns = _unknowns(build, len(blocks), tensors)
     return Skeleton(
         tensors,

@@ -1,0 +1,152 @@
+"""What a backend says of itself: read as data, checked key by key, and true of its package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resnet_spec import loader
+from resnet_spec.cli.main import main
+from resnet_spec.errors import BackendError
+from resnet_spec.loader import installed_backends, load_backend, manifest_of
+from resnet_spec.manifest import Format, Manifest, read_manifest
+
+GOOD = """
+requires = ["ab", "cd"]
+install = "pip install ab"
+precisions = ["float32", "float16"]
+modules = ["ab.nn.Module"]
+[formats.abx]
+ending = ".abx"
+layout = "NHWC"
+needs = ["abx"]
+install = "pip install abx"
+"""
+
+
+def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.toml"
+    path.write_text(GOOD)
+    abx = Format("ab", ".abx", "NHWC", ("abx",), "pip install abx")
+    modules, formats = ("ab.nn.Module",), {"abx": abx}
+    expected = Manifest(
+        ("ab", "cd"), "pip install ab", ("float32", "float16"), modules=modules, formats=formats
+    )
+    assert read_manifest(path, "ab") == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("requires =", "require =", "require: is no key of a manifest; did you mean 'requires'?"),
+        ('requires = ["ab", "cd"]', "", "requires: is missing"),
+        ('requires = ["ab", "cd"]', "requires = 3", "requires: must be a list of names, not 3"),
+        ('install = "pip install ab"', "", "install: is missing"),
+        (
+            '"float16"]',
+            '"float160"]',
+            "precisions: float160 is no precision; did you mean 'float16'?",
+        ),
+        ('"float32", ', "", "precisions: must have float32, in which backends are compared"),
+        ('["ab.nn.Module"]', "[1]", "modules: must be a list of names, not [1]"),
+        ('ending = ".abx"', 'ending = "abx"', "formats.abx.ending: must begin with a dot, not be"),
+        ('"NHWC"', '"NHCW"', "formats.abx.layout: must be one of NCHW, NHWC, not 'NHCW'"),
+        ("needs =", "need =", "formats.abx.need: is no key of a manifest; did you mean 'needs'?"),
+        ('install = "pip install abx"', "", "formats.abx.install: is missing"),
+        ("[formats.abx]", "[formats", "cannot be read as TOML: "),
+    ],
+)
+def test_a_fault_names_the_file_the_key_and_the_rule(
+    tmp_path: Path, old: str, new: str, line: str
+) -> None:
+    path = tmp_path / "manifest.toml"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(BackendError) as raised:
+        read_manifest(path, "ab")
+    assert any(told.startswith(f"{path}: {line}") for told in raised.value.problems)
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+def test_the_manifest_is_true_of_the_package(backend: str) -> None:
+    found = manifest_of(backend)
+    if found is None:
+        pytest.skip(f"{backend} comes without a manifest")
+    assert found.precisions == load_backend(backend).PRECISIONS
+
+
+def test_manifests_are_read_without_importing_a_backend() -> None:
+    code = (
+        "import sys\n"
+        "from resnet_spec.loader import export_formats, module_classes, precisions_of\n"
+        "assert {'onnx', 'mindir'} <= export_formats().keys() and module_classes()['torch']\n"
+        "assert precisions_of('numpy') == ('float32', 'float64')\n"
+        "assert not any(name.startswith('resnet_spec_') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def installed(folder: Path, distribution: str, name: str, package: str) -> None:
+    """Lay out in `folder` the metadata of a distribution with one backend."""
+    metadata = folder / f"{distribution}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n"
+    )
+    (metadata / "entry_points.txt").write_text(f"[{loader.GROUP}]\n{name} = {package}\n")
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which distributions are found, for one test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loader._entries.cache_clear()
+    monkeypatch.setattr(loader, "_entries", loader._entries.__wrapped__)
+    return tmp_path
+
+
+def test_two_backends_of_one_name_are_told(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    installed(site, "other", "torch", "other_torch")
+    line = (
+        "backend = torch: is the name of 2 backends, of other (other_torch) and "
+        "resnet-spec (resnet_spec_torch); uninstall all but one"
+    )
+    with pytest.raises(BackendError) as raised:
+        load_backend("torch")
+    assert raised.value.problems == (line,)
+    assert "torch" not in installed_backends()
+    assert main(["backends"]) == 0
+    assert f"note: torch: {line}" in capsys.readouterr().out.splitlines()
+
+
+def test_a_broken_manifest_stops_its_backend_alone(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "own_backend").mkdir()
+    (site / "own_backend" / "__init__.py").write_text("raise SystemExit('imported')")
+    path = site / "own_backend" / "manifest.toml"
+    path.write_text('requires = []\nprecisions = ["float32"]\nlayout = "NCHW"\n')
+    installed(site, "own", "own", "own_backend")
+    with pytest.raises(BackendError) as raised:
+        load_backend("own")
+    assert str(raised.value).startswith(f"{path}: layout: is no key of a manifest")
+    assert main(["backends"]) == 0
+    assert f"note: own: {path}: layout: is no key" in capsys.readouterr().out
+    assert "own" not in installed_backends() and "numpy" in installed_backends()
+
+
+def test_a_missing_framework_is_told_by_the_manifest(site: Path) -> None:
+    (site / "own_backend2").mkdir()
+    (site / "own_backend2" / "__init__.py").write_text("raise SystemExit('imported')")
+    (site / "own_backend2" / "manifest.toml").write_text(
+        'requires = ["nosuchframework"]\ninstall = "pip install own[all]"\n'
+        'precisions = ["float32"]\n'
+    )
+    installed(site, "own2", "own2", "own_backend2")
+    with pytest.raises(BackendError) as raised:
+        load_backend("own2")
+    rule = "needs nosuchframework, not installed; run: pip install own[all]"
+    assert str(raised.value) == f"backend = own2: {rule}"

@@ -1,0 +1,150 @@
+"""What a backend says of itself in its `manifest.toml`, read without importing it.
+
+A file beside the package's `__init__.py`, as data: finding a framework, its formats or its
+precisions costs no import, and a package that cannot be imported can still be told of. Every key is
+checked; a file with a fault is one line that names the file, the key and the rule.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from resnet_spec.contract import Precision
+from resnet_spec.errors import BackendError, did_you_mean
+
+FILE = "manifest.toml"
+
+ImageLayout = Literal["NCHW", "NHWC"]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format of exported models that the backend's module `export` writes and reads.
+
+    ending: of its files, with the dot. layout: of the normalised images that its models take.
+    needs: importable packages beside the backend's own. install: the command that installs them.
+    """
+
+    backend: str
+    ending: str
+    layout: ImageLayout
+    needs: tuple[str, ...] = ()
+    install: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A backend, in its own words.
+
+    requires: importable packages that it needs. install: the command that installs them.
+    precisions: what its sessions compute in. modules: the framework's own classes of networks, as
+    `module.Class`; a model of one of them is for the backend's module that takes people's own
+    networks; empty where it takes none. formats: by name, what its module `export` writes.
+    """
+
+    requires: tuple[str, ...]
+    install: str
+    precisions: tuple[Precision, ...]
+    modules: tuple[str, ...] = ()
+    formats: Mapping[str, Format] = field(default_factory=dict[str, Format])
+
+
+def read_manifest(path: Path, backend: str) -> Manifest:
+    """Return what the file says of `backend`. Raises BackendError, a line for each fault."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
+        why = " ".join(str(cause).split())
+        raise BackendError(f"{path}: cannot be read as TOML: {why}") from cause
+    reader = _Reader(path)
+    reader.check_keys("", table, ("requires", "install", "precisions", "modules", "formats"))
+    requires = reader.names(table, "requires", required=True)
+    manifest = Manifest(
+        requires=requires,
+        install=reader.text(table, "install", required=bool(requires)),
+        precisions=cast("tuple[Precision, ...]", reader.precisions(table)),
+        modules=reader.names(table, "modules"),
+        formats=reader.formats(table, backend),
+    )
+    if reader.lines:
+        raise BackendError(*reader.lines)
+    return manifest
+
+
+class _Reader:
+    """Reads values of a table; keeps a line for each that breaks a rule."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.lines: list[str] = []
+
+    def check_keys(self, where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key in table:
+            if key not in known:
+                hint = did_you_mean(key, known)
+                self._say(f"{where}{key}", "is no key of a manifest", hint)
+
+    def names(
+        self, table: Mapping[str, Any], key: str, where: str = "", required: bool = False
+    ) -> tuple[str, ...]:
+        value: Any = table.get(key, None if required else [])
+        if isinstance(value, list):
+            items = cast("list[object]", value)
+            if all(isinstance(item, str) and item for item in items):
+                return tuple(map(str, items))
+        self._say(f"{where}{key}", self._rule(cast(object, value), "a list of names"))
+        return ()
+
+    def text(
+        self, table: Mapping[str, Any], key: str, where: str = "", required: bool = True
+    ) -> str:
+        value: Any = table.get(key, None if required else "")
+        if isinstance(value, str) and (value or not required):
+            return value
+        self._say(f"{where}{key}", self._rule(value, "a text"))
+        return ""
+
+    def precisions(self, table: Mapping[str, Any]) -> tuple[str, ...]:
+        found, known = self.names(table, "precisions", required=True), get_args(Precision)
+        if found and "float32" not in found:
+            self._say("precisions", "must have float32, in which backends are compared")
+        for name in found:
+            if name not in known:
+                self._say("precisions", f"{name} is no precision", did_you_mean(name, known))
+        return found
+
+    def formats(self, table: Mapping[str, Any], backend: str) -> dict[str, Format]:
+        tables: Any = table.get("formats", {})
+        if not isinstance(tables, dict):
+            self._say("formats", self._rule(tables, "a table for each format"))
+            return {}
+        rows = cast("dict[str, Any]", tables)
+        return {name: self._format(name, row, backend) for name, row in rows.items()}
+
+    def _format(self, name: str, row: Any, backend: str) -> Format:
+        where = f"formats.{name}"
+        if not isinstance(row, dict):
+            self._say(where, self._rule(row, "a table"))
+            row = {"ending": ".", "layout": "NCHW"}
+        values, start = cast("dict[str, Any]", row), f"{where}."
+        self.check_keys(start, values, ("ending", "layout", "needs", "install"))
+        ending = self.text(values, "ending", start)
+        if ending and not ending.startswith("."):
+            self._say(f"{start}ending", f"must begin with a dot, not be {ending!r}")
+        layout = self.text(values, "layout", start)
+        layouts = get_args(ImageLayout)
+        if layout and layout not in layouts:
+            self._say(f"{start}layout", f"must be one of {', '.join(layouts)}, not {layout!r}")
+        needs = self.names(values, "needs", start)
+        install = self.text(values, "install", start, required=bool(needs))
+        return Format(backend, ending, cast("ImageLayout", layout), needs, install)
+
+    def _rule(self, value: object, kind: str) -> str:
+        return "is missing" if value is None else f"must be {kind}, not {value!r}"
+
+    def _say(self, key: str, rule: str, remedy: str = "") -> None:
+        self.lines.append(f"{self._path}: {key}: {rule}{f'; {remedy}' if remedy else ''}")
