@@ -126,6 +126,7 @@ _ALL = [
         {"zero_init_last_norm": True, "squeeze": 0.25, "block": "bottleneck", "expansion": 2},
     ),
     Case(
+        # `sync` changes nothing that one process could see; test_lowering.py tells them apart.
         "one_channel_not_square",
         {"input": {"channels": 1}, "norm": {"sync": "replica"}},
         size=(8, 13),

@@ -49,7 +49,7 @@ def test_a_platform_that_is_not_there_is_one_line_everywhere(platform: str) -> N
         text=True,
     )
     lines = done.stdout.splitlines()
-    if not lines or "did not raise" in lines[0]:
+    if platform == "cuda" and any("did not raise" in line for line in lines):
         pytest.skip(f"this machine has {platform}")
     assert len(lines) == 4 and len(set(lines)) == 1, done.stdout + done.stderr
     assert lines[0].startswith(f"JAX_PLATFORMS = {platform}: ")

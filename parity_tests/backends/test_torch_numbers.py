@@ -84,7 +84,6 @@ def test_planted_faults_are_found(plant: Callable[[Any], None]):
         check("basic", session, 1e-13, 1e-11)
 
 
-@pytest.mark.skipif(not hasattr(reference, "Session"), reason="the reference is not there yet")
 @pytest.mark.parametrize("case", CASES)
 def test_float64_agrees_with_the_reference(case):
     plan = plan_of(case)

@@ -120,12 +120,14 @@ def test_every_answer_works() -> None:
 def test_settings_of_answers_are_fields_of_a_recipe() -> None:
     from resnet_spec.describing.recipes import load_recipe
 
-    own = options(parser_of("train"))
+    own, settings = options(parser_of("train")), set[str]()
     for hint in HINTS:
         found = answer(hint.words.split()[0], None, "train", own) or ""
         if found.startswith("use --set "):
             for_recipe, _ = sorted_settings(shlex.split(found)[2:])
-            load_recipe("imagenet-90", for_recipe)
+            load_recipe("imagenet-90", for_recipe)  # An unknown field is an error.
+            settings.update(for_recipe)
+    assert len(settings) >= 5
 
 
 def test_words_lead_to_commands() -> None:

@@ -252,6 +252,18 @@ def test_norms_carry_the_spec_s_numbers() -> None:
     }
 
 
+@pytest.mark.parametrize("sync", ["global", "replica"])
+def test_norm_sync_reaches_every_norm(sync: str) -> None:
+    """The plan is where it shows: with one process, both mean the same to every backend."""
+    norms = [op for op in plan_of("resnet18", f"norm.sync={sync}").ops if isinstance(op, Norm)]
+    assert [norm.sync for norm in norms] == [sync] * 20
+
+
+def test_no_other_norm_sync_is_taken() -> None:
+    with pytest.raises(SpecError, match=r"norm\.sync = .*: must be 'global' or 'replica'"):
+        load_spec("resnet18", ["norm.sync=local"])
+
+
 def test_zero_init_reaches_the_last_norm_of_each_block_only() -> None:
     plan = plan_of("resnet50", "zero_init_last_norm=true")
     zero = [n.name for n in plan.ops if isinstance(n, Norm) and n.scale.init.value == 0.0]

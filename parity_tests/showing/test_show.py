@@ -170,7 +170,9 @@ def test_text_imports_neither_matplotlib_nor_a_framework() -> None:
         "heavy = {'matplotlib', 'torch', 'jax', 'mindspore', 'PIL'} & sys.modules.keys()\n"
         "sys.exit(', '.join(heavy) or 0)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
 
 
 def test_thumbnails_for_terminals_with_colour() -> None:
