@@ -20,7 +20,8 @@ A backend is an importable package that offers
                                     and `of_framework()`, which may import the framework
 
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
-and `contract`, `ops`, `plan`, `recipe` and `errors` of the core; nothing else.
+and `contract`, `session_state`, `session_steps` (what every session does without its framework),
+`ops`, `plan`, `recipe` and `errors` of the core; nothing else.
 
 Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
 linear [out, in]) under canonical names, activations NCHW.
@@ -135,7 +136,8 @@ class Session(Protocol):
         """Take over `state`: the plan's tensors, and optimiser slots where present, else fresh.
 
         A fresh velocity is zero; a fresh average equals the weights. Raises CheckpointError that
-        lists every missing, unexpected and misshapen name; nothing is changed then.
+        lists every missing, unexpected and misshapen name (see `session_state.whole_state`);
+        nothing is changed then.
         """
         ...
 

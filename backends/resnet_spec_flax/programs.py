@@ -18,6 +18,7 @@ from flax import nnx
 
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_flax.layers import Noise, Tap
 from resnet_spec_flax.modules import find
 from resnet_spec_flax.weights import Weights, as_state, read, trainable
@@ -261,13 +262,6 @@ def _unscaled(gradients: Weights, loss_scale: Mapping[str, jax.Array]) -> Weight
 
 
 # Dynamic loss scaling (Micikevicius et al. 2018) with the numbers of torch's GradScaler.
-_FIRST_SCALE = 2.0**16
-_GROWTH_INTERVAL = 2000
-
-
-def first_scale() -> dict[str, np.float32]:
-    """Return the loss scale before the first step."""
-    return {"scale": np.float32(_FIRST_SCALE), "good_steps": np.float32(0)}
 
 
 def all_finite(gradients: Weights) -> jax.Array:
@@ -279,7 +273,7 @@ def _next_scale(loss_scale: dict[str, jax.Array], is_finite: jax.Array) -> dict[
     """Halve the scale after an overflow, double it after many steps without one."""
     scale = loss_scale["scale"]
     good_steps = jnp.where(is_finite, loss_scale["good_steps"] + 1.0, 0.0)
-    grows = good_steps == _GROWTH_INTERVAL
+    grows = good_steps == GROWTH_STEPS
     grown = jnp.where(grows, 2.0 * scale, scale)
     return {
         "scale": jnp.where(is_finite, grown, 0.5 * scale),

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from math import prod
 from typing import Any
 
 import flax
@@ -19,17 +18,23 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.ops import Norm, Tensor
+from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import (
+    AVERAGE,
+    FIRST_LOSS_SCALE,
+    LOSS_SCALE,
+    state_shapes,
+    whole_state,
+)
+from resnet_spec.session_steps import Intake, filled, recipe_for_training, step_log
 from resnet_spec_flax.devices import describe, find_device
 from resnet_spec_flax.modules import empty
-from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite, first_scale
+from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite
 from resnet_spec_flax.weights import (
     Weights,
     check_native,
-    check_state,
-    family,
     make_optimizer,
     read,
     to_flax,
@@ -64,11 +69,12 @@ class Session:
             raise BackendError(problem("precision", precision, "is not one of flax's", hint))
         self._plan = plan
         self._recipe = recipe
+        self._shapes = state_shapes(plan, recipe, precision)
+        self._intake = Intake(plan)
         self._device = find_device(device)
         self._precision = precision
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
         self._optimizer = optax.identity() if recipe is None else make_optimizer(plan, recipe)
-        self._smallest = min(plan.batch_norms, key=_pixels, default=None)
         self._programs: dict[nnx.GraphDef, Program] = {}
         with self._settings():
             self.native = empty(plan, dtype=jnp.dtype(precision), param_dtype=self._dtype)
@@ -92,28 +98,24 @@ class Session:
         if velocity is not None:
             state |= to_state(trainable(self._plan), velocity, "momentum/")
         if slots.average:
-            state |= to_state(tensors, slots.average, "ema/")
+            state |= to_state(tensors, slots.average, f"{AVERAGE}/")
         numbers = jax.device_get(slots.loss_scale)
-        return state | {f"loss_scale/{name}": np.array(n) for name, n in numbers.items()}
+        return state | {f"{LOSS_SCALE}/{name}": np.array(n) for name, n in numbers.items()}
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
         check_native(self.native, self._plan)
-        check_state(self._shapes(), state)
-        tensors, families = self._plan.tensors, {family(name) for name in state}
+        whole, tensors = whole_state(self._shapes, state), self._plan.tensors
         with self._settings():
-            write(self.native, tensors, self._taken(state, tensors))
-            slots = self._fresh_slots()
-            if "momentum/" in families:
-                velocity = self._taken(state, trainable(self._plan), "momentum/")
+            slots, numbers = self._slots, self._slots.loss_scale
+            if _velocity(slots) is not None:
+                velocity = self._taken(whole, trainable(self._plan), "momentum/")
                 slots = slots._replace(optimizer=optax.tree.set(slots.optimizer, trace=velocity))
-            if "ema/" in families:
-                slots = slots._replace(average=self._taken(state, tensors, "ema/"))
-            if "loss_scale/" in families:
-                names = slots.loss_scale
-                numbers = {name: np.array(state[f"loss_scale/{name}"]) for name in names}
-                slots = slots._replace(loss_scale=self._put(numbers))
-            self._slots = slots
+            if slots.average:
+                slots = slots._replace(average=self._taken(whole, tensors, f"{AVERAGE}/"))
+            scale = {name: np.array(whole[f"{LOSS_SCALE}/{name}"], np.float32) for name in numbers}
+            write(self.native, tensors, self._taken(whole, tensors))
+            self._slots = slots._replace(loss_scale=self._put(scale))
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
@@ -128,8 +130,8 @@ class Session:
         for batch in batches:
             size = size or len(batch)
             with self._settings():
-                images = self._put(_filled(self._images(batch), size))
-                waiting.append((program.predict(weights, images), len(batch)))
+                images = self._typed(filled(self._intake.images(batch), size))
+                waiting.append((program.predict(weights, self._put(images)), len(batch)))
             if len(waiting) > ahead:
                 yield _first(*waiting.popleft())
         yield from (_first(*item) for item in waiting)
@@ -162,9 +164,10 @@ class Session:
         """Yield (name, output) for every name of `plan.observed`, in order; changes nothing."""
         with self._settings():
             program, weights = self._program()
-            inputs = self._put(Inputs(self._images(batch), None, {}))
             if train:
-                (inputs,) = self._parts(batch, 1)
+                (inputs,) = self._parts(batch, 1, labelled=False)
+            else:
+                inputs = self._put(Inputs(self._typed(self._intake.images(batch)), None, {}))
             outputs = program.activations(weights, inputs, train=train)
         arrays = (np.array(output, order="C") for output in outputs)
         return zip(self._plan.observed, arrays, strict=True)
@@ -182,8 +185,7 @@ class Session:
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
-        if self._recipe is None:
-            raise BackendError("recipe = None: train needs one; give the session a recipe")
+        recipe = recipe_for_training(self._recipe)
         losses: list[jax.Array] = []
         correct: list[jax.Array] = []
         count: list[int] = []
@@ -191,7 +193,7 @@ class Session:
             program, weights = self._program()
             # Each step gives its arrays up to the next; who holds the module's own keeps them.
             weights, slots = jax.device_put(weights, self._device, may_alias=False), self._slots
-            ahead = self._ahead(islice(batches, len(rates)), self._recipe.accumulate)
+            ahead = self._ahead(islice(batches, len(rates)), recipe.accumulate)
             try:
                 for rate, parts in zip(rates.astype(self._dtype), ahead, strict=False):
                     weights, slots, loss, hits = program.step(weights, slots, rate, parts)
@@ -201,15 +203,8 @@ class Session:
             finally:
                 write(self.native, self._plan.tensors, weights)
                 self._slots = slots
-            if len(count) < len(rates):
-                rule = f"must hold one batch for each of {len(rates)} rates"
-                raise BackendError(problem("batches", len(count), rule))
             losses, correct = jax.device_get((losses, correct))  # The only wait of a chunk.
-        return StepLog(
-            loss=np.array(losses, np.float64),
-            correct=np.array(correct, np.int64),
-            count=np.array(count, np.int64),
-        )
+        return step_log(losses, correct, count, rates)
 
     def _ahead(self, batches: Iterable[Batch], parts: int) -> Iterator[list[Inputs]]:
         """Yield the parts of each batch; those of the next one are then already on their way."""
@@ -220,32 +215,16 @@ class Session:
                 yield waiting.popleft()
         yield from waiting
 
-    def _parts(self, batch: Batch, parts: int) -> list[Inputs]:
+    def _parts(self, batch: Batch, count: int, *, labelled: bool = True) -> list[Inputs]:
         """Return equal consecutive parts of a training batch on the device, not waiting for it."""
-        self._check_training(batch, parts)
-        images, labels = self._images(batch), batch.labels.astype(np.int32)
-        noise = {op.name: batch.noise[op.name] for op in self._plan.noises}
-        pieces = np.split(np.arange(len(batch)), parts)
-        cuts = [slice(piece[0], piece[-1] + 1) for piece in pieces]
         return [
-            self._put(Inputs(images[cut], labels[cut], {k: a[cut] for k, a in noise.items()}))
-            for cut in cuts
+            self._put(Inputs(self._typed(part.images), part.labels.astype(np.int32), part.noise))
+            for part in self._intake.parts(batch, count, labelled=labelled)
         ]
 
-    def _check_training(self, batch: Batch, parts: int) -> None:
-        missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
-        if missing:
-            raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        if len(batch) % parts != 0:
-            rule = f"must be a multiple of accumulate = {parts}"
-            raise BackendError(problem("batch", len(batch), rule))
-        if self._smallest is not None and len(batch) // parts * _pixels(self._smallest) == 1:
-            rule = f"leaves {self._smallest.name} one value per channel, which has no variance"
-            raise BackendError(problem("batch", len(batch), rule, "take more images"))
-
-    def _images(self, batch: Batch) -> Array:
-        is_raw = batch.images.dtype == np.uint8
-        return batch.images if is_raw else batch.images.astype(self._dtype)
+    def _typed(self, images: Array) -> Array:
+        """Return uint8 images as they are, others in the type of the parameters."""
+        return images if images.dtype == np.uint8 else images.astype(self._dtype)
 
     def _without_overflow(
         self, run: Callable[[LossScale], tuple[Any, Weights]]
@@ -278,24 +257,15 @@ class Session:
     def _fresh_slots(self) -> Slots:
         """Return zero velocities, an average that equals the weights, and the first loss scale."""
         weights = read(self.native, self._plan.tensors)
+        first = {name: np.float32(value) for name, value in FIRST_LOSS_SCALE.items()}
         has_average = self._recipe is not None and self._recipe.ema.decay > 0
         return Slots(
             optimizer=self._optimizer.init(
                 {t.name: weights[t.name] for t in trainable(self._plan)}
             ),
             average=jax.tree.map(jnp.copy, weights) if has_average else {},
-            loss_scale=self._put(first_scale() if self._precision == "float16" else {}),
+            loss_scale=self._put(first if self._precision == "float16" else {}),
         )
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the canonical shape of every array in the state."""
-        shapes = {t.name: t.shape for t in self._plan.tensors}
-        slots: dict[str, tuple[int, ...]] = {}
-        if _velocity(self._slots) is not None:
-            slots |= {f"momentum/{name}": shapes[name] for name in self._plan.trainable}
-        if self._slots.average:
-            slots |= {f"ema/{name}": shape for name, shape in shapes.items()}
-        return shapes | slots | {f"loss_scale/{name}": () for name in self._slots.loss_scale}
 
     def _taken(
         self, state: Mapping[str, Array], tensors: Iterable[Tensor], prefix: str = ""
@@ -318,22 +288,12 @@ class Session:
             yield
 
 
-def _pixels(op: Norm) -> int:
-    return prod(op.in_shape[1:])
-
-
 def _can_halve(loss_scale: LossScale) -> bool:
     return bool(loss_scale) and bool(loss_scale["scale"] > 1.0)
 
 
 def _velocity(slots: Slots) -> Weights | None:
     return optax.tree.get(slots.optimizer, "trace")
-
-
-def _filled(images: Array, size: int) -> Array:
-    """Return `images` with empty ones after them, up to `size`."""
-    missing = max(size - len(images), 0)
-    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
 
 
 def _first(logits: jax.Array, count: int) -> Array:

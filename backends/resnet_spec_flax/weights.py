@@ -16,16 +16,14 @@ import optax
 from flax import nnx
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import BackendError, CheckpointError, few
 from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import check_network, check_state, weight_shapes
 
 Weights = dict[str, jax.Array]
 """Canonical name -> array in Flax's layout."""
 Path = tuple[str, ...]
-
-SLOTS = ("momentum/", "ema/", "loss_scale/")
 
 _LEAVES = {
     "conv_weight": "kernel",
@@ -55,19 +53,10 @@ def read(module: nnx.Module, tensors: Iterable[Tensor]) -> Weights:
 def check_native(module: nnx.Module, plan: Plan) -> None:
     """Raise BackendError where a session's module no longer has the plan's tensors."""
     variables = dict(nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))))
-    lines: list[str] = []
-    for tensor in plan.tensors:
-        found = variables.get(path_of(tensor))
-        if found is None:
-            lines.append(f"native.{tensor.name}: is missing in a session's network; {_REMEDY}")
-        elif (shape := canonical_shape(tensor, found.shape)) != tensor.shape:
-            rule = f"must have shape {list(tensor.shape)} in a session's network; {_REMEDY}"
-            lines.append(f"native.{tensor.name} = {list(shape)}: {rule}")
-    if lines:
-        raise BackendError(*few(lines))
-
-
-_REMEDY = "change the spec instead, or train the network by itself"
+    found = {t.name: (t, variables.get(path_of(t))) for t in plan.tensors}
+    check_network(
+        {n: canonical_shape(t, v.shape) for n, (t, v) in found.items() if v is not None}, plan
+    )
 
 
 def write(module: nnx.Module, tensors: Iterable[Tensor], weights: Weights) -> None:
@@ -82,34 +71,10 @@ def as_state(tensors: Iterable[Tensor], weights: Weights) -> nnx.State:
 
 def load_weights(module: nnx.Module, plan: Plan, state: Mapping[str, Array]) -> None:
     """Copy `state` into `module`. Raises CheckpointError with every name that does not fit."""
-    check_state({t.name: t.shape for t in plan.tensors}, state)
+    check_state(weight_shapes(plan), state)
     dtype = next(iter(read(module, plan.tensors).values())).dtype
     arrays = {t.name: to_flax(t, state[t.name], dtype) for t in plan.tensors}
     write(module, plan.tensors, jax.device_put(arrays))
-
-
-def check_state(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Array]) -> None:
-    """Raise CheckpointError that lists all missing, unexpected and misshapen names of `state`.
-
-    shapes: canonical shape of every name. The slots of the optimiser may be absent, a whole family
-        (as `momentum/`) at a time.
-    """
-    families = {family(name) for name in state}
-    expected = {name for name in shapes if family(name) in {"", *families}}
-    lines = [f"{name}: is missing" for name in shapes if name in expected and name not in state]
-    lines += [f"{name}: is unexpected" for name in state if name not in expected]
-    lines += [
-        f"{name} = {list(state[name].shape)}: must have shape {list(shape)}"
-        for name, shape in shapes.items()
-        if name in state and state[name].shape != shape
-    ]
-    if lines:
-        raise CheckpointError(*few(lines))
-
-
-def family(name: str) -> str:
-    """Return the slot prefix of a state's name, as `momentum/`; "" for the weights."""
-    return next((slot for slot in SLOTS if name.startswith(slot)), "")
 
 
 def to_flax(tensor: Tensor, array: Array, dtype: np.dtype) -> Array:

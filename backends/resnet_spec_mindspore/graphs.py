@@ -20,6 +20,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from resnet_spec.plan import Input, Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_mindspore.modules import ResNet
 
 
@@ -187,9 +188,6 @@ class Update(nn.Cell):
     With a loss scale, a step with gradients that are not finite changes nothing but the scale.
     """
 
-    # torch's GradScaler: doubled after so many good steps in a row, halved after a bad one.
-    GROWTH_STEPS = 2000
-
     def __init__(
         self,
         recipe: Recipe,
@@ -239,7 +237,7 @@ class Update(nn.Cell):
     def adapt(self, finite: Tensor) -> None:
         """Move the loss scale after a step."""
         good = ops.select(finite, self.good_steps + 1.0, ops.zeros_like(self.good_steps))
-        is_due = good >= self.GROWTH_STEPS
+        is_due = good >= GROWTH_STEPS
         scale = ops.select(finite, self.loss_scale, self.loss_scale * 0.5)
         ops.assign(self.loss_scale, ops.select(is_due, scale * 2.0, scale))
         ops.assign(self.good_steps, ops.select(is_due, ops.zeros_like(good), good))

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from math import prod
 from typing import Any
 
 import mindspore as ms
@@ -15,9 +14,18 @@ from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
-from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import (
+    AVERAGE,
+    LOSS_SCALE,
+    Shapes,
+    check_network,
+    family,
+    state_shapes,
+    whole_state,
+)
+from resnet_spec.session_steps import Intake, filled, recipe_for_training, step_log, steps
 from resnet_spec_mindspore.containers import structure
 from resnet_spec_mindspore.devices import describe_environment, find_device, find_dtype
 from resnet_spec_mindspore.graphs import (
@@ -34,10 +42,7 @@ from resnet_spec_mindspore.graphs import (
 from resnet_spec_mindspore.modules import GlobalPool, empty, training
 from resnet_spec_mindspore.weights import (
     Parameters,
-    check_native,
-    check_state,
     copy_into,
-    family,
     parameters_of,
     to_array,
     to_state,
@@ -46,8 +51,6 @@ from resnet_spec_mindspore.weights import (
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
 """No float64: MindSpore's convolution has no such kernel on any target."""
-
-_FIRST_SCALE = 65536.0  # torch's GradScaler.
 
 
 class Session:
@@ -67,8 +70,11 @@ class Session:
         self._device = find_device(device)
         self._dtype = find_dtype(precision, PRECISIONS)
         self.native = empty(plan)
-        self._slots = _slots(plan, recipe)
-        self._loss_scale = _loss_scale() if precision == "float16" else {}
+        self._shapes = state_shapes(plan, recipe, precision)
+        self._intake = Intake(plan)
+        self._slots = _slots(self._shapes)
+        self._loss_scale = [p for name, p in self._slots.items() if family(name) == LOSS_SCALE]
+        self._scale = self._loss_scale[0] if self._loss_scale else None
         self._sum: Any = Sum()
         self._structure: tuple[int, ...] = ()
         self._follow()
@@ -80,13 +86,12 @@ class Session:
             return
         plan, recipe = self._plan, self._recipe
         self._weights = parameters_of(self.native, plan)
-        check_native({name: tuple(p.shape) for name, p in self._weights.items()}, plan)
+        check_network({name: tuple(p.shape) for name, p in self._weights.items()}, plan)
         if self._dtype != ms.float32:
             _reduce(self.native, self._dtype)
         smoothing = 0.0 if recipe is None else recipe.label_smoothing
         self._logits: Any = Logits(self.native, plan)
-        loss_scale = self._loss_scale.get("loss_scale/scale")
-        loss = Loss(Logits(self.native, plan), smoothing, loss_scale)
+        loss = Loss(Logits(self.native, plan), smoothing, self._scale)
         self._gradients: Any = Gradients(loss, [self._weights[name] for name in plan.trainable])
         self._update: Any = None if recipe is None else self._make_update(recipe)
         self._average: Any = None if recipe is None else self._make_average(recipe)
@@ -109,30 +114,25 @@ class Session:
             velocities=[slot for slot in slots if slot is not None],
             decays=[recipe.decays(tensor) for tensor in trainable],
             factors=[tensor.rate for tensor in trainable],
-            loss_scale=list(self._loss_scale.values()),
+            loss_scale=self._loss_scale,
         )
 
     def _make_average(self, recipe: Recipe) -> Average | None:
         if recipe.ema.decay == 0:
             return None
         names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
-        averages = [self._slots[f"ema/{name}"] for name in names]
+        averages = [self._slots[f"{AVERAGE}/{name}"] for name in names]
         return Average(recipe.ema.decay, [self._weights[name] for name in names], averages)
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
         self._follow()
-        return to_state(self._weights | self._slots | self._loss_scale)
+        return to_state(self._weights | self._slots)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
         self._follow()
-        targets = self._weights | self._slots | self._loss_scale
-        check_state(targets, state)
-        families = {family(name) for name in state}
-        fresh = {name: _fresh(name, state, targets) for name in targets if name not in state}
-        assert all(family(name) not in families for name in fresh)
-        copy_into(targets, {**state, **fresh})
+        copy_into(self._weights | self._slots, whole_state(self._shapes, state))
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
@@ -145,8 +145,9 @@ class Session:
         size = 0
         for batch in batches:
             size = size or len(batch)
+            images = to_tensor(filled(_typed(self._intake.images(batch)), size))
             with mode(ms.GRAPH_MODE), training(self.native, False):
-                logits = self._logits(to_tensor(_filled(_images(batch), size)))
+                logits = self._logits(images)
             waiting.append((len(batch), logits))
             if len(waiting) > 1:
                 count, logits = waiting.popleft()
@@ -161,9 +162,8 @@ class Session:
         with self._unchanged(), mode(ms.GRAPH_MODE), training(self.native, True):
             loss, _, gradients = self._gradients(*inputs)
             arrays = map(to_array, gradients)
-            scale = self._loss_scale.get("loss_scale/scale")
-            if scale is not None:
-                arrays = [array / scale.asnumpy() for array in arrays]
+            if self._scale is not None:
+                arrays = [array / self._scale.asnumpy() for array in arrays]
             return float(loss.asnumpy()), dict(zip(self._plan.trainable, arrays, strict=True))
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
@@ -175,9 +175,9 @@ class Session:
         outputs: State = {}
         cells = dict(self.native.cells_and_names())
         if train:
-            ((images, _, *noise),) = self._parts(batch, 1)
+            ((images, _, *noise),) = self._parts(batch, 1, labelled=False)
         else:
-            images, noise = to_tensor(_images(batch)), []
+            images, noise = to_tensor(_typed(self._intake.images(batch))), []
         with ExitStack() as stack:
             stack.enter_context(self._unchanged())
             stack.enter_context(mode(ms.PYNATIVE_MODE))
@@ -199,7 +199,7 @@ class Session:
         outputs = self.activations(batch, train=True)
         zeros = {name: Tensor(np.zeros(array.shape, np.float32)) for name, array in outputs}
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
-        scale = self._loss_scale.get("loss_scale/scale")
+        scale = self._scale
         added: dict[str, Tensor] = {}
 
         def loss_of(x: Tensor, *more: Tensor) -> Any:
@@ -227,32 +227,24 @@ class Session:
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
+        recipe = recipe_for_training(self._recipe)
         self._follow()
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         count: list[int] = []
         with mode(ms.GRAPH_MODE), training(self.native, True):
-            # `rates` comes first: zip then stops before it takes a batch too many.
-            for rate, batch in zip(rates.tolist(), batches, strict=False):
-                for loss, hits in self._take_step(batch, Tensor(rate, ms.float32)):
+            for rate, batch in steps(batches, rates):
+                for loss, hits in self._take_step(batch, Tensor(rate, ms.float32), recipe):
                     losses.append(loss)
                     correct.append(hits)
                 count.append(len(batch))
-        if len(count) < len(rates):
-            rule = f"must hold one batch for each of {len(rates)} rates"
-            raise BackendError(problem("batches", len(count), rule))
-        shape = (len(count), 1 if self._recipe is None else self._recipe.accumulate)
-        return StepLog(
-            loss=_fetch(losses, np.float64).reshape(shape).mean(axis=1),
-            correct=_fetch(correct, np.int64).reshape(shape).sum(axis=1),
-            count=np.array(count, dtype=np.int64),
-        )
+        shape = (len(count), recipe.accumulate)
+        loss = _fetch(losses, np.float64).reshape(shape).mean(axis=1)
+        hits = _fetch(correct, np.int64).reshape(shape).sum(axis=1)
+        return step_log(loss, hits, count, rates)
 
-    def _take_step(self, batch: Batch, rate: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _take_step(self, batch: Batch, rate: Tensor, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
         """Take one optimiser step; return loss and correct images of each part, on the device."""
-        recipe = self._recipe
-        if recipe is None:
-            raise BackendError("recipe = None: train needs one; give the session a recipe")
         first, *others = self._parts(batch, recipe.accumulate)
         if not others:
             return [self._step(rate, *first)]
@@ -267,25 +259,13 @@ class Session:
             self._average()
         return results
 
-    def _parts(self, batch: Batch, parts: int) -> Iterator[tuple[Tensor, ...]]:
+    def _parts(
+        self, batch: Batch, count: int, *, labelled: bool = True
+    ) -> Iterator[tuple[Tensor, ...]]:
         """Yield images, labels and noise (in the plan's order) of equal consecutive parts."""
-        self._check_training(batch, parts)
-        arrays = [_images(batch), batch.labels.astype(np.int32)]
-        arrays += [batch.noise[op.name] for op in self._plan.noises]
-        for split in zip(*(np.split(array, parts) for array in arrays), strict=True):
-            yield tuple(map(to_tensor, split))
-
-    def _check_training(self, batch: Batch, parts: int) -> None:
-        missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
-        if missing:
-            raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        if len(batch) % parts != 0:
-            rule = f"must be a multiple of accumulate = {parts}"
-            raise BackendError(problem("batch", len(batch), rule))
-        for op in self._plan.batch_norms:
-            if len(batch) // parts * prod(op.in_shape[1:]) == 1:
-                rule = f"leaves {op.name} one value per channel, which has no variance"
-                raise BackendError(problem("batch", len(batch), rule, "take more images"))
+        for part in self._intake.parts(batch, count, labelled=labelled):
+            arrays = (_typed(part.images), part.labels.astype(np.int32), *part.noise.values())
+            yield tuple(map(to_tensor, arrays))
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -299,35 +279,14 @@ class Session:
             copy_into(statistics, before)
 
 
-def _slots(plan: Plan, recipe: Recipe | None) -> Parameters:
-    """Return velocities and averages, zero, by their names in the state."""
-    slots: Parameters = {}
-    shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
-    if recipe is not None and recipe.optimizer.momentum > 0:
-        for name in plan.trainable:
-            slots[f"momentum/{name}"] = _slot(f"momentum.{name}", shapes[name])
-    if recipe is not None and recipe.ema.decay > 0:
-        for name, shape in shapes.items():
-            slots[f"ema/{name}"] = _slot(f"ema.{name}", shape)
-    return slots
-
-
-def _loss_scale() -> Parameters:
-    names = ("scale", "good_steps")
-    return {f"loss_scale/{name}": _slot(f"loss_scale.{name}", ()) for name in names}
+def _slots(shapes: Shapes) -> Parameters:
+    """Return the slots among a state's names, zero."""
+    return {name: _slot(name, shape) for name, shape in shapes.items() if family(name)}
 
 
 def _slot(name: str, shape: tuple[int, ...]) -> Parameter:
-    return Parameter(Tensor(np.zeros(shape, np.float32)), name=name, requires_grad=False)
-
-
-def _fresh(name: str, state: Mapping[str, Array], targets: Parameters) -> Array:
-    """Return the first value of the slot `name`."""
-    if name.startswith("ema/"):
-        return state[name.removeprefix("ema/")]
-    if name == "loss_scale/scale":
-        return np.array(_FIRST_SCALE, np.float32)
-    return np.zeros(targets[name].shape, np.float32)
+    zeros = Tensor(np.zeros(shape, np.float32))
+    return Parameter(zeros, name=name.replace("/", ".", 1), requires_grad=False)
 
 
 def _reduce(network: nn.Cell, dtype: ms.Type) -> None:
@@ -338,17 +297,9 @@ def _reduce(network: nn.Cell, dtype: ms.Type) -> None:
             cell.to_float(ms.float32)
 
 
-def _images(batch: Batch) -> Array:
-    images = batch.images
+def _typed(images: Array) -> Array:
+    """Return uint8 images as they are, others in float32."""
     return images if images.dtype == np.uint8 else images.astype(np.float32)
-
-
-def _filled(images: Array, size: int) -> Array:
-    """Return `images` with black ones after them, at least `size` in all."""
-    missing = size - len(images)
-    if missing <= 0:
-        return images
-    return np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
 
 
 def _add(

@@ -12,11 +12,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import BackendError, CheckpointError, few
 from resnet_spec.plan import Plan
+from resnet_spec.session_state import check_state, weight_shapes
 
 Parameters = dict[str, Parameter]
-SLOTS = ("momentum/", "ema/", "loss_scale/")
 
 
 def parameters_of(network: nn.Cell, plan: Plan) -> Parameters:
@@ -43,54 +42,10 @@ _NORM_ATTRIBUTES = {
 }
 
 
-def check_native(shapes: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
-    """Raise BackendError where the native cell no longer has the plan's tensors.
-
-    shapes: of those that it has, by canonical name.
-    """
-    lines = [
-        f"native.{tensor.name}: is missing in a session's network; {_REMEDY}"
-        if tensor.name not in shapes
-        else f"native.{tensor.name} = {list(shapes[tensor.name])}: must have shape "
-        f"{list(tensor.shape)} in a session's network; {_REMEDY}"
-        for tensor in plan.tensors
-        if shapes.get(tensor.name) != tensor.shape
-    ]
-    if lines:
-        raise BackendError(*few(lines))
-
-
-_REMEDY = "change the spec instead, or train the network by itself"
-
-
 def load_weights(network: nn.Cell, plan: Plan, state: Mapping[str, Array]) -> None:
     """Copy `state` into `network`. Raises CheckpointError with every name that does not fit."""
-    targets = parameters_of(network, plan)
-    check_state(targets, state)
-    copy_into(targets, state)
-
-
-def check_state(targets: Mapping[str, Parameter], state: Mapping[str, Array]) -> None:
-    """Raise CheckpointError that lists all missing, unexpected and misshapen names of `state`.
-
-    The slots of the optimiser may be absent, a whole family (as `momentum/`) at a time.
-    """
-    families = {family(name) for name in state}
-    expected = {name for name in targets if family(name) in {"", *families}}
-    lines = [f"{name}: is missing" for name in targets if name in expected and name not in state]
-    lines += [f"{name}: is unexpected" for name in state if name not in expected]
-    lines += [
-        f"{name} = {list(state[name].shape)}: must have shape {list(parameter.shape)}"
-        for name, parameter in targets.items()
-        if name in state and state[name].shape != tuple(parameter.shape)
-    ]
-    if lines:
-        raise CheckpointError(*few(lines))
-
-
-def family(name: str) -> str:
-    """Return the slot prefix of a state's name, as `momentum/`; "" for the weights."""
-    return next((slot for slot in SLOTS if name.startswith(slot)), "")
+    check_state(weight_shapes(plan), state)
+    copy_into(parameters_of(network, plan), state)
 
 
 def copy_into(targets: Mapping[str, Parameter], state: Mapping[str, Array]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,13 +10,14 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.ops import Dropout
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import state_shapes, whole_state
+from resnet_spec.session_steps import Intake, Part, recipe_for_training, step_log, steps
 from resnet_spec_numpy.modules import empty
 from resnet_spec_numpy.passes import Run, reached_of
 from resnet_spec_numpy.sums import Order
-from resnet_spec_numpy.weights import check_state, copy_into, family, to_state, weights_of
+from resnet_spec_numpy.weights import copy_into, to_state, weights_of
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
 
@@ -25,15 +25,6 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
 def _silence() -> np.errstate:
     """Let overflow pass: a run that diverges is seen in its losses, as in the other frameworks."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
-class Part(NamedTuple):
-    """A batch, or one of the parts that `accumulate` splits it into, ready for the network."""
-
-    images: Array
-    """Normalised, [N, C, H, W]."""
-    labels: NDArray[np.int64]
-    noise: Mapping[str, Array]
 
 
 class Pass(NamedTuple):
@@ -72,6 +63,8 @@ class Session:
             raise BackendError(problem("precision", precision, "is not one of numpy's", hint))
         self._plan = plan
         self._recipe = recipe
+        self._shapes = state_shapes(plan, recipe, precision)
+        self._intake = Intake(plan)
         self._dtype = np.dtype(precision)
         self._order: Order = order
         self._choices = choices or {}
@@ -99,22 +92,15 @@ class Session:
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
-        weights, slots = self._weights(), self._slots()
-        check_state(weights | slots, state)
-        copy_into(weights, state)
-        families = {family(name) for name in state}
-        if "momentum/" not in families:
-            for velocity in self._velocity.values():
-                velocity[...] = 0.0
-        if "ema/" not in families:
-            copy_into(self._average, weights)
-        copy_into(slots, state)
+        whole = whole_state(self._shapes, state)
+        copy_into(self._weights() | self._slots(), whole)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order."""
         for batch in batches:
+            images = self._normalised(self._intake.images(batch))
             with _silence():
-                logits = self.native.forward(self._images(batch), self._run())
+                logits = self.native.forward(images, self._run())
             yield np.array(logits, order="C")
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
@@ -143,33 +129,25 @@ class Session:
         outputs: State = {}
         noise: Mapping[str, Array] = {}
         if train:
-            self._check_training(batch, 1)
-            noise = batch.noise
+            (part,) = self._intake.parts(batch, labelled=False)
+            noise = part.noise
+        images = self._normalised(self._intake.images(batch))
         with _silence():
-            self.native.forward(self._images(batch), self._run(train, noise, outputs))
+            self.native.forward(images, self._run(train, noise, outputs))
         return ((name, np.array(outputs[name], order="C")) for name in self._plan.observed)
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
-        if self._recipe is None:
-            raise BackendError("recipe = None: train needs one; give the session a recipe")
+        recipe = recipe_for_training(self._recipe)
         losses: list[float] = []
         correct: list[int] = []
         count: list[int] = []
-        # `rates` comes first: zip then stops before it takes a batch too many.
-        for rate, batch in zip(rates.tolist(), batches, strict=False):
-            loss, hits = self._step(batch, rate, self._recipe)
+        for rate, batch in steps(batches, rates):
+            loss, hits = self._step(batch, rate, recipe)
             losses.append(loss)
             correct.append(hits)
             count.append(len(batch))
-        if len(count) < len(rates):
-            rule = f"must hold one batch for each of {len(rates)} rates"
-            raise BackendError(problem("batches", len(count), rule))
-        return StepLog(
-            loss=np.array(losses, np.float64),
-            correct=np.array(correct, np.int64),
-            count=np.array(count, np.int64),
-        )
+        return step_log(losses, correct, count, rates)
 
     @_silence()
     def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[float, int]:
@@ -237,47 +215,16 @@ class Session:
     ) -> Run:
         return Run(training, noise or {}, outputs, order=self._order, choices=self._choices)
 
-    def _parts(self, batch: Batch, parts: int) -> Iterator[Part]:
-        """Yield equal consecutive parts of `batch`."""
-        self._check_training(batch, parts)
-        unknown = batch.labels[(batch.labels < 0) | (batch.labels >= self._plan.classes)]
-        if unknown.size:
-            rule = f"must be in 0..{self._plan.classes - 1} in training"
-            raise BackendError(problem("batch.labels", unknown[0], rule))
-        images, size = self._images(batch), len(batch) // parts
-        for start in range(0, len(batch), size):
-            rows = slice(start, start + size)
-            noise = {op.name: batch.noise[op.name][rows] for op in self._plan.noises}
-            yield Part(images[rows], batch.labels[rows], noise)
+    def _parts(self, batch: Batch, count: int) -> Iterator[Part]:
+        """Yield equal consecutive parts of `batch`, ready for the network."""
+        for part in self._intake.parts(batch, count):
+            yield part._replace(images=self._normalised(part.images))
 
-    def _check_training(self, batch: Batch, parts: int) -> None:
-        """Raise BackendError for a batch that training mode cannot take in `parts` parts."""
-        missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
-        if missing:
-            raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        for op in self._plan.noises:
-            given = list(batch.noise[op.name].shape)
-            expected = [len(batch), *(op.in_shape[:1] if isinstance(op, Dropout) else ())]
-            if given != expected:
-                where = f"batch.noise[{op.name!r}]"
-                raise BackendError(problem(where, given, f"must have shape {expected}"))
-        if len(batch) == 0 or len(batch) % parts:
-            rule = f"must be a positive multiple of accumulate = {parts}"
-            raise BackendError(problem("batch", len(batch), rule))
-        for op in self._plan.batch_norms:
-            if len(batch) // parts * prod(op.in_shape[1:]) == 1:
-                rule = f"leaves {op.name} one value per channel, which has no variance"
-                raise BackendError(problem("batch", len(batch), rule, "take more images"))
-
-    def _images(self, batch: Batch) -> Array:
-        """Return normalised images [N, C, H, W] in the session's precision."""
-        size = self._plan.input
-        expected = (len(batch), size.height, size.width, size.channels)
-        if batch.images.shape != expected:
-            rule = f"must have shape {list(expected)}, [N, H, W, C]"
-            raise BackendError(problem("batch.images", list(batch.images.shape), rule))
-        images = batch.images.astype(self._dtype)
-        if batch.images.dtype == np.uint8:
+    def _normalised(self, images: Array) -> Array:
+        """Return images [N, H, W, C] normalised, [N, C, H, W], in the session's precision."""
+        size, is_raw = self._plan.input, images.dtype == np.uint8
+        images = images.astype(self._dtype)
+        if is_raw:
             images = images * self._cast(size.scale) + self._cast(size.shift)
         return images.transpose(0, 3, 1, 2)
 

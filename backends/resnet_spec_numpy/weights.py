@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from resnet_spec.contract import Array, State
-from resnet_spec.errors import CheckpointError, few, problem
 from resnet_spec.plan import Plan
-
-SLOTS = ("momentum/", "ema/")
+from resnet_spec.session_state import check_state, weight_shapes
 
 
 def weights_of(network: Any, plan: Plan) -> State:
@@ -25,32 +23,8 @@ def weights_of(network: Any, plan: Plan) -> State:
 
 def load_weights(network: Any, plan: Plan, state: Mapping[str, Array]) -> None:
     """Copy `state` into `network`. Raises CheckpointError with every name that does not fit."""
-    targets = weights_of(network, plan)
-    check_state(targets, state)
-    copy_into(targets, state)
-
-
-def check_state(targets: Mapping[str, Array], state: Mapping[str, Array]) -> None:
-    """Raise CheckpointError that lists all missing, unexpected and misshapen names of `state`.
-
-    The slots of the optimiser may be absent, a whole family (as `momentum/`) at a time.
-    """
-    families = {family(name) for name in state}
-    expected = {name for name in targets if family(name) in {"", *families}}
-    lines = [f"{name}: is missing" for name in targets if name in expected and name not in state]
-    lines += [f"{name}: is unexpected" for name in state if name not in expected]
-    lines += [
-        problem(name, list(np.shape(state[name])), f"must have shape {list(array.shape)}")
-        for name, array in targets.items()
-        if name in state and np.shape(state[name]) != array.shape
-    ]
-    if lines:
-        raise CheckpointError(*few(lines))
-
-
-def family(name: str) -> str:
-    """Return the slot prefix of a state's name, as `momentum/`; "" for the weights."""
-    return next((slot for slot in SLOTS if name.startswith(slot)), "")
+    check_state(weight_shapes(plan), state)
+    copy_into(weights_of(network, plan), state)
 
 
 def copy_into(targets: Mapping[str, Array], state: Mapping[str, Array]) -> None:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -24,16 +23,17 @@ from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.ops import Conv, Op
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import state_shapes, whole_state
+from resnet_spec.session_steps import Intake, recipe_for_training, step_log, steps
 from resnet_spec_torch.modules import empty, mode, unchanged
 from resnet_spec_torch.weights import (
     Tensors,
-    check_state,
     copy_into,
-    family,
     followed,
     load_loss_scale,
     loss_scale_of,
     make_optimizer,
+    make_scaler,
     to_array,
     to_state,
     to_tensor,
@@ -61,6 +61,8 @@ class Session:
     ) -> None:
         self._plan = plan
         self._recipe = recipe
+        self._shapes = state_shapes(plan, recipe, precision)
+        self._intake = Intake(plan)
         self._device = _started(_find_device(device))
         self._dtype = _find_dtype(precision, self._device)
         self._format = _memory_format(self._device, plan)
@@ -72,7 +74,7 @@ class Session:
         self._cast = nullcontext
         if precision in _REDUCED:
             self._cast = partial(torch.autocast, self._device.type, _REDUCED[precision])
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "float16")
+        self._scaler = make_scaler(self._device, precision)
         self._scale, self._shift = (
             torch.tensor(values, dtype=self._dtype, device=self._device).view(1, -1, 1, 1)
             for values in (plan.input.scale, plan.input.shift)
@@ -101,19 +103,10 @@ class Session:
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
-        weights, slots = self._weights(), self._slots()
-        loss_scale = {name: torch.tensor(0.0) for name in loss_scale_of(self._scaler)}
-        check_state(weights | slots | loss_scale, state)
-        copy_into(weights, state)
-        families = {family(name) for name in state}
-        with torch.no_grad():
-            for name, slot in slots.items():
-                if family(name) not in families:
-                    _, _, tensor = name.partition("/")
-                    slot.copy_(weights[tensor]) if name.startswith("ema/") else slot.zero_()
-        copy_into(slots, state)
-        if loss_scale:
-            load_loss_scale(self._scaler, state)
+        targets = self._weights() | self._slots()
+        whole = whole_state(self._shapes, state)
+        copy_into(targets, whole)
+        load_loss_scale(self._scaler, whole)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
@@ -125,7 +118,8 @@ class Session:
         waiting: deque[Tensor] = deque()
         for batch in batches:
             with torch.inference_mode(), mode(self.native, training=False):
-                waiting.append(self._logits(self._images(batch)))
+                images = self._images(self._intake.images(batch))
+                waiting.append(self._logits(images))
             if len(waiting) > ahead:
                 yield to_array(waiting.popleft())
         yield from map(to_array, waiting)
@@ -157,9 +151,10 @@ class Session:
                 module = self.native.get_submodule(name)
                 hook = module.register_forward_hook(partial(keep, name))
                 stack.callback(hook.remove)
-            images, noise = self._images(batch), {}
             if train:
-                ((images, _, noise),) = self._parts(batch, 1)
+                ((images, _, noise),) = self._parts(batch, 1, labelled=False)
+            else:
+                images, noise = self._images(self._intake.images(batch)), {}
             stack.enter_context(self._handed(noise))
             stack.enter_context(self._cast())
             self.native(images)
@@ -196,31 +191,23 @@ class Session:
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
+        recipe = recipe_for_training(self._recipe)
         self._follow()
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         count: list[int] = []
         with mode(self.native, training=True), _memory_errors(self._device):
-            # `rates` comes first: zip then stops before it takes a batch too many.
-            for rate, batch in zip(rates.tolist(), batches, strict=False):
-                loss, hits = self._step(batch, rate)
+            for rate, batch in steps(batches, rates):
+                loss, hits = self._step(batch, rate, recipe)
                 losses.append(loss)
                 correct.append(hits)
                 count.append(len(batch))
-        if len(count) < len(rates):
-            rule = f"must hold one batch for each of {len(rates)} rates"
-            raise BackendError(problem("batches", len(count), rule))
-        return StepLog(
-            loss=_fetch(losses).astype(np.float64),
-            correct=_fetch(correct).astype(np.int64),
-            count=np.array(count, dtype=np.int64),
-        )
+        return step_log(_fetch(losses), _fetch(correct), count, rates)
 
-    def _step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+    def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; return the mean loss and the correct images, on the device."""
-        recipe, optimizer = self._recipe, self._optimizer
-        if recipe is None or optimizer is None:
-            raise BackendError("recipe = None: train needs one; give the session a recipe")
+        optimizer = self._optimizer
+        assert optimizer is not None
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), dtype=self._dtype, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
@@ -240,33 +227,19 @@ class Session:
             average([self._average[name] for name in names], [weights[name] for name in names], 0)
         return total, correct
 
-    def _parts(self, batch: Batch, parts: int) -> Iterator[tuple[Tensor, Tensor, Tensors]]:
+    def _parts(
+        self, batch: Batch, count: int, *, labelled: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor, Tensors]]:
         """Yield images, labels and noise of equal consecutive parts, on the device."""
-        self._check_training(batch, parts)
-        images = self._images(batch).chunk(parts)
-        labels = self._moved(batch.labels).chunk(parts)
-        noise = {
-            op.name: self._moved(batch.noise[op.name]).chunk(parts) for op in self._plan.noises
-        }
-        for i in range(parts):
-            yield images[i], labels[i], {name: chunks[i] for name, chunks in noise.items()}
+        for part in self._intake.parts(batch, count, labelled=labelled):
+            noise = {name: self._moved(factors) for name, factors in part.noise.items()}
+            labels = self._moved(part.labels)
+            yield self._images(part.images), labels, noise
 
-    def _check_training(self, batch: Batch, parts: int) -> None:
-        if len(batch) % parts:
-            rule = f"must be a multiple of accumulate = {parts}"
-            raise BackendError(problem("batch", len(batch), rule))
-        missing = [op.name for op in self._plan.noises if op.name not in batch.noise]
-        if missing:
-            raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        for op in self._plan.batch_norms:
-            if len(batch) // parts * prod(op.in_shape[1:]) == 1:
-                rule = f"leaves {op.name} one value per channel, which has no variance"
-                raise BackendError(problem("batch", len(batch), rule, "take more images"))
-
-    def _images(self, batch: Batch) -> Tensor:
+    def _images(self, given: Array) -> Tensor:
         """Return normalised images [N, C, H, W] on the device, in the session's memory format."""
         # NHWC in memory is channels_last: the permutation moves nothing.
-        images = self._moved(batch.images).permute(0, 3, 1, 2)
+        images = self._moved(given).permute(0, 3, 1, 2)
         normalised = images.to(self._dtype)
         if images.dtype == torch.uint8:
             normalised = normalised.mul_(self._scale).add_(self._shift)

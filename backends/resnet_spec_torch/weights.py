@@ -13,70 +13,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from resnet_spec.contract import Array, State
-from resnet_spec.errors import BackendError, CheckpointError, few
+from resnet_spec.contract import Array, Precision, State
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import (
+    FIRST_LOSS_SCALE,
+    GROWTH_STEPS,
+    LOSS_SCALE,
+    check_network,
+    check_state,
+    weight_shapes,
+)
 
 Tensors = dict[str, Tensor]
-SLOTS = ("momentum/", "ema/", "loss_scale/")
 
 
 def weights_of(module: nn.Module, plan: Plan) -> Tensors:
     """Return the live tensors of the plan by canonical name, in the plan's order."""
     found = dict(chain(module.named_parameters(), module.named_buffers()))
-    check_native({name: tuple(tensor.shape) for name, tensor in found.items()}, plan)
+    check_network({name: tuple(tensor.shape) for name, tensor in found.items()}, plan)
     return {tensor.name: found[tensor.name] for tensor in plan.tensors}
-
-
-def check_native(shapes: Mapping[str, tuple[int, ...]], plan: Plan) -> None:
-    """Raise BackendError where a session's module no longer has the plan's tensors.
-
-    shapes: of those that it has, by canonical name.
-    """
-    lines = [
-        f"native.{tensor.name}: is missing in a session's network; {_REMEDY}"
-        if tensor.name not in shapes
-        else f"native.{tensor.name} = {list(shapes[tensor.name])}: must have shape "
-        f"{list(tensor.shape)} in a session's network; {_REMEDY}"
-        for tensor in plan.tensors
-        if shapes.get(tensor.name) != tensor.shape
-    ]
-    if lines:
-        raise BackendError(*few(lines))
-
-
-_REMEDY = "change the spec instead, or train the network by itself"
 
 
 def load_weights(module: nn.Module, plan: Plan, state: Mapping[str, Array]) -> None:
     """Copy `state` into `module`. Raises CheckpointError with every name that does not fit."""
-    targets = weights_of(module, plan)
-    check_state(targets, state)
-    copy_into(targets, state)
-
-
-def check_state(targets: Mapping[str, Tensor], state: Mapping[str, Array]) -> None:
-    """Raise CheckpointError that lists all missing, unexpected and misshapen names of `state`.
-
-    The slots of the optimiser may be absent, a whole family (as `momentum/`) at a time.
-    """
-    families = {family(name) for name in state}
-    expected = {name for name in targets if family(name) in {"", *families}}
-    lines = [f"{name}: is missing" for name in targets if name in expected and name not in state]
-    lines += [f"{name}: is unexpected" for name in state if name not in expected]
-    lines += [
-        f"{name} = {list(state[name].shape)}: must have shape {list(tensor.shape)}"
-        for name, tensor in targets.items()
-        if name in state and state[name].shape != tuple(tensor.shape)
-    ]
-    if lines:
-        raise CheckpointError(*few(lines))
-
-
-def family(name: str) -> str:
-    """Return the slot prefix of a state's name, as `momentum/`; "" for the weights."""
-    return next((slot for slot in SLOTS if name.startswith(slot)), "")
+    check_state(weight_shapes(plan), state)
+    copy_into(weights_of(module, plan), state)
 
 
 def copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Array]) -> None:
@@ -152,20 +114,28 @@ def followed(
     return optimizer
 
 
+def make_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Return the dynamic loss scaling of float16; switched off for every other precision."""
+    return torch.amp.GradScaler(
+        device.type,
+        init_scale=FIRST_LOSS_SCALE["scale"],
+        growth_interval=GROWTH_STEPS,
+        enabled=precision == "float16",
+    )
+
+
 def loss_scale_of(scaler: torch.amp.GradScaler) -> State:
     """Return the two numbers of dynamic loss scaling; {} where it is off."""
     if not scaler.is_enabled():
         return {}
     state = scaler.state_dict()
-    return {
-        "loss_scale/scale": np.array(state["scale"], dtype=np.float32),
-        "loss_scale/good_steps": np.array(state["_growth_tracker"], dtype=np.float32),
-    }
+    numbers = {"scale": state["scale"], "good_steps": state["_growth_tracker"]}
+    return {f"{LOSS_SCALE}/{name}": np.array(n, np.float32) for name, n in numbers.items()}
 
 
 def load_loss_scale(scaler: torch.amp.GradScaler, state: Mapping[str, Array]) -> None:
-    """Take over the two numbers, or torch's first ones where `state` has none."""
-    fresh = torch.amp.GradScaler(scaler._device).state_dict()
-    scale = float(state.get("loss_scale/scale", fresh["scale"]))
-    steps = int(state.get("loss_scale/good_steps", fresh["_growth_tracker"]))
-    scaler.load_state_dict({**fresh, "scale": scale, "_growth_tracker": steps})
+    """Take over the two numbers of a whole state, where there is loss scaling."""
+    if scaler.is_enabled():
+        scale, steps = (float(state[f"{LOSS_SCALE}/{name}"]) for name in ("scale", "good_steps"))
+        kept = scaler.state_dict()
+        scaler.load_state_dict({**kept, "scale": scale, "_growth_tracker": int(steps)})

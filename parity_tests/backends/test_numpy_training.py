@@ -195,7 +195,7 @@ def test_batches_that_do_not_fit():
         lambda: next(session.predict([replace(batch, images=batch.images[:, 1:])]))
     )
     assert refused(lambda: session.train([batch_of(plan, 3)], RATES[:1])) == (
-        "batch = 3: must be a positive multiple of accumulate = 2"
+        "batch = 3: must be a multiple of accumulate = 2"
     )
     assert refused(lambda: session.train([batch], RATES)) == (
         "batches = 1: must hold one batch for each of 3 rates"

@@ -24,7 +24,10 @@ OWN_FRAMEWORK = {
     "resnet_spec_flax": {"jax", "jaxlib", "flax", "optax"},
     "resnet_spec_mindspore": {"mindspore"},
 }
-CONTRACT = {f"resnet_spec.{name}" for name in ("contract", "ops", "plan", "recipe", "errors")}
+CONTRACT = {
+    f"resnet_spec.{name}"
+    for name in ("contract", "ops", "plan", "recipe", "errors", "session_state", "session_steps")
+}
 
 
 def _is_type_checking(node: ast.AST) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +11,11 @@ from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import family, state_shapes, whole_state
+from resnet_spec.session_steps import Intake, Part, recipe_for_training, step_log, steps
 
 from .modules import Network, Tape, apply
-from .weights import check_state, copies, copy_into, family, zeros_of
+from .weights import copies, copy_into, zeros_of
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64")
 
@@ -39,12 +39,10 @@ class Session:
             raise BackendError(problem("precision", precision, "is not one of tape's", hint))
         self._plan, self._recipe, self._dtype = plan, recipe, np.dtype(precision)
         self._weights = zeros_of(plan, self._dtype)
-        self._slots: State = {}
-        if recipe is not None and recipe.optimizer.momentum > 0:
-            names = plan.trainable
-            self._slots |= {f"momentum/{n}": np.zeros_like(self._weights[n]) for n in names}
-        if recipe is not None and recipe.ema.decay > 0:
-            self._slots |= {f"ema/{n}": np.zeros_like(a) for n, a in self._weights.items()}
+        self._shapes = state_shapes(plan, recipe, precision)
+        shapes = self._shapes.items()
+        self._slots = {n: np.zeros(shape, self._dtype) for n, shape in shapes if family(n)}
+        self._intake = Intake(plan)
         self.native = Network(plan, self._weights)
         self.info: Mapping[str, str] = {
             "framework": "numpy",
@@ -58,55 +56,44 @@ class Session:
         return copies(self._weights | self._slots)
 
     def load(self, state: Mapping[str, Array]) -> None:
-        check_state(self._weights | self._slots, state)
-        copy_into(self._weights, state)
-        given = {family(name) for name in state}
-        for name, slot in self._slots.items():
-            if family(name) in given:
-                slot[...] = state[name]
-            elif name.startswith("momentum/"):
-                slot[...] = 0.0
-            else:
-                slot[...] = self._weights[name.removeprefix("ema/")]
+        copy_into(self._weights | self._slots, whole_state(self._shapes, state))
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         for batch in batches:
-            yield self.native(self._images(batch))
+            yield self.native(self._images(self._intake.images(batch)))
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
-        tape, loss, _, _ = self._pass(batch)
+        (part,) = self._intake.parts(batch)
+        tape, loss, _, _ = self._pass(part)
         return loss, copies({name: tape.gradients[name] for name in self._plan.trainable})
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
-        tape = self._tape(batch, train)
-        apply(self._plan.root, self._images(batch), tape)
+        part = Part(self._intake.images(batch), batch.labels, {})
+        if train:
+            (part,) = self._intake.parts(batch, labelled=False)
+        tape = Tape(self._weights, train, part.noise)
+        apply(self._plan.root, self._images(part.images), tape)
         yield from copies({name: tape.outputs[name] for name in self._plan.observed}).items()
 
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
-        tape, _, _, dimages = self._pass(batch)
+        (part,) = self._intake.parts(batch)
+        tape, _, _, dimages = self._pass(part)
         found = {"input": dimages} | tape.output_gradients
         yield from copies({name: found[name] for name in ("input", *self._plan.observed)}).items()
 
     def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
-        recipe = self._recipe
-        if recipe is None:
-            raise BackendError("recipe = None: train needs one; give the session a recipe")
-        # `rates` comes first: zip then stops before it takes a batch too many.
-        steps = zip(rates.tolist(), batches, strict=False)
-        log = [(*self._step(batch, rate, recipe), len(batch)) for rate, batch in steps]
-        if len(log) < len(rates):
-            rule = f"must hold one batch for each of {len(rates)} rates"
-            raise BackendError(problem("batches", len(log), rule))
+        recipe = recipe_for_training(self._recipe)
+        log = [
+            (*self._step(batch, rate, recipe), len(batch)) for rate, batch in steps(batches, rates)
+        ]
         loss, correct, count = zip(*log, strict=True) if log else ((), (), ())
-        return StepLog(
-            np.array(loss, np.float64), *(np.array(n, np.int64) for n in (correct, count))
-        )
+        return step_log(loss, correct, count, rates)
 
     def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[float, int]:
         """Take one step; return the loss before it and the correct images."""
         parts = recipe.accumulate
         loss, correct, total = 0.0, 0, dict.fromkeys(self._plan.trainable, np.zeros(()))
-        for part in self._parts(batch, parts):
+        for part in self._intake.parts(batch, parts):
             tape, part_loss, hits, _ = self._pass(part)
             # Each part normalises by its own statistics, and the next one sees them.
             copy_into(self._weights, tape.statistics)
@@ -131,45 +118,19 @@ class Session:
             step = g + momentum * velocity if recipe.optimizer.nesterov else velocity
             weight -= rate * tensor.rate * step
 
-    def _parts(self, batch: Batch, parts: int) -> Iterator[Batch]:
-        if len(batch) == 0 or len(batch) % parts:
-            rule = f"must be a positive multiple of accumulate = {parts}"
-            raise BackendError(problem("batch", len(batch), rule))
-        size = len(batch) // parts
-        for start in range(0, len(batch), size):
-            at = slice(start, start + size)
-            noise = {name: factors[at] for name, factors in batch.noise.items()}
-            yield replace(
-                batch,
-                images=batch.images[at],
-                labels=batch.labels[at],
-                indices=batch.indices[at],
-                noise=noise,
-            )
-
-    def _pass(self, batch: Batch) -> tuple[Tape, float, int, Array]:
+    def _pass(self, part: Part) -> tuple[Tape, float, int, Array]:
         """Return a tape with gradients, the loss, correct images and the images' gradient."""
-        tape = self._tape(batch, training=True)
-        logits, pull = apply(self._plan.root, self._images(batch), tape)
+        tape = Tape(self._weights, True, part.noise)
+        logits, pull = apply(self._plan.root, self._images(part.images), tape)
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
-        loss, dlogits = cross_entropy(logits, batch.labels, smoothing)
-        correct = int((logits.argmax(1) == batch.labels).sum())
+        loss, dlogits = cross_entropy(logits, part.labels, smoothing)
+        correct = int((logits.argmax(1) == part.labels).sum())
         return tape, loss, correct, pull(dlogits)
 
-    def _tape(self, batch: Batch, training: bool) -> Tape:
-        missing = [op.name for op in self._plan.noises if training and op.name not in batch.noise]
-        if missing:
-            raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
-        for op in self._plan.batch_norms if training else ():
-            if len(batch) * prod(op.in_shape[1:]) == 1:
-                rule = f"leaves {op.name} one value per channel, which has no variance"
-                raise BackendError(problem("batch", len(batch), rule, "take more images"))
-        return Tape(self._weights, training, batch.noise)
-
-    def _images(self, batch: Batch) -> Array:
-        """Return normalised images [N, C, H, W]."""
-        images = batch.images.astype(self._dtype)
-        if batch.images.dtype == np.uint8:
+    def _images(self, given: Array) -> Array:
+        """Return images [N, H, W, C] normalised, [N, C, H, W]."""
+        images = given.astype(self._dtype)
+        if given.dtype == np.uint8:
             scale, shift = self._plan.input.scale, self._plan.input.shift
             images = images * np.array(scale, self._dtype) + np.array(shift, self._dtype)
         return np.ascontiguousarray(images.transpose(0, 3, 1, 2))

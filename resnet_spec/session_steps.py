@@ -1,0 +1,146 @@
+"""The steps of a session where no framework is needed: batches checked and split, and their log.
+
+Everything is NumPy and happens on the host, before a batch goes to a device and after the results
+of a chunk came back: nothing here waits for a device. Backends import this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from resnet_spec.contract import Array, Batch, StepLog
+from resnet_spec.errors import BackendError, problem
+from resnet_spec.ops import Dropout
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+
+
+class Part(NamedTuple):
+    """A batch, or one of the equal parts that `accumulate` splits it into; views of the batch's.
+
+    images: [N, H, W, C], uint8 or normalised floating point. labels: int64 [N]. noise: factors by
+    op, for each of `plan.noises` and in that order.
+    """
+
+    images: Array
+    labels: NDArray[np.int64]
+    noise: dict[str, Array]
+
+
+class Intake:
+    """What a session of `plan` takes in: it is made once, so that a step has little to check."""
+
+    def __init__(self, plan: Plan) -> None:
+        image = plan.input
+        self._image = (image.height, image.width, image.channels)
+        self._classes = plan.classes
+        self._noise = {
+            op.name: op.in_shape[:1] if isinstance(op, Dropout) else () for op in plan.noises
+        }
+        norms = {op.name: prod(op.in_shape[1:]) for op in plan.batch_norms}
+        self._pixels = min(norms.values(), default=0)
+        """Of the smallest norm that takes the batch's statistics."""
+        self._smallest = next((name for name, n in norms.items() if n == self._pixels), "")
+
+    def images(self, batch: Batch) -> Array:
+        """Return the images of `batch`. Raises BackendError where they do not fit the plan."""
+        images, expected = batch.images, (len(batch), *self._image)
+        if images.shape != expected:
+            rule = f"must have shape {list(expected)}, [N, H, W, C]"
+            raise BackendError(problem("batch.images", list(images.shape), rule))
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            rule = "must be uint8, or floating point where they are normalised already"
+            raise BackendError(problem("batch.images", images.dtype, rule))
+        return images
+
+    def parts(self, batch: Batch, count: int = 1, *, labelled: bool = True) -> list[Part]:
+        """Return `count` equal consecutive parts of a batch for training mode.
+
+        labelled: whether the labels are used, and so must be classes of the plan.
+        Raises BackendError for a batch that training mode cannot take in so many parts.
+        """
+        size = self._size(batch, count)
+        images = self.images(batch)
+        labels = self._labels(batch) if labelled else batch.labels
+        noise = self._factors(batch)
+        cuts = [slice(start, start + size) for start in range(0, len(batch), size)]
+        return [Part(images[c], labels[c], {k: a[c] for k, a in noise.items()}) for c in cuts]
+
+    def _size(self, batch: Batch, count: int) -> int:
+        """Return the images of a part."""
+        if len(batch) == 0:
+            raise BackendError(problem("batch", 0, "must hold images in training"))
+        if len(batch) % count:
+            rule = f"must be a multiple of accumulate = {count}"
+            raise BackendError(problem("batch", len(batch), rule))
+        size = len(batch) // count
+        if size * self._pixels == 1:
+            rule = f"leaves {self._smallest} one value per channel, which has no variance"
+            raise BackendError(problem("batch", len(batch), rule, "take more images"))
+        return size
+
+    def _labels(self, batch: Batch) -> NDArray[np.int64]:
+        labels = batch.labels
+        if labels.shape != (len(batch),) or labels.dtype.kind not in "iu":
+            given = f"{labels.dtype} {list(labels.shape)}"
+            rule = f"must be whole numbers of shape [{len(batch)}]"
+            raise BackendError(problem("batch.labels", given, rule))
+        wrong = (labels < 0) | (labels >= self._classes)
+        if wrong.any():
+            rule = f"must be in 0..{self._classes - 1} in training"
+            raise BackendError(problem("batch.labels", labels[wrong][0], rule))
+        return labels.astype(np.int64, copy=False)
+
+    def _factors(self, batch: Batch) -> Mapping[str, Array]:
+        missing = [name for name in self._noise if name not in batch.noise]
+        if missing:
+            raise BackendError(f"batch.noise: lacks {', '.join(missing)}, which training needs")
+        for name, shape in self._noise.items():
+            given, expected = list(batch.noise[name].shape), [len(batch), *shape]
+            if given != expected:
+                where = f"batch.noise[{name!r}]"
+                raise BackendError(problem(where, given, f"must have shape {expected}"))
+        return {name: batch.noise[name] for name in self._noise}
+
+
+def recipe_for_training(recipe: Recipe | None) -> Recipe:
+    """Return the recipe of a session that is to train. Raises BackendError where it has none."""
+    if recipe is None:
+        raise BackendError("recipe = None: train needs one; give the session a recipe")
+    return recipe
+
+
+def steps(batches: Iterable[Batch], rates: NDArray[np.float64]) -> Iterator[tuple[float, Batch]]:
+    """Yield a rate and a batch for every step, and take no batch that has no rate."""
+    # `rates` comes first: zip then stops before it takes a batch too many.
+    return zip(rates.tolist(), batches, strict=False)
+
+
+def step_log(
+    loss: ArrayLike, correct: ArrayLike, count: ArrayLike, rates: NDArray[np.float64]
+) -> StepLog:
+    """Return the log of a chunk, one value of each for every step.
+
+    Raises BackendError where there were fewer batches than rates.
+    """
+    images = np.asarray(count, np.int64)
+    if len(images) < len(rates):
+        rule = f"must hold one batch for each of {len(rates)} rates"
+        raise BackendError(problem("batches", len(images), rule))
+    return StepLog(np.asarray(loss, np.float64), np.asarray(correct, np.int64), images)
+
+
+def filled(images: Array, size: int) -> Array:
+    """Return `images` [N, H, W, C] with black ones after them, at least `size` in all.
+
+    For frameworks that compile for one size of batch: the last one of a split is often smaller.
+    """
+    missing = size - len(images)
+    if missing <= 0:
+        return images
+    return np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
