@@ -12,11 +12,12 @@ from pets import SPEC, paint
 
 import resnet_spec
 from resnet_spec.cli.main import main
+from resnet_spec.comparing.cell_folder import CELL
 from resnet_spec.comparing.cells import cells_of
 from resnet_spec.comparing.comparison import of_folders
 from resnet_spec.comparing.data_identity import different_data
 from resnet_spec.comparing.grid import Grid
-from resnet_spec.comparing.standing import CELL, standing
+from resnet_spec.comparing.standing import standing
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.describing.spec_files import dump_json
 from resnet_spec.errors import GridError

@@ -11,7 +11,7 @@ import pytest
 import resnet_spec
 from resnet_spec.errors import BackendError, RecipeError, SpecError
 from resnet_spec.plan import Plan
-from resnet_spec.running import building
+from resnet_spec.running import building, opening
 
 State = dict[str, Any]
 
@@ -28,7 +28,8 @@ class NotingSession:
 @pytest.fixture
 def _noting(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = SimpleNamespace(Session=NotingSession, build=lambda plan, state: (plan, state))
-    monkeypatch.setattr(building, "load_backend", lambda name: backend)
+    for module in (building, opening):
+        monkeypatch.setattr(module, "load_backend", lambda name: backend)
 
 
 @pytest.mark.usefixtures("_noting")

@@ -171,7 +171,8 @@ def strict(text: str) -> Any:
 
 
 def make_run(out: Path, **changes: object) -> Run:
-    from resnet_spec.running.request import Request, job_of
+    from resnet_spec.running.job import job_of
+    from resnet_spec.running.request import Request
 
     settings = ["steps=6", "batch=600", *(f"{key}={value}" for key, value in changes.items())]
     request = Request(spec=SPEC_FIELDS, backend="numpy", input_size=8, settings=settings, out=out)

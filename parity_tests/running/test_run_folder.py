@@ -14,7 +14,7 @@ from resnet_spec.cli.main import main
 from resnet_spec.errors import BusyError, CheckpointError, DataError, GridError
 from resnet_spec.files import locking
 from resnet_spec.running import run_folder
-from resnet_spec.running.run_folder import Begins, check_place, held, keep
+from resnet_spec.running.run_folder import Begins, RunFolder
 from resnet_spec.running.training import train
 from resnet_spec.weights.checkpoint import load_checkpoint
 
@@ -147,8 +147,9 @@ def test_what_a_killed_process_left_is_put_right(here: Path, old: dict[str, byte
         assert files(run) == old
     killed(".replaced")
     (run / "last.safetensors").write_bytes(b"the new one's")
-    with held(run, Begins(overwrite=True), None, print):
-        keep(run)
+    with RunFolder(run).held(Begins(overwrite=True), None, print):
+        pass
+    assert (run / "last.safetensors").read_bytes() == b"the new one's"
     assert not (run / ".replaced").exists()
 
 
@@ -164,7 +165,7 @@ def test_a_link_to_nothing_is_no_place_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("gone")
     for out in (tmp_path / "link", tmp_path / "link" / "run"):
         with pytest.raises(DataError, match="is a link to nothing"):
-            check_place(out, overwrite=False)
+            RunFolder(out).check_free(overwrite=False)
     assert list(tmp_path.iterdir()) == [tmp_path / "link"]
 
 
@@ -174,7 +175,7 @@ def test_a_link_to_nothing_is_no_place_for_a_run(tmp_path: Path) -> None:
 def test_a_folder_has_one_run_at_a_time(
     old: dict[str, bytes], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with run_folder.run_lock(here / "run", print):
+    with RunFolder(here / "run").locked(print):
         for arguments in ((*FRESH, "--out", "run", "--overwrite"), ("train", "--resume", "run")):
             assert main(arguments) == 2
             assert "--out = run: is in use by another run (process " in error_of(capsys)
@@ -186,18 +187,18 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = f"""
 import sys, time
 from pathlib import Path
-from resnet_spec.running.run_folder import run_lock
-with run_lock(Path({str(tmp_path / "run")!r}), print):
+from resnet_spec.running.run_folder import RunFolder
+with RunFolder(Path({str(tmp_path / "run")!r})).locked(print):
     print("held", flush=True)
     time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"held\n"
         refused = pytest.raises(BusyError, match=f"process {process.pid}")
-        with refused, run_folder.run_lock(tmp_path / "run", print):
+        with refused, RunFolder(tmp_path / "run").locked(print):
             pass
         process.kill()
-    with run_folder.run_lock(tmp_path / "run", print):
+    with RunFolder(tmp_path / "run").locked(print):
         pass
     assert list((tmp_path / "run").iterdir()) == []
 
@@ -235,8 +236,8 @@ def test_a_lock_whose_file_was_removed_is_taken_again(
         real(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    lock = run_folder.run_lock
-    with lock(tmp_path, print), pytest.raises(BusyError), lock(tmp_path, print):
+    folder = RunFolder(tmp_path)
+    with folder.locked(print), pytest.raises(BusyError), folder.locked(print):
         pass
     assert removed
 
@@ -308,7 +309,7 @@ def test_a_run_that_another_process_trained_meanwhile_is_not_gone_on_with(
     stale = {**start.progress, "step": 1}
     begins = Begins(goes_on_from=here / "run", progress=stale)
     refused = pytest.raises(DataError, match="another process has trained this run meanwhile")
-    with refused, held(here / "run", begins, start, print):
+    with refused, RunFolder(here / "run").held(begins, start, print):
         pass
 
 
@@ -337,7 +338,7 @@ def test_a_comparison_leaves_a_folder_that_somebody_trains_in(
 ) -> None:
     grid = ("compare", "--specs", "tiny.toml", "--backends", "numpy", "--input-size", "8")
     cell = here / "out" / "runs" / "tiny-numpy-seed0"
-    with run_folder.run_lock(cell, print):
+    with RunFolder(cell).locked(print):
         assert main([*grid, "--set", "steps=2", "--out", "out"]) == 1
         assert "is in use by another run (process " in capsys.readouterr().out
         assert [path.name for path in cell.iterdir()] == [".lock"]

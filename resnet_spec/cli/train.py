@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
     from resnet_spec.cli.progress import TrainingBar
     from resnet_spec.cli.saying import say
-    from resnet_spec.running.request import Request, job_of
+    from resnet_spec.running.job import job_of
+    from resnet_spec.running.request import Request
     from resnet_spec.running.tracking.choice import chosen
     from resnet_spec.running.training import carry_out
 
@@ -90,8 +91,6 @@ def run(args: argparse.Namespace) -> int:
         job,
         lambda run, at: TrainingBar(run.total_steps, _epochs(run), at),
         say,
-        device=args.device,
-        compile=args.compile,
         track=track or (),
         begins=lambda run, info: say(_opening_line(run, info)),
     )

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from resnet_spec.comparing.cell_folder import CellFolder
 from resnet_spec.comparing.grid import Grid, Network
-from resnet_spec.data import data_place, load_data
+from resnet_spec.data import load_data
 from resnet_spec.data.absent import training_split
-from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.fingerprint import Fingerprint
-from resnet_spec.data.fitted_spec import fitted
 from resnet_spec.describing.from_text import Fields
-from resnet_spec.describing.recipes import load_recipe
-from resnet_spec.describing.spec import Spec
-from resnet_spec.describing.spec_files import load_spec
-from resnet_spec.describing.split_settings import sorted_settings
 from resnet_spec.errors import GridError, ResnetSpecError, problem
-from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.plan import Plan
-from resnet_spec.planning.fine_tuning import fine_tuned
-from resnet_spec.planning.lowering import lower
-from resnet_spec.planning.schedules import rates
-from resnet_spec.recipe import Recipe
+from resnet_spec.loader import check_backend
+from resnet_spec.running.job import Job, Reach, job_of
+from resnet_spec.running.request import Request
 from resnet_spec.running.runs import Run
 
 RUNS = "runs"
@@ -53,6 +45,11 @@ class Cell:
         return self.run.out
 
     @property
+    def place(self) -> CellFolder:
+        """That folder, to be written to."""
+        return CellFolder(self.run.out)
+
+    @property
     def epochs(self) -> int:
         """Epochs of the whole run, the last one perhaps not whole."""
         return -(-self.run.total_steps // self.run.epoch_steps)
@@ -71,60 +68,60 @@ class Cell:
         }
 
 
-@dataclass(frozen=True)
-class _Resolved:
-    """A network of the grid with its recipe, which lacks the seed."""
-
-    label: str
-    spec: Spec
-    plan: Plan
-    recipe: Recipe
-
-
 def cells_of(grid: Grid, out: Path) -> list[Cell]:
     """Return the runs of `grid` in the order in which they are run: seed by seed.
 
-    All is resolved here: every network is lowered, every recipe fitted to the data. Raises the
-    error of what is wrong, with the network it belongs to.
+    A job is made of each network on each backend, as `train` makes it; seeds change no more than
+    the seed. Nothing is written, and no framework imported. Raises the error of what is wrong,
+    with the network it belongs to.
     """
     for backend in grid.backends:
-        if backend not in installed_backends():
-            load_backend(backend)  # Says what is wrong with it; the others stay unimported.
+        check_backend(backend)
     data = load_data(grid.data, size=grid.input_size)
-    training_split(data)  # Raises where there is none.
-    networks = [_resolved(grid, network, data) for network in grid.networks]
-    cells = list(_cells(grid, networks, data, out))
-    for cell in cells[: len(grid.networks) * len(grid.backends)]:
-        with _said_of(cell.network):
-            # Raises for a batch larger than the data, and for a warm-up longer than the run.
-            rates(cell.run.recipe, cell.run.epoch_steps)
+    training_split(data)  # Raises where there is none; for no network in particular.
+    reach = Reach(data=lambda source, size: data, backend=check_backend)
+    runs = [
+        (network.title, _job(grid, network, backend, out, reach).run)
+        for network in grid.networks
+        for backend in grid.backends
+    ]
+    known = Fingerprint.of(data)
+    cells = [
+        Cell(label, seed, _seeded(run, label, seed, out, known), grid.input_size, grid.device)
+        for seed in grid.seeds
+        for label, run in runs
+    ]
     _check_folders(cells)
     return cells
 
 
-def _cells(grid: Grid, networks: Sequence[_Resolved], data: Dataset, out: Path) -> Iterator[Cell]:
-    place, known = data_place(grid.data), Fingerprint.of(data)
-    for seed in grid.seeds:
-        for network in networks:
-            for backend in grid.backends:
-                folder = out / RUNS / _folder_name(network.label, backend, seed)
-                recipe = network.recipe.model_copy(update={"seed": seed})
-                run = Run(
-                    network.spec, network.plan, recipe, backend, data, place, folder, read=known
-                )
-                yield Cell(network.label, seed, run, grid.input_size, grid.device)
-
-
-def _resolved(grid: Grid, network: Network, data: Dataset) -> _Resolved:
+def _job(grid: Grid, network: Network, backend: str, out: Path, reach: Reach) -> Job:
+    """Return the job of a cell, for all its seeds."""
     with _said_of(network.title):
-        for_recipe, for_spec = sorted_settings([*grid.set, *network.set])
-        recipe = load_recipe(grid.recipe, _one_length(for_recipe))
-        spec, _ = fitted(load_spec(network.spec, for_spec), data)
-        return _Resolved(network.title, spec, fine_tuned(lower(spec), recipe), recipe)
+        request = Request(
+            spec=network.spec,
+            backend=backend,
+            data=grid.data,
+            recipe=grid.recipe,
+            settings=_one_length([*grid.set, *network.set]),
+            input_size=grid.input_size,
+            device=grid.device,
+            out=_folder(out, network.title, backend, grid.seeds[0]),
+            overwrite=True,  # Whose run is there is for `standing` to say.
+        )
+        return job_of(request, lambda note: None, reach)
+
+
+def _seeded(run: Run, label: str, seed: int, out: Path, known: Fingerprint) -> Run:
+    recipe = run.recipe.model_copy(update={"seed": seed})
+    return replace(run, recipe=recipe, out=_folder(out, label, run.backend, seed), read=known)
 
 
 def _one_length(settings: Sequence[str]) -> list[str]:
-    """Return the settings without `epochs` before a later `steps`, and the other way round."""
+    """Return the settings without `epochs` before a later `steps`, and the other way round.
+
+    The grid's come first, so that a network's own length is taken.
+    """
     lengths = [key for setting in settings if (key := _key(setting)) in _LENGTHS]
     return [s for s in settings if _key(s) not in _LENGTHS or _key(s) == lengths[-1]]
 
@@ -133,7 +130,7 @@ _LENGTHS = ("epochs", "steps")
 
 
 def _key(setting: str) -> str:
-    return setting.partition("=")[0].strip()
+    return setting.partition("=")[0].strip().removeprefix("recipe.")
 
 
 @contextmanager
@@ -145,8 +142,8 @@ def _said_of(label: str) -> Generator[None]:
         raise type(error)(*(f"{label}: {line}" for line in error.problems)) from None
 
 
-def _folder_name(label: str, backend: str, seed: int) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', label)}-{backend}-seed{seed}"
+def _folder(out: Path, label: str, backend: str, seed: int) -> Path:
+    return out / RUNS / f"{re.sub(r'[^A-Za-z0-9_.+=-]+', '_', label)}-{backend}-seed{seed}"
 
 
 def _check_folders(cells: Sequence[Cell]) -> None:

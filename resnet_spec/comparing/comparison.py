@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from resnet_spec.comparing.cell_folder import CELL
 from resnet_spec.comparing.cells import RUNS
 from resnet_spec.comparing.data_identity import data_keys, different_data
 from resnet_spec.comparing.grid import SCALED, Grid
 from resnet_spec.comparing.results import Result, read_result
-from resnet_spec.comparing.standing import CELL, read_fields, read_summary
+from resnet_spec.comparing.standing import read_fields, read_summary
 from resnet_spec.comparing.statistics import (
     Difference,
     Group,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,10 +11,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from resnet_spec.comparing.cells import Cell
-from resnet_spec.comparing.standing import CELL, FAILURE, LOG, Standing
-from resnet_spec.describing.spec_files import dump_json
-from resnet_spec.files.writing import write_json, write_text, writing
-from resnet_spec.running.run_folder import SUMMARY, run_lock
+from resnet_spec.comparing.standing import Standing
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC", "NPROC")
 """What OpenMP (torch, MindSpore), BLAS and, the last two, XLA's thread pool look at."""
@@ -55,15 +51,15 @@ def usable_processors() -> int:
 
 def arguments_of(cell: Cell, at: Standing) -> list[str]:
     """Return the arguments of `resnet-spec` that begin or go on with the run."""
-    folder = cell.folder
+    place = cell.place
     either = ["--data", cell.run.data_name, "--device", cell.device]
     if at == "partial":
-        return ["train", "--resume", str(folder), *either]
+        return ["train", "--resume", str(place.path), *either]
     size = [] if cell.input_size is None else ["--input-size", str(cell.input_size)]
-    network = [str(folder / "spec.json"), "--recipe", str(folder / "recipe.json")]
+    network = [str(place.spec), "--recipe", str(place.recipe)]
     # What an earlier try left without a checkpoint to go on from is the cell's own.
-    place = ["--out", str(folder), "--overwrite"]
-    return ["train", *network, "--backend", cell.backend, *place, *size, *either]
+    out = ["--out", str(place.path), "--overwrite"]
+    return ["train", *network, "--backend", cell.backend, *out, *size, *either]
 
 
 @dataclass(eq=False)
@@ -82,8 +78,8 @@ class Process:
         Raises BusyError when another run holds the folder, and OutputError.
         """
         arguments = arguments_of(cell, at)
-        with run_lock(cell.folder, lambda line: None):
-            log = _prepare(cell, share, arguments)
+        told = {**cell.to_dict(), "jobs": share.jobs, "threads": share.threads}
+        log = cell.place.begin(cell.run.spec, cell.run.recipe, told, arguments)
         return cls(cell, _popen(arguments, log, share.environment(), kept_open), log, log.tell())
 
     def ask_to_stop(self) -> None:
@@ -103,27 +99,12 @@ class Process:
 
     def error(self) -> str:
         """Return why the process failed: its last line of error, or the last one of all."""
-        text = (self.cell.folder / LOG).read_bytes()[self.log_start :].decode("utf-8", "replace")
+        text = self.cell.place.log.read_bytes()[self.log_start :].decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         own = [line for line in lines if line.startswith(_ERROR)]
         told = own[-1].removeprefix(_ERROR) if own else lines[-1] if lines else "said nothing"
         status = self.popen.returncode
         return told if status >= 0 else f"ended by {_signal_name(-status)}: {told}"
-
-
-def _prepare(cell: Cell, share: Share, arguments: list[str]) -> IO[bytes]:
-    """Write what the run reads and what tells of it; return its log, open."""
-    folder = cell.folder
-    write_text(folder / "spec.json", dump_json(cell.run.spec))
-    write_json(folder / "recipe.json", cell.run.recipe.to_dict())
-    write_json(folder / CELL, {**cell.to_dict(), "jobs": share.jobs, "threads": share.threads})
-    with writing(folder / LOG):
-        log = (folder / LOG).open("ab")
-        log.write(f"$ resnet-spec {shlex.join(arguments)}\n".encode())
-        log.flush()
-    (folder / FAILURE).unlink(missing_ok=True)
-    (folder / SUMMARY).unlink(missing_ok=True)
-    return log
 
 
 _ERROR = "resnet-spec: error: "

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from resnet_spec.comparing.standing import CELL, FAILURE, read_fields, read_summary
+from resnet_spec.comparing.cell_folder import CELL, FAILURE
+from resnet_spec.comparing.standing import read_fields, read_summary
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import DataError, GridError
 from resnet_spec.files.json_text import json_text

@@ -9,7 +9,7 @@ from typing import Literal
 
 from resnet_spec.comparing.cells import Cell
 from resnet_spec.comparing.processes import Process, Share
-from resnet_spec.comparing.standing import sound_summary, standing, write_failure
+from resnet_spec.comparing.standing import sound_summary, standing
 from resnet_spec.errors import BusyError, DataError
 from resnet_spec.running.interruption import Interrupt
 from resnet_spec.running.metrics import FILE_NAME, Epoch, read_metrics
@@ -139,7 +139,7 @@ def _ended(one: _Active) -> Progress:
     if one.is_told or (summary is not None and process.popen.returncode == _INTERRUPTED):
         return Progress(cell, "stopped", _epochs(cell))
     error = process.error()
-    write_failure(cell.folder, error, process.popen.returncode)
+    cell.place.write_failure(error, process.popen.returncode)
     return Progress(cell, "failed", _epochs(cell), error)
 
 

@@ -12,31 +12,28 @@ from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import DataError, GridError, ResnetSpecError
-from resnet_spec.files.writing import write_json
 from resnet_spec.recipe import Recipe
-from resnet_spec.running.run_folder import BEST, LAST, SUMMARY
+from resnet_spec.running.run_folder import LAST, SUMMARY
 from resnet_spec.running.runs import Summary
 from resnet_spec.weights.checkpoint import checkpoint_header, dataset_of
 
 Standing = Literal["new", "partial", "complete"]
 """Nothing to go on from; a last checkpoint to resume; done."""
 
-CELL, FAILURE, LOG = "cell.json", "failure.json", "log.txt"
-
 
 def standing(cell: Cell) -> Standing:
     """Return where the run of `cell` stands. Raises GridError for a folder with another run."""
-    folder = cell.folder
-    if not (folder / CELL).is_file():
-        if any((folder / name).exists() for name in (LAST, BEST, SUMMARY)):
-            raise _other(folder, "a run that no comparison started")
+    place = cell.place
+    if not place.cell.is_file():
+        if any(path.exists() for path in (place.last, place.best, place.summary)):
+            raise _other(place.path, "a run that no comparison started")
         return "new"
-    _check_same(cell, read_fields(folder / CELL))
-    summary = sound_summary(folder)
+    _check_same(cell, read_fields(place.cell))
+    summary = sound_summary(place.path)
     if summary is not None and summary.complete:
         _check_summary(cell, summary)
         return "complete"
-    return "partial" if (folder / LAST).is_file() else "new"
+    return "partial" if place.last.is_file() else "new"
 
 
 def read_summary(folder: Path) -> Summary | None:
@@ -74,11 +71,6 @@ def read_fields(path: Path) -> Fields:
     return cast(Fields, value)
 
 
-def write_failure(folder: Path, error: str, status: int) -> None:
-    """Note that the run in `folder` failed with `error` and exit status `status`."""
-    write_json(folder / FAILURE, {"error": error, "status": status})
-
-
 def _check_same(cell: Cell, found: Fields) -> None:
     """Compare field by field; a cell of an older version lacks fields, which have defaults."""
     wanted = _flat(cell.to_dict())
@@ -86,7 +78,7 @@ def _check_same(cell: Cell, found: Fields) -> None:
         spec = Spec.from_dict(found["spec"]).to_dict()
         recipe = Recipe.from_dict(found["recipe"]).to_dict()
     except (KeyError, TypeError, ResnetSpecError) as error:
-        raise GridError(f"{cell.folder / CELL}: describes no run: {error}") from None
+        raise GridError(f"{cell.place.cell}: describes no run: {error}") from None
     there = _flat({**found, "spec": spec, "recipe": recipe})
     different = [key for key in wanted if key != "data" and wanted[key] != there.get(key)]
     known = _dataset(cell.folder)

@@ -12,11 +12,13 @@ from resnet_spec.contract import Precision, Session, State
 from resnet_spec.describing.recipes import Source as RecipeSource
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec_files import Source, load_spec
+from resnet_spec.errors import CheckpointError
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
 from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
+from resnet_spec.running.opening import open_session
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -76,8 +78,9 @@ def build(
     CheckpointError for weights that cannot be had, do not fit, or are of a network that computes
     otherwise.
     """
+    package = load_backend(backend)  # Before anything is read or downloaded.
     plan, state = _network(source, classes, input_size, seed, pretrained, part)
-    return load_backend(backend).build(plan, state)
+    return package.build(plan, state)
 
 
 @overload
@@ -129,17 +132,12 @@ def session(
 
     Other arguments and errors as in `build`; RecipeError for a recipe that breaks a rule.
     """
-    plan, state = _network(source, classes, input_size, seed, pretrained, part)
+    load_backend(backend)  # Before anything is read or downloaded.
     chosen = None if recipe is None else load_recipe(recipe)
+    plan, state = _network(source, classes, input_size, seed, pretrained, part)
     if chosen is not None:
         plan = fine_tuned(plan, chosen)
-    made = load_backend(backend).Session(
-        plan,
-        chosen,
-        device=device,
-        precision=precision or (chosen.precision if chosen else "float32"),
-        compile=compile,
-    )
+    made = open_session(backend, plan, chosen, device, precision=precision, compile=compile)
     made.load(state)
     return made
 
@@ -156,6 +154,8 @@ def _network(
     settings += [f"input.size={input_size}"] if input_size is not None else []
     spec = load_spec(source, settings)
     if pretrained is None:
+        if part is not None:
+            raise CheckpointError("part: is of pretrained weights; give pretrained, too")
         plan = lower(spec)
         return plan, initial_state(plan, seed)
     from resnet_spec.weights.adopting import adopt

@@ -24,12 +24,12 @@ from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.schedules import rates
 from resnet_spec.running.evaluate import Evaluation, evaluate
 from resnet_spec.running.interruption import Interrupt
-from resnet_spec.running.metrics import Epoch, append_metrics, keep_metrics, read_metrics
-from resnet_spec.running.run_folder import BEST, LAST, SUMMARY, keep
+from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.run_folder import LAST, RunFolder
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.summarising import write_summary
-from resnet_spec.weights.checkpoint import Checkpoint, save_checkpoint
+from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.files.weight_file import finite_problems
 
 
@@ -71,7 +71,7 @@ def fit(
 
 def _finished(run: Run, start: Checkpoint | None) -> Summary | None:
     """Return the summary of the run in the folder when `start` is its end."""
-    path = run.out / SUMMARY
+    path = RunFolder(run.out).summary
     if start is None or start.progress.get("step") != run.total_steps or not path.is_file():
         return None
     with suppress(
@@ -99,6 +99,7 @@ class _Going:
         start: Checkpoint | None,
     ) -> None:
         self.run, self.session, self.evaluator, self.watch = run, session, evaluator, watch
+        self.folder = RunFolder(run.out)
         self.speed = Speed()
         self.position: Position = self._begin(start).trained_by(run.backend)
         self._rates = rates(run.recipe, run.epoch_steps)
@@ -113,7 +114,7 @@ class _Going:
                 raise CheckpointError(f"resume: the checkpoint holds weights alone; use {LAST}")
             position = Position.from_dict(start.progress)
             self.session.load(start.state)
-        keep_metrics(run.out, up_to_step=position.step)
+        self.folder.drop_epochs(after_step=position.step)
         return replace(position, epoch_steps=run.epoch_steps)
 
     def to_the_end(self) -> Summary:
@@ -164,15 +165,14 @@ class _Going:
             self._fail(f"{tensor} is not finite after step {step}")
         if checkpoint is not None and saves:
             progress = self.position.to_dict()
-            save_checkpoint(run.out / LAST, replace(checkpoint, progress=progress))
-            keep(run.out)
+            self.folder.save_last(replace(checkpoint, progress=progress))
         if is_last and result is not None and result.problem:
             self._fail(f"after the last step {result.problem}")
 
     def _final(self) -> Evaluation | None:
         """Evaluate a run at its end once more where the last epoch's line was lost."""
         step = self.position.step
-        if step < self.run.total_steps or any(e.step == step for e in read_metrics(self.run.out)):
+        if step < self.run.total_steps or any(e.step == step for e in self.folder.epochs()):
             return None
         result = self._evaluate(self._checkpoint().evaluated())
         if result.problem:
@@ -199,7 +199,7 @@ class _Going:
 
     def _note_best(self, weights: Checkpoint, result: Evaluation) -> None:
         if result.accuracy is not None and result.accuracy > self.position.best_accuracy:
-            save_checkpoint(self.run.out / BEST, weights)
+            self.folder.save_best(weights)
             number = _epoch_number(self.run, self.position.step)
             self.position = replace(self.position, best_accuracy=result.accuracy, best_epoch=number)
 
@@ -218,7 +218,7 @@ class _Going:
             wall_s=position.wall_s,
             test_not_finite=not_finite,
         )
-        append_metrics(self.run.out, epoch)
+        self.folder.add_epoch(epoch)
         self.watch.epoch(epoch)
         self.position = replace(position, loss_sum=0.0, correct=0, count=0)
 

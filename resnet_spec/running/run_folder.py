@@ -1,7 +1,7 @@
 """A run's folder: what is in it, which run goes on from it, and how a run takes it over.
 
-A folder is looked at before anything is trained, and written to only while it is held. A run that
-replaces another sets its files aside, and they are put back unless it comes to a checkpoint.
+A `RunFolder` is the one object through which a run's files are written. It is looked at before
+anything is trained, and written to only while it is held.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,21 @@ from resnet_spec.errors import BusyError, CheckpointError, DataError, did_you_me
 from resnet_spec.files.locking import locked
 from resnet_spec.files.writing import check_folder, write_json, writing
 from resnet_spec.running.metrics import FILE_NAME as METRICS
-from resnet_spec.running.metrics import torn
-from resnet_spec.weights.checkpoint import Checkpoint, checkpoint_header
+from resnet_spec.running.metrics import Epoch, append_metrics, keep_metrics, read_metrics, torn
+from resnet_spec.running.replaced_run import ReplacedRun
+from resnet_spec.running.runs import Summary
+from resnet_spec.weights.checkpoint import Checkpoint, checkpoint_header, save_checkpoint
 
 Say = Callable[[str], None]
 
 LAST, BEST, SUMMARY = "last.safetensors", "best.safetensors", "summary.json"
-PRETRAINED = "pretrained.json"
+PRETRAINED, TRACKING = "pretrained.json", "tracking.json"
 _FILES = (
-    *(LAST, BEST, METRICS, SUMMARY, PRETRAINED, "tracking.json"),
+    *(LAST, BEST, METRICS, SUMMARY, PRETRAINED, TRACKING),
     "tensorboard/events.out.tfevents.*",
 )
 _INHERITED = (METRICS, BEST, PRETRAINED)
 """What a run that goes on in another folder takes with it, beside its checkpoint."""
-_ASIDE = ".replaced"
-"""Below the folder: the run that is being replaced, whole."""
-_MOVING = ".replaced-moving"
-"""The same while files are moved there or back; they belong where they were."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,166 @@ class Begins:
     pretrained: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder `path` of one run, which need not be there yet.
+
+    What writes raises OutputError where the system refuses.
+    """
+
+    path: Path
+
+    @classmethod
+    def of_checkpoint(cls, last: Path) -> RunFolder:
+        """Return the folder of the run that the checkpoint belongs to."""
+        return cls(ReplacedRun.owner_of(last.parent))
+
+    @property
+    def last(self) -> Path:
+        """Where the last checkpoint is kept."""
+        return self.path / LAST
+
+    @property
+    def best(self) -> Path:
+        """Where the evaluated weights of the best epoch are kept."""
+        return self.path / BEST
+
+    @property
+    def summary(self) -> Path:
+        """Where it is kept what the run came to."""
+        return self.path / SUMMARY
+
+    # --- Looked at --------------------------------------------------------------------------------
+
+    def is_same(self, other: Path) -> bool:
+        """Return whether `other` is this folder by another name."""
+        return self.path.resolve() == other.resolve()
+
+    def found_last(self) -> Path | None:
+        """Return the last checkpoint; one that a killed process had just set aside, too."""
+        places = (self.path, *self._replaced.places)
+        return next((place / LAST for place in places if (place / LAST).is_file()), None)
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Raise DataError where a fresh run cannot be kept here; nothing is touched."""
+        check_folder(self.path, "a run")
+        holds = self.found_last() is not None or self.best.exists()
+        if holds and not overwrite:
+            raise DataError(
+                f"--out = {self.path}: holds a run; go on with --resume, replace it with "
+                "--overwrite, or name another folder"
+            )
+
+    def epochs(self) -> list[Epoch]:
+        """Return the epochs so far. Raises DataError; see `read_metrics`."""
+        return read_metrics(self.path)
+
+    # --- Held -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, say: Say) -> Generator[None]:
+        """Hold the folder against other runs, and no more. Raises BusyError."""
+
+        def refuse(holder: str) -> BusyError:
+            by = f" ({holder})" if holder else ""
+            remedy = "wait for it, or name another folder"
+            return BusyError(f"--out = {self.path}: is in use by another run{by}; {remedy}")
+
+        with locked(self.path, refuse, lambda line: say(f"note: {line}")):
+            yield
+
+    @contextmanager
+    def held(self, begins: Begins, start: Checkpoint | None, say: Say) -> Generator[None]:
+        """Hold the folder for a run, with what it begins from, and without what it replaces.
+
+        The replaced run is put back unless the new one has a checkpoint (`save_last`) before this
+        ends. Raises BusyError when another process holds the folder, and DataError when one has
+        trained there meanwhile.
+        """
+        with self.locked(say):
+            with writing(self.path):
+                self._settle()
+            if begins.goes_on_from is not None and self.is_same(begins.goes_on_from):
+                self._check_unchanged(start, begins)
+                self._tell_torn(say)
+                yield
+                return
+            self.check_free(overwrite=begins.overwrite)
+            with writing(self.path):
+                self._replaced.set_aside()
+            try:
+                self._take_over(begins)
+                self._tell_torn(say)
+                yield
+            finally:
+                if self._replaced.put_back() and self.found_last() is not None:
+                    told = f"the run that was in {self.path} is put back"
+                    say(f"note: {told}; the new one came to nothing")
+
+    # --- Written ----------------------------------------------------------------------------------
+
+    def save_last(self, checkpoint: Checkpoint) -> None:
+        """Write what the run goes on from. A run that was replaced is given up now."""
+        save_checkpoint(self.last, checkpoint)
+        self._replaced.give_up()
+
+    def save_best(self, weights: Checkpoint) -> None:
+        """Write the weights of the best epoch."""
+        save_checkpoint(self.best, weights)
+
+    def add_epoch(self, epoch: Epoch) -> None:
+        """Add an epoch's line to the metrics."""
+        append_metrics(self.path, epoch)
+
+    def drop_epochs(self, after_step: int) -> None:
+        """Drop the lines of epochs that ended later, which a run that goes on writes again."""
+        keep_metrics(self.path, up_to_step=after_step)
+
+    def write_summary(self, summary: Summary) -> None:
+        """Write what the run came to."""
+        write_json(self.summary, asdict(summary))
+
+    def drop_summary(self) -> None:
+        """Remove the summary of a run that is about to go on."""
+        self.summary.unlink(missing_ok=True)
+
+    def write_marks(self, marks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write how far each tracker has come."""
+        write_json(self.path / TRACKING, marks)
+
+    @property
+    def _replaced(self) -> ReplacedRun:
+        return ReplacedRun(self.path, _FILES)
+
+    def _check_unchanged(self, start: Checkpoint | None, begins: Begins) -> None:
+        header = checkpoint_header(self.last)
+        known = begins.progress or (None if start is None else start.progress)
+        if known is None or header is None or header.get("progress") != dict(known):
+            rule = "another process has trained this run meanwhile"
+            raise DataError(f"--resume = {self.path}: {rule}; give the command again")
+
+    def _tell_torn(self, say: Say) -> None:
+        note = torn(self.path)
+        if note is not None:
+            say(f"note: {note}")
+
+    def _take_over(self, begins: Begins) -> None:
+        if begins.goes_on_from is not None:
+            for name in _INHERITED:
+                if (begins.goes_on_from / name).is_file():
+                    with writing(self.path / name):
+                        shutil.copyfile(begins.goes_on_from / name, self.path / name)
+        if begins.pretrained is not None:
+            write_json(self.path / PRETRAINED, begins.pretrained)
+
+    def _settle(self) -> None:
+        """End what a process left that was killed while it replaced a run, and drop half files."""
+        self._replaced.settle(has_checkpoint=self.last.is_file)
+        for name in (LAST, BEST, SUMMARY, METRICS):
+            for half in self.path.glob(f".{name}.*.tmp"):
+                half.unlink(missing_ok=True)
+
+
 def checkpoint_to_go_on(resume: str | Path, option: str = "--resume") -> Path:
     """Return the `last.safetensors` of the run that is named by its folder or by that file.
 
@@ -58,7 +216,7 @@ def checkpoint_to_go_on(resume: str | Path, option: str = "--resume") -> Path:
     """
     path = Path(resume)
     if path.is_dir():
-        last = _last(path)
+        last = RunFolder(path).found_last()
         if last is None:
             runs = sorted(below.parent.name for below in path.glob(f"*/{LAST}"))
             remedy = f"name a run in it: {', '.join(runs[:5])}" if runs else "begin it anew"
@@ -77,150 +235,6 @@ def checkpoint_to_go_on(resume: str | Path, option: str = "--resume") -> Path:
     return path
 
 
-def run_folder_of(last: Path) -> Path:
-    """Return the folder of the run that the checkpoint belongs to."""
-    return last.parent.parent if last.parent.name in (_ASIDE, _MOVING) else last.parent
-
-
 def _neighbours(path: Path) -> list[Path]:
     parent = path.parent
     return [one for one in parent.iterdir() if one.is_dir()] if parent.is_dir() else []
-
-
-def _last(folder: Path) -> Path | None:
-    """Return the last checkpoint, where a process was killed that had just set it aside, too."""
-    places = (folder, folder / _ASIDE, folder / _MOVING)
-    return next((place / LAST for place in places if (place / LAST).is_file()), None)
-
-
-def check_place(out: Path, *, overwrite: bool) -> None:
-    """Raise DataError where a fresh run cannot be kept in `out`; nothing is touched."""
-    check_folder(out, "a run")
-    holds = _last(out) is not None or (out / BEST).exists()
-    if holds and not overwrite:
-        raise DataError(
-            f"--out = {out}: holds a run; go on with --resume, replace it with --overwrite, "
-            "or name another folder"
-        )
-
-
-@contextmanager
-def held(out: Path, begins: Begins, start: Checkpoint | None, say: Say) -> Generator[None]:
-    """Hold `out` for a run, with what it begins from, and without the run that it replaces.
-
-    That one is put back unless the new run is kept (`keep`) before this ends. Raises BusyError
-    when another process holds the folder, and DataError when one has trained there meanwhile.
-    """
-
-    with run_lock(out, say):
-        with writing(out):
-            _settle(out)
-        if begins.goes_on_from is not None and _is_same(begins.goes_on_from, out):
-            _check_unchanged(out, start, begins)
-            _tell_torn(out, say)
-            yield
-            return
-        check_place(out, overwrite=begins.overwrite)
-        with writing(out):
-            _set_aside(out)
-        try:
-            _take_over(out, begins)
-            _tell_torn(out, say)
-            yield
-        finally:
-            if _put_back(out):
-                say(f"note: the run that was in {out} is put back; the new one came to nothing")
-
-
-@contextmanager
-def run_lock(out: Path, say: Say) -> Generator[None]:
-    """Hold `out` against other runs, and no more. Raises BusyError."""
-
-    def refuse(holder: str) -> BusyError:
-        by = f" ({holder})" if holder else ""
-        remedy = "wait for it, or name another folder"
-        return BusyError(f"--out = {out}: is in use by another run{by}; {remedy}")
-
-    with locked(out, refuse, lambda line: say(f"note: {line}")):
-        yield
-
-
-def keep(out: Path) -> None:
-    """Remove the run that was replaced, for the new one has a checkpoint."""
-    shutil.rmtree(out / _ASIDE, ignore_errors=True)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
-
-
-def _check_unchanged(out: Path, start: Checkpoint | None, begins: Begins) -> None:
-    header = checkpoint_header(out / LAST)
-    known = begins.progress or (None if start is None else start.progress)
-    if known is None or header is None or header.get("progress") != dict(known):
-        rule = "another process has trained this run meanwhile"
-        raise DataError(f"--resume = {out}: {rule}; give the command again")
-
-
-def _tell_torn(folder: Path, say: Say) -> None:
-    note = torn(folder)
-    if note is not None:
-        say(f"note: {note}")
-
-
-def _take_over(out: Path, begins: Begins) -> None:
-    if begins.goes_on_from is not None:
-        for name in _INHERITED:
-            if (begins.goes_on_from / name).is_file():
-                with writing(out / name):
-                    shutil.copyfile(begins.goes_on_from / name, out / name)
-    if begins.pretrained is not None:
-        write_json(out / PRETRAINED, begins.pretrained)
-
-
-def _own(folder: Path) -> list[Path]:
-    """Return a run's files in `folder`, relative to it."""
-    return [path.relative_to(folder) for name in _FILES for path in sorted(folder.glob(name))]
-
-
-def _set_aside(out: Path) -> None:
-    """Move a run's files away; a process that is killed on the way leaves `_MOVING`."""
-    names = _own(out)
-    if names:
-        _move(names, out, out / _MOVING)
-        (out / _MOVING).rename(out / _ASIDE)
-
-
-def _put_back(out: Path) -> bool:
-    """Put the run that was set aside in the place of the new one; return whether there is one."""
-    if not (out / _ASIDE).is_dir():
-        return False
-    for name in _own(out):
-        (out / name).unlink()
-    (out / _ASIDE).rename(out / _MOVING)
-    _move_back(out)
-    return _last(out) is not None
-
-
-def _settle(out: Path) -> None:
-    """End what a process left that was killed while it replaced a run, and drop half files."""
-    if (out / _MOVING).is_dir():
-        _move_back(out)
-    if (out / LAST).is_file():
-        keep(out)
-    _put_back(out)
-    for name in (LAST, BEST, SUMMARY, METRICS):
-        for half in out.glob(f".{name}.*.tmp"):
-            half.unlink(missing_ok=True)
-
-
-def _move_back(out: Path) -> None:
-    _move(_own(out / _MOVING), out / _MOVING, out)
-    shutil.rmtree(out / _MOVING)
-
-
-def _move(names: list[Path], source: Path, target: Path) -> None:
-    target.mkdir(exist_ok=True)
-    for name in names:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).replace(target / name)

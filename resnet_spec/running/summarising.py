@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 
 from resnet_spec.errors import DataError
-from resnet_spec.files.writing import write_json
 from resnet_spec.running.evaluate import Evaluation
 from resnet_spec.running.memory import peak_memory_mb
-from resnet_spec.running.metrics import Epoch, read_metrics
-from resnet_spec.running.run_folder import LAST, SUMMARY
+from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.run_folder import RunFolder
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
 
@@ -29,9 +27,9 @@ def write_summary(
     final: the last evaluation, where the metrics do not have it. failed: why the run ended early.
     Raises OutputError.
     """
-    epochs: list[Epoch] = []
+    folder, epochs = RunFolder(run.out), list[Epoch]()
     with suppress(DataError):  # Of a failed run's metrics, what can be read.
-        epochs = read_metrics(run.out)
+        epochs = folder.epochs()
     tested = [epoch for epoch in epochs if epoch.is_tested]
     last = tested[-1] if tested else None
     has_best = position.best_epoch > 0
@@ -58,9 +56,9 @@ def write_summary(
         dataset=run.dataset.to_dict(),
         notes=[*run.data.notes, *position.data_changes],
         failed=failed,
-        asked=None if (run.out / LAST).is_file() else _asked(run),
+        asked=None if folder.last.is_file() else _asked(run),
     )
-    write_json(run.out / SUMMARY, asdict(summary))
+    folder.write_summary(summary)
     return summary
 
 

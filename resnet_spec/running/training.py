@@ -9,12 +9,13 @@ from pathlib import Path
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
-from resnet_spec.loader import load_backend
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.fit import Watch, fit
+from resnet_spec.running.job import Job, job_of
+from resnet_spec.running.opening import open_session
 from resnet_spec.running.progress import is_wanted, shown
-from resnet_spec.running.request import Job, Request, job_of
-from resnet_spec.running.run_folder import Say, held
+from resnet_spec.running.request import Request
+from resnet_spec.running.run_folder import RunFolder, Say
 from resnet_spec.running.runs import Run, Summary
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
@@ -88,6 +89,8 @@ def train(
         overwrite=overwrite,
         resume=resume,
         input_size=input_size,
+        device=device,
+        compile=compile,
         pretrained=pretrained,
         part=part,
         head=head,
@@ -109,7 +112,7 @@ def train(
             yield Watches(view, *own)
 
     job = job_of(request, hears)
-    return carry_out(job, watching, hears, device=device, compile=compile, track=trackers)
+    return carry_out(job, watching, hears, track=trackers)
 
 
 def carry_out(
@@ -117,8 +120,6 @@ def carry_out(
     watching: Watching,
     say: Say,
     *,
-    device: str = "auto",
-    compile: bool = False,
     track: Sequence[str] = (),
     begins: Callable[[Run, Mapping[str, str]], None] = lambda run, info: None,
 ) -> Summary:
@@ -127,16 +128,17 @@ def carry_out(
     The folder is touched only when all is there that the first step needs.
     """
     run, recipe = job.run, job.run.recipe
-    make = load_backend(run.backend).Session
-    session = make(run.plan, recipe, device=device, precision=recipe.precision, compile=compile)
+    session = open_session(run.backend, run.plan, recipe, job.device, compile=job.compile)
     evaluator = session
     if recipe.ema.decay > 0:
-        evaluator = make(run.plan, device=device, precision=recipe.precision)
+        evaluator = open_session(
+            run.backend, run.plan, device=job.device, precision=recipe.precision
+        )
     begins(run, session.info)
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
     tracked = Tracked.of(run, session.info)
     with (
-        held(run.out, job.begins, job.start, say),
+        RunFolder(run.out).held(job.begins, job.start, say),
         Tracking(track, tracked, at, say=lambda line: say(f"note: {line}")) as tracking,
         watching(run, at) as watch,
     ):

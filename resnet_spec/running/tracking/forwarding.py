@@ -15,15 +15,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from resnet_spec.errors import TrackingError
-from resnet_spec.files.writing import write_json
 from resnet_spec.running.fit import Watch
 from resnet_spec.running.metrics import FILE_NAME as METRICS
 from resnet_spec.running.metrics import Epoch, read_metrics
+from resnet_spec.running.run_folder import TRACKING, RunFolder
 from resnet_spec.running.runs import Position, Summary
 from resnet_spec.running.tracking.choice import starter
 from resnet_spec.running.tracking.tracker import Outcome, Tracked, Tracker
-
-FILE_NAME = "tracking.json"
 
 
 @dataclass
@@ -37,7 +35,7 @@ class Mark:
 
 def read_marks(folder: Path) -> dict[str, Mark]:
     """Return the marks of the run in `folder` by tracker. Raises TrackingError for a bad file."""
-    path = folder / FILE_NAME
+    path = folder / TRACKING
     if not path.is_file():
         return {}
     try:
@@ -194,7 +192,7 @@ class Tracking:
     def _keep(self) -> None:
         if self._marks:
             marks = {name: asdict(mark) for name, mark in self._marks.items()}
-            write_json(self._tracked.out / FILE_NAME, marks)
+            RunFolder(self._tracked.out).write_marks(marks)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,219 @@
+"""From a request to a job: the run, ready to begin or to go on. Nothing on disk is touched.
+
+The one way to a run, for `resnet-spec train`, for `resnet_spec.train` and for a grid's cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from resnet_spec.data import data_place, load_data
+from resnet_spec.data.absent import training_split
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.encoded import viewed
+from resnet_spec.data.fitted_spec import fitted
+from resnet_spec.data.given import name_of
+from resnet_spec.data.kept import load_kept
+from resnet_spec.describing.recipes import load_recipe
+from resnet_spec.describing.spec import Spec
+from resnet_spec.describing.spec_files import load_spec
+from resnet_spec.describing.split_settings import sorted_settings
+from resnet_spec.errors import BackendError, CheckpointError, DataError, RecipeError
+from resnet_spec.loader import load_backend
+from resnet_spec.planning.fine_tuning import fine_tuned
+from resnet_spec.planning.lowering import lower
+from resnet_spec.planning.schedules import rates
+from resnet_spec.recipe import Recipe
+from resnet_spec.running.request import Request
+from resnet_spec.running.resuming import Consent, going_on
+from resnet_spec.running.run_folder import LAST, Begins, RunFolder, Say
+from resnet_spec.running.runs import Position, Run
+from resnet_spec.weights.adopting import adopt, with_statistics
+from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
+from resnet_spec.weights.loading import Pretrained, load_pretrained
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run with all that it needs to begin.
+
+    start: the checkpoint that it starts from; None: from the recipe's seed. begins: how it takes
+    its folder over. device, compile: as in `contract.Session`.
+    """
+
+    run: Run
+    start: Checkpoint | None
+    begins: Begins
+    device: str = "auto"
+    compile: bool = False
+
+
+def _read(source: str | Path | Dataset, size: int | None) -> Dataset:
+    return load_data(source, size=size)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How a job reaches what its request names.
+
+    A grid reads its data once for all its cells, and imports no framework.
+
+    data: returns the dataset at a place, in pixels per side, or raises DataError. backend: raises
+    BackendError for a backend that is not there.
+    """
+
+    data: Callable[[str | Path | Dataset, int | None], Dataset] = _read
+    backend: Callable[[str], object] = load_backend
+
+
+_REACH = Reach()
+
+
+def job_of(request: Request, say: Say, reach: Reach = _REACH) -> Job:
+    """Return what is to be trained. Nothing is written, and no old run is touched.
+
+    say: hears of what was changed on the way, a line each. Raises every error of the inputs but
+    those of the session, which is made before anything is touched, too.
+    """
+    last = request.goes_on_from()
+    job = _fresh(request, say, reach) if last is None else _continued(request, last, say, reach)
+    rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
+    return replace(job, device=request.device, compile=request.compile)
+
+
+def _fresh(request: Request, say: Say, reach: Reach) -> Job:
+    request.check_fresh()
+    backend = _checked_backend(request.backend, reach)
+    for_recipe, for_spec = sorted_settings(request.settings)
+    usual = "demo" if request.pretrained is None else "fine-tune"
+    for key, value in (("freeze", request.freeze), ("head_rate", request.head_rate)):
+        for_recipe += [] if value is None else [f"{key}={value}"]
+    recipe = load_recipe(usual if request.recipe is None else request.recipe, for_recipe)
+    start = _Start(request, backend, recipe, for_spec)
+    if request.pretrained is not None:
+        return _pretrained(start, request.pretrained, say, reach)
+    if request.spec is None:
+        raise RecipeError("SPEC: is required without --pretrained; see: resnet-spec list")
+    run = _run(start, load_spec(request.spec, for_spec), say, reach)
+    RunFolder(run.out).check_free(overwrite=request.overwrite)
+    return Job(run, None, Begins(overwrite=request.overwrite))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What is settled of a fresh run before anything large is read. settings: the spec's."""
+
+    request: Request
+    backend: str
+    recipe: Recipe
+    settings: Sequence[str]
+
+
+def _pretrained(start: _Start, source: str | Path, say: Say, reach: Reach) -> Job:
+    """Return the run of a network with pretrained weights, and its state before the first step."""
+    request, settings = start.request, start.settings
+    weights = load_pretrained(source, part=request.part)
+    spec = load_spec(weights.spec if request.spec is None else request.spec, settings)
+    known = with_statistics(weights, spec)[0]
+    run = _run(start, known, say, reach, weights)
+    adopted = adopt(
+        weights,
+        run.spec,
+        settings=settings,
+        head=request.head or "auto",
+        seed=start.recipe.seed,
+        classes=run.data.classes,
+        data_name=run.data.name,
+        ignore_classes=request.ignore_classes,
+    )
+    notes = [*weights.notes_with(request.spec, settings), *adopted.notes]
+    if not weights.spec.input.mean and not spec.input.mean:
+        notes.append(f"input.mean, input.std: the weights do not say; {run.data.name}'s are taken")
+    for note in notes:
+        say(f"note: {note}")
+    RunFolder(run.out).check_free(overwrite=request.overwrite)
+    record = {**weights.record(), "notes": notes}
+    state = Checkpoint(run.spec, adopted.state, start.recipe, progress=Position().to_dict())
+    return Job(run, state, Begins(overwrite=request.overwrite, pretrained=record))
+
+
+def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
+    """Return the run that `last` belongs to; see `Request.check_going_on` for what may change."""
+    request.check_going_on()
+    start = load_checkpoint(last)
+    if start.recipe is None or not start.progress:
+        raise CheckpointError(f"--resume = {last}: holds weights alone; use a run's {LAST}")
+    try:
+        Position.from_dict(start.progress)
+    except CheckpointError as error:
+        raise CheckpointError(f"--resume = {last}: {error}") from None
+    folder = RunFolder.of_checkpoint(last)
+    out = request.out or folder.path
+    if not folder.is_same(out):
+        RunFolder(out).check_free(overwrite=request.overwrite)
+        say(f"note: the run of {folder.path} goes on in {out}; {folder.path} stays as it is")
+    elif request.overwrite:
+        rule = f"would replace the run to go on with, {folder.path}; leave it out"
+        raise DataError(f"--overwrite: {rule}")
+    backend = _checked_backend(request.backend or start.backend.get("name"), reach)
+    data, place = _reread(request, start, last, reach)
+    training_split(data)  # Raises where there is none.
+    consent = Consent(data=request.accept_data, classes=request.ignore_classes)
+    found = going_on(start, start.recipe, data, f"--data = {place}", folder.path, consent)
+    for note in (*data.notes, *found.notes):
+        say(f"note: {note}")
+    run = Run(
+        spec=start.spec,
+        plan=fine_tuned(lower(start.spec), start.recipe),
+        recipe=start.recipe,
+        backend=backend,
+        data=found.data,
+        data_name=place,
+        out=out,
+        read=found.dataset,
+        began_with=found.position.epoch_steps,
+    )
+    begins = Begins(folder.path, start.progress, overwrite=request.overwrite)
+    return Job(run, replace(start, progress=found.position.to_dict()), begins)
+
+
+def _reread(request: Request, start: Checkpoint, last: Path, reach: Reach) -> tuple[Dataset, str]:
+    """Return the data to go on with, and its place: that of --data, or the one that is kept."""
+    size = start.spec.input.size
+    if request.data is not None:
+        return reach.data(request.data, size), _place(request.data)
+    return load_kept(start.data, f"--resume = {last}", size), start.data
+
+
+def _run(
+    start: _Start, spec: Spec, say: Say, reach: Reach, weights: Pretrained | None = None
+) -> Run:
+    """Return the fresh run of `spec`, fitted to the data of the request."""
+    request = start.request
+    source = request.data or "digits"
+    data = reach.data(source, request.input_size)
+    training_split(data)  # Raises where there is none.
+    data = data if weights is None else viewed(data, weights.view)
+    if weights is not None and not weights.has_classifier and request.spec is None:
+        spec = spec.model_copy(update={"classes": len(data.classes)})  # It says nothing of them.
+    spec, notes = fitted(spec, data)
+    for note in (*(f"note: {note}" for note in data.notes), *notes):
+        say(note)
+    out = request.out or Path("runs") / f"{spec.name}-{data.name}-{start.backend}"
+    plan = fine_tuned(lower(spec), start.recipe)
+    return Run(spec, plan, start.recipe, start.backend, data, _place(source), out)
+
+
+def _place(source: str | Path | Dataset) -> str:
+    """Return what finds the data again from every working folder."""
+    return name_of(source) if isinstance(source, Dataset) else data_place(source)
+
+
+def _checked_backend(name: str | None, reach: Reach) -> str:
+    """Return the backend's name, looked for before anything is read or downloaded."""
+    if name is None:
+        raise BackendError("--backend: is required; see: resnet-spec backends")
+    reach.backend(name)
+    return name

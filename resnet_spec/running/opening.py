@@ -1,0 +1,27 @@
+"""A session by a backend's name: the one place where the core makes one to train."""
+
+from __future__ import annotations
+
+from resnet_spec.contract import Precision, Session
+from resnet_spec.loader import load_backend
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+
+
+def open_session(
+    backend: str,
+    plan: Plan,
+    recipe: Recipe | None = None,
+    device: str = "auto",
+    *,
+    precision: Precision | None = None,
+    compile: bool = False,
+) -> Session:
+    """Return a session of `backend`, which holds no weights yet.
+
+    precision: None takes the recipe's, or float32 without one. Others as in `contract.Session`.
+    Raises BackendError for a backend, device or precision that cannot be had.
+    """
+    usual = "float32" if recipe is None else recipe.precision
+    make = load_backend(backend).Session
+    return make(plan, recipe, device=device, precision=precision or usual, compile=compile)
