@@ -13,7 +13,6 @@ LONGER = {
     "backends/resnet_spec_mindspore/modules.py": "one class for each op",
     "backends/resnet_spec_mindspore/session.py": "the session, not yet taken apart",
     "backends/resnet_spec_numpy/layers.py": "one class for each op, forward and backward",
-    "backends/resnet_spec_numpy/session.py": "the session, not yet taken apart",
     "backends/resnet_spec_torch/modules.py": "one class for each op",
     "backends/resnet_spec_torch/session.py": "the session, not yet taken apart",
     "resnet_spec/cli/hints.py": "a table of words that people try, a line or two each",
