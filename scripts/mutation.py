@@ -8,12 +8,12 @@ A mutation is a changed number, a flipped comparison, a negated condition, `and`
 that has a place for none, such as one that only passes names on, is left out. Which ones a module
 gets is drawn from the seed, its path and its text, so a seed means the same on every machine.
 
-Works on copies of the tree in a temporary folder; the tree itself is only read. First the tests
-(`--tests`: files and options of pytest, all but the parity matrix unless told) run once
-under coverage, which says what lines each runs and how long it takes; `--map FILE` keeps that for
-the next time and takes it from there while the tree is the same. Then each mutant is given at most
-`--most` of the tests that run its line, the quickest of each test file first and those of its own
-room in front. So:
+Works on copies of the tree in a temporary folder; the tree itself is only read. First the tests run
+once under coverage, which says what lines each runs and how long it takes (`--tests`, the last
+option: files and options for pytest; all but the parity matrix unless told). `--map FILE` keeps
+that for the next time and takes it from there while the tree is the same. Then each mutant is given
+at most `--most` of the tests that run its line, the quickest of each test file first and those of
+its own room in front. So:
 
 - noticed: a test failed, or the tests could not be collected;
 - timed out: the tests took several times as long as without the mutation, which ends it;
@@ -29,14 +29,12 @@ from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
+import compileall
 import hashlib
 import json
 import os
 import queue
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +42,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -57,9 +56,6 @@ FOLDERS = ("resnet_spec", "backends")
 COPIED = (*FOLDERS, "parity_tests", "scripts", "docs")
 LEFT_OUT = ("against", "out_of_tree", "known_deviations")
 """Folders of parity_tests/ whose tests want other packages, or that have none."""
-MEMORY = 8 << 30
-"""Bytes that a mutant's tests may hold: a size that grew must not take the machine along."""
-
 Verdict = Literal["noticed", "timed out", "not noticed", "not run"]
 
 
@@ -105,6 +101,8 @@ class Tree:
                 shutil.copy(file, self.root / file.name)
         if (root.parent / "shared").exists():  # Files that some tests look for beside the tree.
             (folder / "shared").symlink_to((root.parent / "shared").resolve())
+        # Once and for all: tests that limit the size of files would leave half of theirs.
+        compileall.compile_dir(self.root, quiet=2)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -120,52 +118,51 @@ class Tree:
         if not tests:
             return "not run"
         path = self.root / module
-        source = path.read_text(encoding="utf-8")
+        source, times = path.read_text(encoding="utf-8"), path.stat()
         path.write_text(mutation.applied(source), encoding="utf-8")
         try:
             return self._run(tests, limit)
         finally:
             path.write_text(source, encoding="utf-8")
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def _run(self, tests: Sequence[str], limit: float) -> Verdict:
         wanted, said = self._scratch / "wanted.json", self._scratch / "said.txt"
         wanted.write_text(json.dumps(list(tests)), encoding="utf-8")
         files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "", "-p", "no:cacheprovider"]
-        command += ["-p", "mutating.plugin", f"--basetemp={self._scratch / 'tests'}", *files]
-        with said.open("w", encoding="utf-8") as out:
-            running = subprocess.Popen(
-                command,
-                cwd=self.root,
-                env=self.environment | {"MUTATION_SELECT": str(wanted)},
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_limit_memory,
-            )
-            try:
-                status = running.wait(limit)
-            except subprocess.TimeoutExpired:
-                return "timed out"
-            finally:
-                _end(running)
+        command = ["-x", "-q", "-m", "", "-p", "no:cacheprovider", "-p", "mutating.plugin"]
+        # The server has imported what pytest would instrument: not what a mutant can change.
+        command += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+        command += [f"--basetemp={self._scratch / 'tests'}", *files]
+        request = {"command": command, "said": str(said), "seconds": limit}
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        status = int(self._server.stdout.readline())
         text = said.read_text(encoding="utf-8", errors="replace")
+        if status == -1:
+            return "timed out"
         if status == 0:
             return "not noticed"
-        if status in (1, 2) or status < 0 or "Error while loading conftest" in text:
+        if status in (1, 2) or "Error while loading conftest" in text:
             return "noticed"
         raise RuntimeError(f"pytest ended with {status}:\n{text[-2000:]}")
 
+    @cached_property
+    def _server(self) -> subprocess.Popen[str]:
+        """The process whose forks run the tests; it ends with this one, which holds its input."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "mutating.server"],
+            cwd=self.root,
+            env=self.environment | {"MUTATION_SELECT": str(self._scratch / "wanted.json")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-def _limit_memory() -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-
-
-def _end(running: subprocess.Popen[bytes]) -> None:
-    """End a mutant's tests, and what they started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    def close(self) -> None:
+        if "_server" in self.__dict__:
+            self._server.communicate()
 
 
 def modules(root: Path, only: Iterable[str]) -> dict[str, str]:
@@ -181,6 +178,11 @@ def rooms_of_tests(root: Path) -> list[str]:
     """Return the folders of tests; the files beside them are the parity matrix, and slow."""
     folders = sorted((root / "parity_tests").glob("[a-z]*/"))
     return [f"parity_tests/{path.name}" for path in folders if path.name not in LEFT_OUT]
+
+
+def _is_table(module: str) -> bool:
+    """Whether a module's numbers are what others measured: no test could know them better."""
+    return "/weights/published/" in module
 
 
 def room(module: str) -> str:
@@ -245,7 +247,7 @@ def main() -> int:
     parser.add_argument("--seed", default="1")
     parser.add_argument("--per-module", type=int, default=1, metavar="N")
     parser.add_argument("--only", action="append", default=[], metavar="PATH")
-    parser.add_argument("--tests", nargs="+", default=[], metavar="ARG", help="for pytest")
+    parser.add_argument("--tests", nargs=argparse.REMAINDER, help="all that follows is for pytest")
     parser.add_argument("--most", type=int, default=60, metavar="N", help="tests of a mutant")
     parser.add_argument("--map", type=Path, metavar="FILE", help="kept from run to run")
     parser.add_argument("--jobs", type=int, default=2, metavar="N")
@@ -256,7 +258,7 @@ def main() -> int:
     work = [
         (module, mutation)
         for module, source in sources.items()
-        for mutation in chosen(source, args.per_module, f"{args.seed} {module}")
+        for mutation in chosen(source, args.per_module, f"{args.seed} {module}", _is_table(module))
     ]
     without = len(sources) - len({module for module, _ in work})
     print(f"{len(work)} mutations of {len(sources)} modules; {without} have no place for one")
@@ -273,6 +275,8 @@ def main() -> int:
                 results.append(future.result())
                 result = results[-1]
                 print(f"[{done}/{len(work)}] {result.verdict:<11} {result}", flush=True)
+        for tree in trees.queue:
+            tree.close()
     print_summary(results)
     if args.out:
         ordered = sorted(results, key=lambda result: (result.module, result.mutation.start))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ MODULE = "resnet_spec/toy/sums.py"
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> mutation.Tree:
+def tree(tmp_path: Path) -> Iterator[mutation.Tree]:
     """A copy of a tree whose one test reads the toy."""
     root = tmp_path / "root"
     for name, text in {
@@ -53,7 +54,9 @@ def tree(tmp_path: Path) -> mutation.Tree:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
     shutil.copytree(SCRIPTS / "mutating", root / "scripts" / "mutating")
-    return mutation.Tree(tmp_path / "copy", root)
+    made = mutation.Tree(tmp_path / "copy", root)
+    yield made
+    made.close()
 
 
 def test_places_are_those_that_a_test_could_read() -> None:

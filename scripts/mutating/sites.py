@@ -48,10 +48,15 @@ class Mutation:
         return (text[: self.start] + self.after.encode() + text[self.stop :]).decode()
 
 
-def chosen(source: str, count: int, seed: str) -> list[Mutation]:
-    """Return up to `count` mutations of a module: a kind is drawn first, then one of its places."""
+def chosen(source: str, count: int, seed: str, is_table: bool = False) -> list[Mutation]:
+    """Return up to `count` mutations of a module: a kind is drawn first, then one of its places.
+
+    is_table: numbers outside functions stay as they are.
+    """
     by_kind: dict[str, list[Mutation]] = {}
     for mutation in mutations(source):
+        if is_table and mutation.names and mutation.kind == "changed constant":
+            continue
         by_kind.setdefault(mutation.kind, []).append(mutation)
     draw = random.Random(seed)
     found: list[Mutation] = []
@@ -136,6 +141,8 @@ class _Finder:
             if isinstance(node, ast.JoinedStr) or _is_table_of_addresses(node):
                 continue
             pending += ast.iter_child_nodes(node)
+            if isinstance(node, ast.keyword) and node.arg == "repr":
+                pending.pop()
             if isinstance(node, ast.IfExp):
                 yield self._negated(node.test, names)
             changed = _changed(node)
