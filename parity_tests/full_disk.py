@@ -18,8 +18,11 @@ _COMMAND = "from resnet_spec.cli.main import main\nsys.exit(main(sys.argv[1:]))"
 def limited(
     code: str, folder: Path, *arguments: str, room: int = 20_000
 ) -> subprocess.CompletedProcess[str]:
-    """Run `code` in `folder`; each file that it writes ends at `room` bytes. `Path` is imported."""
-    command = [sys.executable, "-c", _LIMITED.format(room=room) + code, *arguments]
+    """Run `code` in `folder`; each file that it writes ends at `room` bytes. `Path` is imported.
+
+    -B: half a compiled module would be left for every later process.
+    """
+    command = [sys.executable, "-B", "-c", _LIMITED.format(room=room) + code, *arguments]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in ran.stderr, ran.stderr
     return ran
