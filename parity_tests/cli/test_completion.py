@@ -69,3 +69,23 @@ def test_the_command_prints_a_script(capsys: pytest.CaptureFixture[str]) -> None
     assert "complete -o default -F _resnet_spec resnet-spec" in capsys.readouterr().out
     assert main(["completion", "powershell"]) == 2
     assert "SHELL = powershell: must be bash, zsh or fish" in capsys.readouterr().err
+
+
+def test_fish_offers_commands_first_and_those_inside_one_behind_it(scripts: Path) -> None:
+    first = " -n __fish_use_subcommand -f -a "
+    lines = (scripts / "fish").read_text().splitlines()
+    assert [line.partition(first)[2].split()[0] for line in lines if first in line] == [*COMMANDS]
+    inside = "'__fish_seen_subcommand_from show; and __fish_seen_subcommand_from samples'"
+    assert any(inside in line for line in lines)
+
+
+def test_an_option_that_takes_nothing_wants_no_value(scripts: Path) -> None:
+    lines = (scripts / "fish").read_text().splitlines()
+    train = [line for line in lines if "'__fish_seen_subcommand_from train'" in line]
+    wants = {
+        name: " -r" in line
+        for line in train
+        for name in ("quiet", "overwrite", "backend", "out")
+        if f" -l {name} " in line
+    }
+    assert wants == {"quiet": False, "overwrite": False, "backend": True, "out": True}

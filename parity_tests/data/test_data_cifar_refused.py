@@ -97,6 +97,14 @@ def test_malformed_batches(tmp_path: Path, batch: bytes, reason: str) -> None:
         load_data(folder)
 
 
+def test_a_folder_of_both_is_asked_for_one(tmp_path: Path) -> None:
+    write_folder(tmp_path / "cifar-10-batches-py", cifar10_files())
+    write_folder(tmp_path / "cifar-100-python", {"train": b"", "test": b"", "meta": b""})
+    both = "holds cifar-10-batches-py and cifar-100-python; give the path of one of them"
+    with pytest.raises(DataError, match=both):
+        load_data(tmp_path)
+
+
 def test_a_missing_batch_is_named(tmp_path: Path) -> None:
     files = cifar10_files()
     del files["data_batch_4"]

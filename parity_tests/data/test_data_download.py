@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import urllib.request
 from dataclasses import replace
+from email.message import Message
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from serving import CONTENT, DIGEST, Server
@@ -90,3 +93,30 @@ def test_the_folder_of_named_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert data_root() == tmp_path / ".cache" / "resnet-spec"
+
+
+@pytest.mark.parametrize(
+    ("status", "left", "is_whole"),
+    [
+        (416, f"bytes */{len(CONTENT)}", True),
+        (416, f"bytes */{len(CONTENT) + 1}", False),
+        (503, f"bytes */{len(CONTENT)}", False),
+    ],
+)
+def test_of_a_whole_file_of_unknown_size_the_server_has_nothing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, left: str, is_whole: bool
+) -> None:
+    def answer(request: urllib.request.Request, **_: object) -> None:
+        headers = Message()
+        headers["Content-Range"] = left
+        raise HTTPError(request.full_url, status, "no", headers, None)
+
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    remote = Remote("file.bin", "http://127.0.0.1:9/", None, DIGEST)
+    if is_whole:
+        obtain("x", [remote], tmp_path, download=True)
+        assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    else:
+        with pytest.raises(DataError, match=f"the server answers {status}"):
+            obtain("x", [remote], tmp_path, download=True)

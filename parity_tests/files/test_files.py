@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from full_disk import limited
 
 from resnet_spec.errors import OutputError, ResnetSpecError
 from resnet_spec.files.json_text import json_text
+from resnet_spec.files.locking import locked
 from resnet_spec.files.writing import beside, replacing, write_json, write_text, writing
 
 WRITERS = {
@@ -81,3 +83,28 @@ def test_json_has_null_for_what_is_no_number(tmp_path: Path) -> None:
     assert (
         json_text({"b": 1.0, "a": math.nan}, sort_keys=True, compact=True) == '{"a":null,"b":1.0}'
     )
+
+
+def test_json_is_ascii_unless_told(tmp_path: Path) -> None:
+    assert json_text({"größe": 1}) == '{"gr\\u00f6\\u00dfe": 1}'
+    assert json_text({"größe": 1}, ensure_ascii=False, compact=True) == '{"größe":1}'
+
+
+def test_who_is_about_to_leave_a_folder_is_waited_for(tmp_path: Path) -> None:
+    def refuse(holder: str) -> ResnetSpecError:
+        return ResnetSpecError(holder)
+
+    def hold() -> None:
+        with locked(tmp_path, refuse, print):
+            is_held.set()
+            lets_go.wait(10)
+
+    is_held, lets_go = threading.Event(), threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert is_held.wait(10)
+    with pytest.raises(ResnetSpecError, match="process"), locked(tmp_path, refuse, print):
+        pass
+    threading.Timer(0.1, lets_go.set).start()
+    with locked(tmp_path, refuse, print):
+        holder.join(10)

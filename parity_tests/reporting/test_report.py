@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from resnet_spec.reporting.html.words import summary
 from resnet_spec.reporting.report import SEVERITY, Finding, Item, Report, Row, Verdict
 
 NUMBERS = {
@@ -256,3 +257,11 @@ def test_a_table_keeps_whole_numbers_and_a_line_a_row(
 
 def test_an_empty_table_prints() -> None:
     assert "backend" in printed(Report("title", ()))
+
+
+def test_a_row_s_worst_item_is_in_words_where_it_is_off() -> None:
+    assert summary(row("equal", item("fc", "equal", 0.0))) == ""
+    assert summary(row("equal")) == ""
+    assert summary(row("rounding", item("fc", "rounding", 2e-7))) == "worst: fc, 2 × its floor"
+    exact = item("fc", "different", 1e-3, floor=0.0)
+    assert summary(row("different", exact)) == "worst: fc, where nothing may differ"

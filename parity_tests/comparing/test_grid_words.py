@@ -1,0 +1,42 @@
+"""What a comparison says of times, of processes that ended, and of who holds its folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from resnet_spec.comparing.grid_lock import locked
+from resnet_spec.comparing.number_text import duration
+from resnet_spec.comparing.processes import _signal_name
+from resnet_spec.errors import GridError
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (119.94, "119.9 s"),
+        (120.0, "2.0 min"),
+        (7199.0, "120.0 min"),
+        (7200.0, "2.00 h"),
+    ],
+)
+def test_a_time_is_in_the_unit_that_suits_it(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_signals_are_called_by_their_names_where_they_have_one() -> None:
+    assert _signal_name(15) == "SIGTERM"
+    assert _signal_name(9) == "SIGKILL (out of memory?)"
+    assert _signal_name(250) == "signal 250"
+
+
+def test_who_holds_the_folder_is_named(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(GridError, match=rf" \(process {os.getpid()} .*\); wait for them"),
+        locked(tmp_path),
+    ):
+        pass

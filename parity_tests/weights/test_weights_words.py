@@ -1,0 +1,90 @@
+"""What is read out of files and said of them, where a value stands on its border or is absent."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from resnet_spec.describing.presets import list_presets
+from resnet_spec.describing.spec_files import load_spec
+from resnet_spec.errors import CheckpointError
+from resnet_spec.weights import read_weights, write_weights
+from resnet_spec.weights.files import hdf5
+from resnet_spec.weights.files.source import shown
+from resnet_spec.weights.files.torch_pickle import _integer
+from resnet_spec.weights.files.tree import as_integers
+from resnet_spec.weights.naming.keras_applications import KERAS_APPLICATIONS
+from resnet_spec.weights.published.hub import _with_revision
+from resnet_spec.weights.recognising.assumed import assumed
+from resnet_spec.weights.recognising.cover import Cover
+from resnet_spec.weights.recognising.unseen import Taken, _open
+
+
+@pytest.mark.parametrize("value", [0, 1, 2**31 - 1, 2**31, 2**40, 2**63 - 1])
+def test_sizes_are_written_as_pickle_reads_them(value: int) -> None:
+    assert pickle.loads(b"\x80\x02" + _integer(value) + b".") == value
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [((2, 3), (2, 3)), ([2], (2,)), ([], ()), (["2"], None), ([True], None), (2, None)],
+)
+def test_integers_are_lists_of_nothing_else(value: object, found: tuple[int, ...] | None) -> None:
+    assert as_integers(value) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [("größe", "größe"), ("a\nb", "a\\nb"), ("\x1b[1m", "\\x1b[1m"), ("x" * 81, "x" * 77 + "...")],
+)
+def test_names_out_of_files_are_printed_as_they_are_unless_they_steer(
+    text: str, printed: str
+) -> None:
+    assert shown(text) == printed
+
+
+def test_a_commit_is_read_out_of_the_cache_s_path() -> None:
+    path = "/c/models--a--b/snapshots/0123abc/model.safetensors"
+    assert _with_revision(path) == (Path(path), "0123abc")
+    assert _with_revision("/d/model.safetensors") == (Path("/d/model.safetensors"), "")
+
+
+def test_every_fault_of_a_file_counts() -> None:
+    shapes = {"b": (1,), "c": (2,), "d": (1,)}
+    found = Cover({"a": (1,), "c": (1,)}, shapes, ("a",), ("b", "d"), ("c",))
+    assert found.faults == 4
+    assert not found.is_exact
+    assert found.text(1).endswith(", and 3 more")
+
+
+def test_blur_pools_are_spoken_of_where_others_have_such_names() -> None:
+    own = Taken("stem.pool", True, "usual", ("stem.pool=false",))
+    common = Taken("stem.pool", True, "usual", ("stem.pool=false",), is_common=True)
+    said = "assumed: stem.pool = true (else --set stem.pool=false)"
+    assert assumed([own]) == said
+    assert assumed([common]) == f"{said}, no blur pools"
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_what_says_otherwise_is_a_setting_that_changes_the_network(name: str) -> None:
+    spec = load_spec(name)
+    for field, _, *settings in _open(spec):
+        assert load_spec(name, settings) != spec, field
+
+
+def test_what_the_child_says_is_no_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_weights(path, {"conv1.weight": np.ones((2, 2, 1, 1), np.float32)}, "keras-h5")
+    answer = (5).to_bytes(8, "little") + b"no ta"
+    monkeypatch.setattr(hdf5, "run_child", lambda *_: (0, answer, ""))
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_weights(path)
+
+
+def test_images_of_keras_applications_are_less_their_mean_of_0_to_255() -> None:
+    given = dict(KERAS_APPLICATIONS.conventions)["input"]
+    assert [255 * value for value in given["mean"]] == pytest.approx([123.68, 116.779, 103.939])
+    assert [255 * value for value in given["std"]] == pytest.approx([1.0] * 3)
