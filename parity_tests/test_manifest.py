@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from resnet_spec import loader
+from resnet_spec import loader, lower
 from resnet_spec.cli.main import main
 from resnet_spec.errors import BackendError
+from resnet_spec.exporting import format_of
 from resnet_spec.loader import installed_backends, load_backend, manifest_of
 from resnet_spec.manifest import Format, Manifest, read_manifest
+from resnet_spec.parity.wrapping import framework_of, wrap
 
 GOOD = """
 requires = ["ab", "cd"]
 install = "pip install ab"
 precisions = ["float32", "float16"]
 modules = ["ab.nn.Module"]
+dialect = "torch"
 [formats.abx]
 ending = ".abx"
 layout = "NHWC"
@@ -32,9 +36,8 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     path.write_text(GOOD)
     abx = Format("ab", ".abx", "NHWC", ("abx",), "pip install abx")
     modules, formats = ("ab.nn.Module",), {"abx": abx}
-    expected = Manifest(
-        ("ab", "cd"), "pip install ab", ("float32", "float16"), modules=modules, formats=formats
-    )
+    precisions = ("float32", "float16")
+    expected = Manifest(("ab", "cd"), "pip install ab", precisions, modules, "torch", formats)
     assert read_manifest(path, "ab") == expected
 
 
@@ -52,6 +55,7 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
         ),
         ('"float32", ', "", "precisions: must have float32, in which backends are compared"),
         ('["ab.nn.Module"]', "[1]", "modules: must be a list of names, not [1]"),
+        ('dialect = "torch"', "", "dialect: is missing"),
         ('ending = ".abx"', 'ending = "abx"', "formats.abx.ending: must begin with a dot, not be"),
         ('"NHWC"', '"NHCW"', "formats.abx.layout: must be one of NCHW, NHWC, not 'NHCW'"),
         ("needs =", "need =", "formats.abx.need: is no key of a manifest; did you mean 'needs'?"),
@@ -151,3 +155,65 @@ def test_a_missing_framework_is_told_by_the_manifest(site: Path) -> None:
         load_backend("own2")
     rule = "needs nosuchframework, not installed; run: pip install own[all]"
     assert str(raised.value) == f"backend = own2: {rule}"
+
+
+def sound(site: Path, name: str, more: str) -> None:
+    """Lay out a backend that is as it should be, as far as its manifest goes."""
+    package = f"{name}_backend"
+    (site / package).mkdir()
+    (site / package / "__init__.py").write_text(
+        "Session, build, REQUIRES, PRECISIONS = object, object, (), ('float32',)\n"
+    )
+    text = f'requires = []\nprecisions = ["float32"]\n{more}'
+    (site / package / "manifest.toml").write_text(text)
+    installed(site, name, name, package)
+
+
+def test_two_backends_that_write_one_format_are_told(site: Path) -> None:
+    sound(site, "quarrel", '[formats.onnx]\nending = ".onnx"\nlayout = "NCHW"\n')
+    with pytest.raises(BackendError) as raised:
+        format_of("onnx")
+    told = str(raised.value)
+    assert told.startswith("--to = onnx: is written by several backends, ")
+    assert "quarrel" in told and "torch" in told
+    assert format_of("mindir").backend == "mindspore"
+
+
+class Stranger:
+    """A network of a framework that only a backend of another distribution knows."""
+
+
+def test_a_network_of_an_unknown_dialect_is_told(site: Path) -> None:
+    place = f"{Stranger.__module__}.{Stranger.__qualname__}"
+    sound(site, "dialectal", f'modules = ["{place}"]\ndialect = "tourch"\n')
+    (site / "dialectal_backend" / "wrap.py").write_text(
+        "def wrap(model, plan, *, recipe=None, precision='float32'):\n    return model\n"
+    )
+    assert framework_of(Stranger()) == "dialectal"
+    rule = "backend = dialectal: dialect = tourch: is not known; did you mean 'torch'"
+    with pytest.raises(BackendError, match=rule):
+        wrap(Stranger(), lower("resnet20_cifar"))
+
+
+def test_the_core_names_no_framework_but_where_it_has_a_reason() -> None:
+    named = re.compile(r"""["'](torch|flax|jax|mindspore)["']""")
+    found = {
+        path.relative_to(CORE).as_posix()
+        for path in CORE.rglob("*.py")
+        if named.search(path.read_text(encoding="utf-8"))
+    }
+    places = {name for name in found if not name.startswith(KNOWLEDGE_OF_FILES)}
+    assert places == NAMES.keys()
+
+
+CORE = Path(__file__).parents[1] / "resnet_spec"
+KNOWLEDGE_OF_FILES = ("weights/naming/", "weights/files/", "weights/recognising/")
+"""Rooms that know other projects' files, whatever backends there are."""
+NAMES = {
+    "contract.py": "an example in the text for a backend's author",
+    "running/building.py": "types of what our own backends give, for type checkers",
+    "weights/__init__.py": "the table of kinds of weight files",
+    "cli/show_weights.py": "which of our backends starts quickest, as it was measured",
+    "cli/hints.py": "what people type by habit",
+}
+"""Other sources that may name one, each with a reason."""

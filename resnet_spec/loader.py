@@ -132,6 +132,17 @@ def export_formats() -> dict[str, Format]:
     }
 
 
+def writers_of(kind: str) -> list[str]:
+    """Return the backends that write the format `kind`: one, or those that quarrel over it."""
+    return [name for name, found in _sound_manifests().items() if kind in found.formats]
+
+
+def dialect_of(name: str) -> str:
+    """Return what the layers of the backend's framework call their tensors (see `Manifest`)."""
+    found = manifest_of(name)
+    return found.dialect if found is not None else ""
+
+
 def module_classes() -> dict[str, tuple[str, ...]]:
     """Return by backend the classes of networks, `module.Class`, that its framework has."""
     return {name: found.modules for name, found in _sound_manifests().items() if found.modules}

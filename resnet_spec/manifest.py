@@ -43,13 +43,15 @@ class Manifest:
     requires: importable packages that it needs. install: the command that installs them.
     precisions: what its sessions compute in. modules: the framework's own classes of networks, as
     `module.Class`; a model of one of them is for the backend's module that takes people's own
-    networks; empty where it takes none. formats: by name, what its module `export` writes.
+    networks; empty where it takes none. dialect: what their layers call their tensors, by a name of
+    `weights.naming.dialects`. formats: by name, what its module `export` writes.
     """
 
     requires: tuple[str, ...]
     install: str
     precisions: tuple[Precision, ...]
     modules: tuple[str, ...] = ()
+    dialect: str = ""
     formats: Mapping[str, Format] = field(default_factory=dict[str, Format])
 
 
@@ -61,13 +63,16 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         why = " ".join(str(cause).split())
         raise BackendError(f"{path}: cannot be read as TOML: {why}") from cause
     reader = _Reader(path)
-    reader.check_keys("", table, ("requires", "install", "precisions", "modules", "formats"))
+    known = ("requires", "install", "precisions", "modules", "dialect", "formats")
+    reader.check_keys("", table, known)
     requires = reader.names(table, "requires", required=True)
+    modules = reader.names(table, "modules")
     manifest = Manifest(
         requires=requires,
         install=reader.text(table, "install", required=bool(requires)),
         precisions=cast("tuple[Precision, ...]", reader.precisions(table)),
-        modules=reader.names(table, "modules"),
+        modules=modules,
+        dialect=reader.text(table, "dialect", required=bool(modules)),
         formats=reader.formats(table, backend),
     )
     if reader.lines:

@@ -1,6 +1,6 @@
 """Any NNX or Linen network as a pure function of its weights, its modules' outputs tapped.
 
-Weights are a flat dict by path: "layer1.0.conv1.kernel". Used by `adopt` only.
+Weights are a flat dict by path: "layer1.0.conv1.kernel". Used by `wrap` only.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Container(Module):
         """Return the child whose key is the number `index`."""
         return getattr(self, str(index))
 
-    def _adopt(self, nodes: Sequence[ops.Node], dtype: DTypeLike) -> tuple[str, ...]:
+    def _hold(self, nodes: Sequence[ops.Node], dtype: DTypeLike) -> tuple[str, ...]:
         for node in nodes:
             setattr(self, node.key, _module(node, dtype))
         return tuple(node.key for node in nodes)
@@ -77,7 +77,7 @@ class Chain(Container):
 
     def __init__(self, node: ops.Chain | ops.Gate, dtype: DTypeLike) -> None:
         super().__init__(node)
-        self._keys = self._adopt(node.children, dtype)
+        self._keys = self._hold(node.children, dtype)
 
     def forward(self, x: Array, run: Run) -> Array:
         """Return the last child's output."""
@@ -118,10 +118,10 @@ class Residual(Container):
     def __init__(self, node: ops.Residual, dtype: DTypeLike) -> None:
         super().__init__(node)
         shortcut = () if node.shortcut is None else (node.shortcut,)
-        self._entry = self._adopt(node.entry, dtype)
-        self._body = self._adopt(node.body, dtype)
-        self._shortcut = self._adopt(shortcut, dtype)
-        self._tail = self._adopt(node.tail, dtype)
+        self._entry = self._hold(node.entry, dtype)
+        self._body = self._hold(node.body, dtype)
+        self._shortcut = self._hold(shortcut, dtype)
+        self._tail = self._hold(node.tail, dtype)
         self.add = layers.Add(node.add)
 
     def forward(self, x: Array, run: Run) -> Array:

@@ -17,7 +17,7 @@ from resnet_spec.loader import load_backend
 from resnet_spec.parity.functions import normalised
 from resnet_spec.parity.own import compare
 from resnet_spec.parity.setup import make_setup, worn_state
-from resnet_spec.parity.wrapping import adopt, framework_of, load_factory
+from resnet_spec.parity.wrapping import framework_of, load_factory, wrap
 
 CASE = CASES["bottleneck"]
 PLAN = CASE.plan
@@ -53,13 +53,13 @@ def test_a_function_that_gives_something_else() -> None:
     ]
     for given, message in cases:
         with pytest.raises(BackendError, match=message):
-            list(adopt(given, PLAN).predict([batch]))
+            list(wrap(given, PLAN).predict([batch]))
     with pytest.raises(BackendError, match=r"model = int: is no model"):
-        adopt(3, PLAN)
+        wrap(3, PLAN)
     with pytest.raises(BackendError, match="a pair must be a function or a file, and its weights"):
-        adopt((function, 3), PLAN)
+        wrap((function, 3), PLAN)
     with pytest.raises(CheckpointError, match=r"fc\.bias: is missing"):
-        adopt((function, {n: a for n, a in STATE.items() if n != "fc.bias"}), PLAN)
+        wrap((function, {n: a for n, a in STATE.items() if n != "fc.bias"}), PLAN)
 
 
 def test_images_are_normalised_as_in_every_session() -> None:
@@ -76,15 +76,15 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     path = tmp_path / "pooled.onnx"
     path.write_bytes(_pooled(onnx).SerializeToString())
     batch = make_setup(PLAN).batches[0]
-    (logits,) = adopt(str(path), PLAN).predict([batch])
+    (logits,) = wrap(str(path), PLAN).predict([batch])
     expected = normalised(batch.images, PLAN.input, "float32").mean((2, 3)) @ np.ones((3, 5))
     assert np.allclose(logits, expected, atol=1e-5)
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"no model")
     with pytest.raises(BackendError, match=r"damaged\.onnx: cannot be run by onnxruntime"):
-        adopt(str(damaged), PLAN)
+        wrap(str(damaged), PLAN)
     with pytest.raises(BackendError, match="is no file"):
-        adopt(str(tmp_path / "absent.onnx"), PLAN)
+        wrap(str(tmp_path / "absent.onnx"), PLAN)
 
 
 def _pooled(onnx: Any) -> Any:
@@ -111,7 +111,7 @@ def test_without_onnxruntime_the_install_command_is_given(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(BackendError, match=r"run: pip install 'resnet-spec\[export\]'"):
-        adopt("model.onnx", PLAN)
+        wrap("model.onnx", PLAN)
 
 
 FACTORIES = """

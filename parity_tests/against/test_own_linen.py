@@ -11,7 +11,7 @@ import pytest
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.parity.own import compare
-from resnet_spec.parity.wrapping import adopt
+from resnet_spec.parity.wrapping import wrap
 from resnet_spec.planning.lowering import lower
 from resnet_spec.reporting.report import Report
 
@@ -95,7 +95,7 @@ def test_on_even_sizes_same_moves_the_grid_and_the_node_is_named() -> None:
 
 def test_a_block_s_output_is_that_of_its_last_activation() -> None:
     plan = lower(SPEC, 33)
-    own: Any = adopt(example(33), plan, "flax-imagenet")
+    own: Any = wrap(example(33), plan, "flax-imagenet")
     from resnet_spec.parity.setup import make_setup
 
     batch = make_setup(plan).batches[0]
@@ -111,10 +111,10 @@ def test_a_block_s_output_is_that_of_its_last_activation() -> None:
 def test_a_module_without_its_variables_and_other_misuse() -> None:
     plan = lower(SPEC, 33)
     with pytest.raises(BackendError, match=r"model = Example: a Linen module holds no weights"):
-        adopt(Example(), plan, "flax-imagenet")
+        wrap(Example(), plan, "flax-imagenet")
     with pytest.raises(CheckpointError, match=r"names = timm: .* use names = flax-imagenet"):
-        adopt(example(33), plan)
-    own = adopt(example(33, jax.numpy.float32), plan, "flax-imagenet", precision="float64")
+        wrap(example(33), plan)
+    own = wrap(example(33, jax.numpy.float32), plan, "flax-imagenet", precision="float64")
     from resnet_spec.parity.setup import make_setup
 
     with pytest.raises(BackendError, match=r"computes in float32 though its weights are float64"):

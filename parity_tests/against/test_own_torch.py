@@ -9,7 +9,7 @@ from cases import CASES
 
 from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.parity.own import compare
-from resnet_spec.parity.wrapping import adopt
+from resnet_spec.parity.wrapping import wrap
 from resnet_spec.reporting.report import Report
 
 torch = pytest.importorskip("torch", reason="the torch backend is not installed")
@@ -108,7 +108,7 @@ def test_a_right_network_agrees_at_every_level(block: Any, precision: Any) -> No
     ],
 )
 def test_the_nodes_that_show(block: Any, hidden: set[str]) -> None:
-    own: Any = adopt(Network(block), CASE.plan, "torchvision")
+    own: Any = wrap(Network(block), CASE.plan, "torchvision")
     additions = {name for name in CASE.plan.observed if name.endswith(".add")}
     shown = dict(own.activations(_batch(), train=True))
     assert set(CASE.plan.observed) - set(shown) == additions | hidden | {"act1"}
@@ -178,11 +178,11 @@ def test_a_mapping_takes_the_place_of_a_scheme() -> None:
 
     names = {"conv1": "stem", "bn1": "norm", "maxpool": "pool", "fc.weight": "classifier.weight"}
     with pytest.raises(CheckpointError):
-        adopt(Renamed(), CASE.plan, "timm")
-    own: Any = adopt(Renamed(), CASE.plan, names)
+        wrap(Renamed(), CASE.plan, "timm")
+    own: Any = wrap(Renamed(), CASE.plan, names)
     assert {"conv1", "bn1", "maxpool", "fc"} <= dict(own.activations(_batch())).keys()
     with pytest.raises(CheckpointError, match=r"names = conv11: is no name .* 'conv1'"):
-        adopt(Renamed(), CASE.plan, {"conv11": "stem"})
+        wrap(Renamed(), CASE.plan, {"conv11": "stem"})
 
 
 def test_every_tensor_that_does_not_fit_is_listed() -> None:
@@ -190,7 +190,7 @@ def test_every_tensor_that_does_not_fit_is_listed() -> None:
     model.head, model.fc = model.fc, nn.Identity()
     model.bn1 = nn.BatchNorm2d(9)
     with pytest.raises(CheckpointError) as raised:
-        adopt(model, CASE.plan, "timm")
+        wrap(model, CASE.plan, "timm")
     lines = raised.value.problems
     assert "fc.bias: is missing; did you mean 'head.bias'?" in lines
     assert "head.weight: is unexpected; did you mean 'fc.weight'?" in lines
@@ -200,15 +200,15 @@ def test_every_tensor_that_does_not_fit_is_listed() -> None:
 
 def test_the_right_scheme_is_named() -> None:
     with pytest.raises(CheckpointError, match=r"names = hf: .* use names = timm"):
-        adopt(Network(), CASE.plan, "hf")
+        wrap(Network(), CASE.plan, "hf")
     with pytest.raises(CheckpointError, match=r"names = tim: is no naming scheme; .*'timm'"):
-        adopt(Network(), CASE.plan, "tim")
+        wrap(Network(), CASE.plan, "tim")
 
 
 def test_what_the_model_raises_is_one_line() -> None:
     model = Network()
     model.fc = nn.Linear(12, 5)
-    own: Any = adopt(model, CASE.plan)
+    own: Any = wrap(model, CASE.plan)
     model.avgpool = nn.AdaptiveAvgPool2d(2)
     with pytest.raises(BackendError, match=r"model = Network: gradients fails in it: Runtime"):
         own.gradients(_batch())
@@ -218,7 +218,7 @@ def test_frozen_weights_have_gradients_and_stay_frozen() -> None:
     model = Network()
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    own: Any = adopt(model, CASE.plan)
+    own: Any = wrap(model, CASE.plan)
     _, found = own.gradients(_batch())
     assert all(gradient.any() for gradient in found.values())
     assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -17,7 +17,6 @@ LONGER = {
     "backends/resnet_spec_torch/session.py": "the session, not yet taken apart",
     "resnet_spec/cli/hints.py": "a table of words that people try, a line or two each",
     "resnet_spec/data/cifar.py": "four forms of one dataset",
-    "resnet_spec/exporting/__init__.py": "the whole of an export, not yet taken apart",
     "resnet_spec/ops.py": "every op with its row",
     "resnet_spec/showing/drift.py": "one figure",
     "resnet_spec/weights/files/torch_names.py": "a table of names in torch's pickles",

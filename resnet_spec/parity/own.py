@@ -1,6 +1,6 @@
 """Compare a person's own network with a spec: the levels and the localiser, on any model.
 
-A model is *adopted*: its weights are lifted through a naming scheme and given to the reference, and
+A model is *wrapped*: its weights are lifted through a naming scheme and given to the reference, and
 its framework's hooks show its activations, as far as it has any. What a bare model has not (an
 optimiser) is not compared.
 """
@@ -21,7 +21,7 @@ from resnet_spec.parity.levels import LEVELS
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import reference_of
-from resnet_spec.parity.wrapping import adopt, load_factory
+from resnet_spec.parity.wrapping import load_factory, wrap
 from resnet_spec.planning.lowering import lower
 from resnet_spec.reporting.report import Report
 
@@ -44,25 +44,25 @@ class OwnSide(Side):
 
     def __init__(self, session: Any, setup: Setup, precision: Precision) -> None:
         super().__init__("own", setup, precision)
-        self._adopted = session
+        self._wrapped = session
 
     @cached_property
     def _session(self) -> Any:
-        return self._adopted
+        return self._wrapped
 
     @property
     def session(self) -> Any:
-        """The adopted model, with its own weights."""
-        return self._adopted
+        """The wrapped model, with its own weights."""
+        return self._wrapped
 
     def offers(self, level: str) -> bool:
         """Return whether the model shows what `level` compares."""
-        return level in LEVELS_OF_A_MODEL and level in self._adopted.levels
+        return level in LEVELS_OF_A_MODEL and level in self._wrapped.levels
 
     @cached_property
     def stepped(self) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The running statistics after one training-mode pass; no weight changes."""
-        return self._adopted.statistics(self.batch)
+        return self._wrapped.statistics(self.batch)
 
 
 def compare(
@@ -109,7 +109,7 @@ def own_side(target: str, setup: Setup, names: str, precision: Precision) -> Own
 def _side(
     model: Any, setup: Setup, names: str | Mapping[str, str], precision: Precision
 ) -> OwnSide:
-    session: Any = adopt(model, setup.plan, names, recipe=setup.recipe, precision=precision)
+    session: Any = wrap(model, setup.plan, names, recipe=setup.recipe, precision=precision)
     # A bare model has no momentum, so that the reference must not have any.
     recipe = make_recipe(1, setup.recipe.batch, optimizer={"momentum": 0.0})
     setup = replace(setup, recipe=recipe, batches=setup.batches[:1], rates=setup.rates[:1])

@@ -37,7 +37,7 @@ class Function(Protocol):
 
 
 class Model(Function, Protocol):
-    """What a backend's `adopt.adopt(model, plan, recipe=, precision=)` returns.
+    """What a backend's `wrap.wrap(model, plan, recipe=, precision=)` returns.
 
     Names, paths and the layouts of weights are the model's own; activations and their gradients
     are NCHW. Every pass leaves the model as it was.
@@ -72,7 +72,7 @@ class Model(Function, Protocol):
         ...
 
 
-class AdoptedFunction:
+class WrappedFunction:
     """A function from images to logits as a session that predicts.
 
     state: the weights it has, by canonical name; {} where they are not known.
@@ -124,7 +124,7 @@ class AdoptedFunction:
                 yield self._plan.observed[-1], logits
 
 
-class Adopted(AdoptedFunction):
+class WrappedModel(WrappedFunction):
     """A model of a framework as a session without an optimiser.
 
     Offers all of `contract.Session` but `train`, and `statistics`. Nodes for which the model has no

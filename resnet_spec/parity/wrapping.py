@@ -1,4 +1,4 @@
-"""Adopt a person's own network: find its framework and its names, and put it in a session's place.
+"""Wrap a person's own network: find its framework and its names, and put it in a session's place.
 
 No framework is imported to look at a model: its classes say where they come from.
 """
@@ -13,13 +13,14 @@ from typing import Any, cast
 
 from resnet_spec.contract import Array, Precision, State
 from resnet_spec.errors import BackendError, CheckpointError, did_you_mean, problem
-from resnet_spec.loader import load_backend, module_classes
+from resnet_spec.loader import dialect_of, load_backend, module_classes
 from resnet_spec.parity.functions import OnnxFunction, PlainFunction
 from resnet_spec.parity.misfits import reason
-from resnet_spec.parity.wrapped import Adopted, AdoptedFunction, Function
+from resnet_spec.parity.wrapped import Function, WrappedFunction, WrappedModel
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.weights.naming import Foreign, Output, scheme
+from resnet_spec.weights.naming.dialects import DIALECTS, OF_CANONICAL_NAMES
 from resnet_spec.weights.naming.lifting import lift
 from resnet_spec.weights.naming.names import holders, leaves
 
@@ -27,14 +28,14 @@ Names = str | Mapping[str, str]
 """A naming scheme, or {canonical name of a tensor, an op or another observed node: the model's}."""
 
 
-def adopt(
+def wrap(
     model: Any,
     plan: Plan,
     names: Names = "timm",
     *,
     recipe: Recipe | None = None,
     precision: Precision = "float32",
-) -> Adopted | AdoptedFunction:
+) -> WrappedModel | WrappedFunction:
     """Return `model` as something that behaves like a session of `plan`.
 
     model: a torch `nn.Module`; a Flax `nnx.Module`, or a Linen module and its variables as a pair;
@@ -54,15 +55,19 @@ def adopt(
     """
     kind = framework_of(model)
     if kind is None:
-        return _adopt_function(model, plan, names, precision)
+        return _wrap_function(model, plan, names, precision)
     backend = load_backend(kind)
-    adopting: Any = importlib.import_module(f"{backend.__name__}.adopt")  # type: ignore[attr-defined]
-    found = adopting.adopt(model, plan, recipe=recipe, precision=precision)
-    tensors, outputs = resolve(plan, names, kind)
+    wrapper: Any = importlib.import_module(f"{backend.__name__}.wrap")  # type: ignore[attr-defined]
+    found = wrapper.wrap(model, plan, recipe=recipe, precision=precision)
+    dialect = dialect_of(kind)
+    if dialect not in DIALECTS:
+        hint = did_you_mean(dialect, DIALECTS) or f"choose from {', '.join(DIALECTS)}"
+        raise BackendError(f"backend = {kind}: dialect = {dialect}: is not known; {hint}")
+    tensors, outputs = resolve(plan, names, dialect)
     try:
-        return Adopted(found, plan, tensors, outputs)
+        return WrappedModel(found, plan, tensors, outputs)
     except CheckpointError:
-        _explain(plan, tensors, names, kind, found.tensors())
+        _explain(plan, tensors, names, dialect, found.tensors())
         raise
 
 
@@ -100,7 +105,7 @@ def resolve(
         lines = (problem("names", name, rule, did_you_mean(name, known)) for name in unknown)
         raise CheckpointError(*lines)
     modules = {op.name: _module_of(plan, names, op.name) for op in holders(plan)}
-    tensors = leaves(plan, modules, dialect or "torch")
+    tensors = leaves(plan, modules, dialect or OF_CANONICAL_NAMES)
     for name, there in names.items():
         if name in tensors:
             tensors[name] = Foreign(there, tensors[name].layout)
@@ -128,7 +133,7 @@ def _explain(
         raise CheckpointError(line) from None
 
 
-def _adopt_function(model: Any, plan: Plan, names: Names, precision: Precision) -> AdoptedFunction:
+def _wrap_function(model: Any, plan: Plan, names: Names, precision: Precision) -> WrappedFunction:
     given, weights = _with_weights(model)
     function: Function
     if isinstance(given, str | Path) and str(given).endswith(".onnx"):
@@ -144,9 +149,9 @@ def _adopt_function(model: Any, plan: Plan, names: Names, precision: Precision) 
         try:
             state = lift(plan, tensors, weights)
         except CheckpointError:
-            _explain(plan, tensors, names, "torch", weights)
+            _explain(plan, tensors, names, OF_CANONICAL_NAMES, weights)
             raise
-    return AdoptedFunction(function, plan, state)
+    return WrappedFunction(function, plan, state)
 
 
 def _with_weights(model: Any) -> tuple[Any, Mapping[str, Array]]:

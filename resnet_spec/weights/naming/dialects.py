@@ -1,4 +1,8 @@
-"""How each framework calls the tensors of its layers, and in which order it keeps their axes."""
+"""What layers call their tensors, and in which order they keep the axes: as files hold them.
+
+Knowledge of other projects' files, whatever backends there are: `keras` has none here. A scheme
+names its dialect; so does a backend's manifest, for the networks that people write themselves.
+"""
 
 from __future__ import annotations
 
@@ -88,3 +92,6 @@ DIALECTS: dict[str, Dialect] = {
         _CHANNELS_LAST,
     ),
 }
+
+OF_CANONICAL_NAMES = "torch"
+"""The dialect of the canonical names and layouts, which are torchvision's."""

@@ -96,9 +96,9 @@ class Scheme:
     def names(self, plan: Plan, dialect: str | None = None) -> dict[str, Foreign]:
         """Return the foreign name and layout of every tensor of `plan`, in the plan's order.
 
-        dialect: the framework of somebody's own modules, "torch", "flax" or "mindspore", that have
-            these names: their tensors have the framework's names and layouts, and they may have
-            what the project has not.
+        dialect: that of somebody's own modules (see `dialects`) which have these names: their
+            tensors have the names and layouts of its layers, and they may have what the project
+            has not.
 
         Raises CheckpointError, saying why, when the project has no such network, or no name for a
         part of it.

@@ -31,7 +31,7 @@ Seen = dict[str, list[Array]]
 Calls = dict[str, list[jax.Array]]
 
 
-def adopt(
+def wrap(
     model: nnx.Module | tuple[linen.Module, Mapping[str, Any]],
     plan: Plan,
     *,

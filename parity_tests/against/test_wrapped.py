@@ -1,4 +1,4 @@
-"""Our own native modules, adopted as if they were a stranger's, do what their sessions do."""
+"""Our own native modules, wrapped as if they were a stranger's, do what their sessions do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resnet_spec.contract import Array, Precision
 from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup, worn_state
-from resnet_spec.parity.wrapping import adopt
+from resnet_spec.parity.wrapping import wrap
 
 BACKENDS = [name for name in ("torch", "flax", "mindspore") if name in installed_backends()]
 # MindSpore has no float64. A rounding difference is far below, a wrong layout or pad far above.
@@ -24,7 +24,7 @@ ALL += ["gradients", "statistics"]
 
 
 class Both:
-    """A session, and the adopted native module with the same weights."""
+    """A session, and the wrapped native module with the same weights."""
 
     def __init__(self, case: str, backend: str) -> None:
         self.precision = PRECISION[backend]
@@ -32,7 +32,7 @@ class Both:
         plan, recipe = self.setup.plan, self.setup.recipe
         self.session: Any = load_backend(backend).Session(plan, recipe, precision=self.precision)
         self.native: Any = load_backend(backend).build(plan, self.setup.state)
-        self.own: Any = adopt(self.native, plan, recipe=recipe, precision=self.precision)
+        self.own: Any = wrap(self.native, plan, recipe=recipe, precision=self.precision)
         self.batch = self.setup.batches[0]
 
     def assert_close(self, name: str, got: Array, expected: Array) -> None:
@@ -133,11 +133,11 @@ def test_all_levels_without_an_optimiser_are_offered(two: Both) -> None:
 def test_load_gives_the_model_other_weights(backend: str) -> None:
     plan = CASES["bottleneck"].plan
     native = load_backend(backend).build(plan, worn_state(plan, 0))
-    own: Any = adopt(native, plan)
+    own: Any = wrap(native, plan)
     other = worn_state(plan, 1)
     own.load(other)
     # Read again through another eye: the native module itself was changed.
-    state = adopt(native, plan).state()
+    state = wrap(native, plan).state()
     assert all(np.array_equal(state[name], other[name]) for name in other)
     short = {name: array for name, array in other.items() if name != "fc.bias"}
     with pytest.raises(CheckpointError, match=r"fc\.bias: is missing"):
@@ -147,8 +147,8 @@ def test_load_gives_the_model_other_weights(backend: str) -> None:
 def test_training_levels_are_left_out_where_the_plan_has_noise() -> None:
     plan = CASES["noise"].plan
     native = load_backend("torch").build(plan, worn_state(plan, 0))
-    assert "logits" in adopt(native, plan).levels
-    assert not adopt(native, plan).levels & {"gradients", "statistics", "train_logits"}
+    assert "logits" in wrap(native, plan).levels
+    assert not wrap(native, plan).levels & {"gradients", "statistics", "train_logits"}
 
 
 def test_all_frameworks_were_looked_at() -> None:

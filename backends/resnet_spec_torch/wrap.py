@@ -30,7 +30,7 @@ Seen = dict[str, list[Array]]
 """Path of a module -> what it returned, call by call; "" is the model, with its logits."""
 
 
-def adopt(
+def wrap(
     model: nn.Module,
     plan: Plan,
     *,

@@ -29,7 +29,7 @@ Seen = dict[str, list[Array]]
 """Path of a cell -> what it returned, call by call; "" is the model, with its logits."""
 
 
-def adopt(
+def wrap(
     model: nn.Cell,
     plan: Plan,
     *,
