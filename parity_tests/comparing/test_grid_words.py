@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from resnet_spec.comparing import tables
 from resnet_spec.comparing.grid_lock import locked
 from resnet_spec.comparing.number_text import duration
 from resnet_spec.comparing.processes import _signal_name
+from resnet_spec.comparing.statistics import Difference, Key, Sample
+from resnet_spec.comparing.tables import _difference_notes
 from resnet_spec.errors import GridError
 
 
@@ -40,3 +43,16 @@ def test_who_holds_the_folder_is_named(tmp_path: Path) -> None:
         locked(tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("values", "p", "says_why"),
+    [((0.01, 0.02), 0.3, False), ((0.01, 0.01), None, True), ((0.01,), None, False)],
+)
+def test_why_there_is_no_p_is_said_where_seeds_should_give_one(
+    values: tuple[float, ...], p: float | None, says_why: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "has_scipy", lambda: True)
+    one = Key(*"abcd"[: len(Key._fields)])
+    notes = " ".join(_difference_notes([Difference(one, one, Sample(values), p)]))
+    assert ("p is not defined where all seeds" in notes) == says_why

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from resnet_spec.reporting import plot_text
 from resnet_spec.reporting.html.words import summary
 from resnet_spec.reporting.report import SEVERITY, Finding, Item, Report, Row, Verdict
 
@@ -265,3 +266,9 @@ def test_a_row_s_worst_item_is_in_words_where_it_is_off() -> None:
     assert summary(row("rounding", item("fc", "rounding", 2e-7))) == "worst: fc, 2 × its floor"
     exact = item("fc", "different", 1e-3, floor=0.0)
     assert summary(row("different", exact)) == "worst: fc, where nothing may differ"
+
+
+def test_plots_are_written_in_fonts_that_are_there() -> None:
+    manager: Any = pytest.importorskip("matplotlib.font_manager")
+    there = {font.name for font in manager.fontManager.ttflist}
+    assert set(plot_text._installed()) == set(plot_text._FALLBACKS) & there

@@ -89,6 +89,7 @@ def test_a_device_that_a_framework_lacks_leaves_the_old_run(
         (("--specs", "resnet5O"), "did you mean 'resnet50'?"),
         (("--data", "digitz"), "did you mean 'digits'?"),
         (("--set", "batch=9999"), "batch = 9999"),
+        (("--set", "precision=float16"), "precision = float16: is not one of numpy's"),
     ],
     ids=str,
 )
@@ -131,7 +132,7 @@ def test_a_part_of_no_weights_is_refused() -> None:
 
 def test_a_job_reads_and_looks_through_what_it_is_given(tmp_path: Path) -> None:
     data, looked = resnet_spec.load_data("digits", size=8), list[str]()
-    reach = Reach(data=lambda source, size: data, backend=looked.append)
+    reach = Reach(lambda source, size: data, looked.append, lambda name: ["float32"])
     request = Request(**{**FRESH, "backend": "absent"}, out=tmp_path / "run")
     job = job_of(request, lambda line: None, reach)
     assert job.run.data is data and job.run.backend == "absent" and looked == ["absent"]

@@ -60,6 +60,7 @@ def test_what_is_no_weight_file_is_named(tmp_path: Path) -> None:
         (b"\x80\x04K\x01.", "is a bare pickle; save it with torch.save or as safetensors"),
         (b"PK\x05\x06" + bytes(18), "is an empty or damaged zip archive; get it again"),
         (b"hello", "is no weight file of a known kind; known: torch, "),
+        (b"\x07\x01hello", "is no weight file of a known kind; known: torch, "),
         (b"\x0a\x03\x0a\x01a", "holds no tensors; name a file with weights"),
     ]:
         assert refusal(written(tmp_path / "w", content)).startswith(line), content

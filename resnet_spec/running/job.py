@@ -20,8 +20,15 @@ from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.describing.split_settings import sorted_settings
-from resnet_spec.errors import BackendError, CheckpointError, DataError, RecipeError
-from resnet_spec.loader import load_backend
+from resnet_spec.errors import (
+    BackendError,
+    CheckpointError,
+    DataError,
+    RecipeError,
+    did_you_mean,
+    problem,
+)
+from resnet_spec.loader import load_backend, precisions_of
 from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.schedules import rates
@@ -61,11 +68,12 @@ class Reach:
     A grid reads its data once for all its cells, and imports no framework.
 
     data: returns the dataset at a place, in pixels per side, or raises DataError. backend: raises
-    BackendError for a backend that is not there.
+    BackendError for a backend that is not there. precisions: returns what one computes in.
     """
 
     data: Callable[[str | Path | Dataset, int | None], Dataset] = _read
     backend: Callable[[str], object] = load_backend
+    precisions: Callable[[str], Sequence[str]] = precisions_of
 
 
 _REACH = Reach()
@@ -91,6 +99,7 @@ def _fresh(request: Request, say: Say, reach: Reach) -> Job:
     for key, value in (("freeze", request.freeze), ("head_rate", request.head_rate)):
         for_recipe += [] if value is None else [f"{key}={value}"]
     recipe = load_recipe(usual if request.recipe is None else request.recipe, for_recipe)
+    _check_precision(backend, recipe, reach)
     start = _Start(request, backend, recipe, for_spec)
     if request.pretrained is not None:
         return _pretrained(start, request.pretrained, say, reach)
@@ -158,6 +167,7 @@ def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
         rule = f"would replace the run to go on with, {folder.path}; leave it out"
         raise DataError(f"--overwrite: {rule}")
     backend = _checked_backend(request.backend or start.backend.get("name"), reach)
+    _check_precision(backend, start.recipe, reach)
     data, place = _reread(request, start, last, reach)
     training_split(data)  # Raises where there is none.
     consent = Consent(data=request.accept_data, classes=request.ignore_classes)
@@ -217,3 +227,11 @@ def _checked_backend(name: str | None, reach: Reach) -> str:
         raise BackendError("--backend: is required; see: resnet-spec backends")
     reach.backend(name)
     return name
+
+
+def _check_precision(backend: str, recipe: Recipe, reach: Reach) -> None:
+    offered = reach.precisions(backend)
+    if recipe.precision not in offered:
+        rule = f"is not one of {backend}'s"
+        hint = did_you_mean(recipe.precision, offered) or f"use {', '.join(offered)}"
+        raise BackendError(problem("precision", recipe.precision, rule, hint))
