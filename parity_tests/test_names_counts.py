@@ -28,7 +28,7 @@ def test_names_and_shapes(pair: Pair) -> None:
 
 def test_parameter_counts(pair: Pair) -> None:
     plan = pair.expected.setup.plan
-    params = count_params(plan.ops)
+    params = count_params(plan.tensors)
     assert params == sum(pair.got.state[name].size for name in plan.trainable)
     if pair.backend in NATIVE_COUNTS:
         assert NATIVE_COUNTS[pair.backend](pair.got.session.native) == params
@@ -79,5 +79,5 @@ def test_presets(preset: str, backend: str) -> None:
     shapes = package.abstract_shapes(plan)
     assert shapes == {t.name: t.shape for t in plan.tensors}
     params = sum(math.prod(shapes[name]) for name in plan.trainable)
-    assert params == count_params(plan.ops) > 0
+    assert params == count_params(plan.tensors) > 0
     assert package.output_shape(plan, 2) == (2, plan.classes)

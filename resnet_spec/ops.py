@@ -33,10 +33,13 @@ Variance = Literal["unbiased", "biased"]
 Sync = Literal["global", "replica"]
 
 
-def _check(field: str, value: str, allowed: object) -> None:
-    """Raise ValueError where `value` is none of the texts of the Literal `allowed`."""
-    if value not in get_args(allowed):
-        raise ValueError(f"{field} = {value}: must be one of {', '.join(get_args(allowed))}")
+_LAYOUTS, _ROLES, _INITS = get_args(Layout), get_args(Role), get_args(InitKind)
+_ACTIVATIONS, _VARIANCES, _SYNCS = get_args(ActivationKind), get_args(Variance), get_args(Sync)
+
+
+def _refused(field: str, value: str, allowed: tuple[str, ...]) -> ValueError:
+    """Return the error of a value that is none of `allowed`."""
+    return ValueError(f"{field} = {value}: must be one of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class Init:
     value: float
 
     def __post_init__(self) -> None:
-        _check("init.kind", self.kind, InitKind)
+        if self.kind not in _INITS:
+            raise _refused("init.kind", self.kind, _INITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,10 @@ class Tensor:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(f"{self.name}.layout", self.layout, Layout)
-        _check(f"{self.name}.role", self.role, Role)
+        if self.layout not in _LAYOUTS:
+            raise _refused(f"{self.name}.layout", self.layout, _LAYOUTS)
+        if self.role not in _ROLES:
+            raise _refused(f"{self.name}.role", self.role, _ROLES)
 
     @property
     def is_statistic(self) -> bool:
@@ -142,8 +148,11 @@ class BaseOp(_Node):
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Its arrays, in the order of its fields; a bias that it does not have is left out."""
-        found = (getattr(self, name) for name in tensor_fields(type(self)))
-        return tuple(tensor for tensor in found if tensor is not None)
+        names = tensor_fields(type(self))
+        if not names:
+            return ()
+        found = [getattr(self, name) for name in names]
+        return tuple([tensor for tensor in found if tensor is not None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +209,10 @@ class Norm(BaseOp):
     running_var: Tensor
 
     def __post_init__(self) -> None:
-        _check(f"{self.name}.variance", self.variance, Variance)
-        _check(f"{self.name}.sync", self.sync, Sync)
+        if self.variance not in _VARIANCES:
+            raise _refused(f"{self.name}.variance", self.variance, _VARIANCES)
+        if self.sync not in _SYNCS:
+            raise _refused(f"{self.name}.sync", self.sync, _SYNCS)
 
     @property
     def frozen(self) -> bool:
@@ -216,7 +227,8 @@ class Activation(BaseOp):
     kind: ActivationKind
 
     def __post_init__(self) -> None:
-        _check(f"{self.name}.kind", self.kind, ActivationKind)
+        if self.kind not in _ACTIVATIONS:
+            raise _refused(f"{self.name}.kind", self.kind, _ACTIVATIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def wanted(cut: bool) -> Iterator[Job]:
     for name in list_presets():
         spec = load_spec(name)
         plan = lower(spec, min(spec.input.size, 64))
-        if count_params(plan.ops) <= LARGEST and (not cut or name in CUT_PRESETS):
+        if count_params(plan.tensors) <= LARGEST and (not cut or name in CUT_PRESETS):
             yield Job("preset", name, plan)
     for case in CASES.values():
         if not cut or case.name in CUT_CASES:
@@ -146,7 +146,7 @@ def page(store: dict[str, Cell], backends: list[str], jobs: list[Job]) -> Iterat
             for backend in backends:
                 found = store[job.key(backend)]["levels"]
                 cells = " | ".join(found[level] for level in levels)
-                params = f"{count_params(job.plan.ops):,}"
+                params = f"{count_params(job.plan.tensors):,}"
                 yield f"| `{job.name}` | {params} | {backend} | {cells} |"
         yield ""
 

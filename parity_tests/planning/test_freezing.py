@@ -77,7 +77,7 @@ def test_everything_before_the_first_trained_tensor_is_frozen(
 def test_counts_are_those_of_the_network_whatever_is_frozen() -> None:
     plan = plan_of()
     frozen = tuned(plan, "backbone")
-    assert count_params(frozen.ops) == count_params(plan.ops)
+    assert count_params(frozen.tensors) == count_params(plan.tensors)
     assert describe(frozen).statistics == describe(plan).statistics > 0
     assert frozen.observed == plan.observed
 

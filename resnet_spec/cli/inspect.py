@@ -58,7 +58,7 @@ def _fields(found: Recognised) -> dict[str, Any]:
         "preset": None
         if found.relative is None
         else {"name": found.relative.name, "differs": list(found.relative.differs)},
-        "params": count_params(found.plan.ops),
+        "params": count_params(found.plan.tensors),
         "tensors": len(found.tensors),
         "values": sum(array.size for array in found.tensors.values()),
         "dtypes": sorted({str(array.dtype) for array in found.tensors.values()}),

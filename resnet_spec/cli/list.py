@@ -76,11 +76,11 @@ def _costs(name: str) -> dict[str, Any]:
     from resnet_spec.planning.lowering import lower
 
     spec = load_spec(name)
-    ops = lower(spec).ops
+    plan = lower(spec)
     return {
         "name": name,
-        "params": count_params(ops),
-        "macs": count_macs(ops),
+        "params": count_params(plan.tensors),
+        "macs": count_macs(plan.ops),
         "input_size": spec.input.size,
         "classes": spec.classes,
     }

@@ -102,7 +102,7 @@ def describe(plan: Plan) -> Description:
     flow = tuple(steps(plan))
     stages = _stage_rows(flow, image(plan), plan.sections)
     statistics = sum(math.prod(t.shape) for t in plan.tensors if t.is_statistic)
-    params = count_params(plan.ops)
+    params = count_params(plan.tensors)
     return Description(
         name=plan.name,
         input_shape=(plan.input.channels, plan.input.height, plan.input.width),
@@ -117,9 +117,9 @@ def describe(plan: Plan) -> Description:
     )
 
 
-def count_params(ops: Iterable[Op]) -> int:
+def count_params(tensors: Iterable[Tensor]) -> int:
     """Return the number of trainable values; frozen ones count, statistics do not."""
-    return sum(math.prod(t.shape) for op in ops for t in op.tensors if not t.is_statistic)
+    return sum(math.prod(tensor.shape) for tensor in tensors if not tensor.is_statistic)
 
 
 def count_macs(ops: Iterable[Op]) -> int:
@@ -138,9 +138,8 @@ def _stage_rows(
     for name, part in parts.items():
         ops = [step.node for step in part if not isinstance(step.node, Gate)]
         output = part[-1].output
-        rows.append(
-            StageRow(name, output.shape, count_params(ops), count_macs(ops), fields[output.name])
-        )
+        params = count_params(tensor for op in ops for tensor in op.tensors)
+        rows.append(StageRow(name, output.shape, params, count_macs(ops), fields[output.name]))
     return tuple(rows)
 
 

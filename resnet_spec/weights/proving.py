@@ -95,7 +95,9 @@ def prove(source: Network, written: Network) -> Proof:
             raise CheckpointError(
                 f"logits: differ by {difference:.1e} of the largest between source and written file"
             )
-    return Proof(written.spec.name, count_params(written.plan.ops), _IMAGES, difference, rounded)
+    return Proof(
+        written.spec.name, count_params(written.plan.tensors), _IMAGES, difference, rounded
+    )
 
 
 _IMAGES, _LARGEST_PROBE = 2, 64
