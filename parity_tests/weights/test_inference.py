@@ -35,8 +35,8 @@ def with_open_fields(found: Inferred, spec: Spec) -> dict[str, Any]:
     """Return what was found, with what it says that tensors leave open as it is in `spec`."""
     fields, theirs = found.spec.to_dict(), spec.to_dict()
     fields["name"] = theirs["name"]
-    for taken in found.open:
-        first, _, last = taken.field.partition(".")
+    for unseen in found.open:
+        first, _, last = unseen.field.partition(".")
         if first == "stages":
             for mine, other in zip(fields["stages"], theirs["stages"], strict=True):
                 mine[last] = other[last]
@@ -74,8 +74,8 @@ def test_hundreds_of_blocks_come_back(preset: str, name: str) -> None:
     spec = load_spec(preset)
     found = infer(shapes_of(spec, scheme(name)))
     assert with_open_fields(found, spec) == spec.to_dict()
-    assert found.relative is not None
-    assert found.relative.name == preset
+    assert found.preset is not None
+    assert found.preset.name == preset
 
 
 CLASSES = 11
@@ -135,7 +135,7 @@ def test_own_networks_come_back(spec: Spec) -> None:
 def test_conventions_of_the_source_are_in_the_spec() -> None:
     found = infer(shapes_of(load_spec("resnet50"), scheme("keras-applications")))
     assert (found.spec.norm.eps, found.spec.stride_position) == (1.001e-5, "1x1")
-    sources = {taken.field: taken.source for taken in found.open}
+    sources = {unseen.field: unseen.source for unseen in found.open}
     assert sources["norm.eps"] == sources["stride_position"] == "scheme"
     assert sources["stages.stride"] == "usual"
     pool = infer(shapes_of(load_spec("resnet18"), scheme("mindcv"))).spec.stem.pool_padding
@@ -145,17 +145,17 @@ def test_conventions_of_the_source_are_in_the_spec() -> None:
 def test_a_preset_is_named_with_its_differences() -> None:
     spec = load_spec("resnet50", ["classes=10"])
     found = infer(shapes_of(spec, scheme("timm")))
-    assert found.relative is not None
-    assert (found.relative.name, found.relative.differs) == ("resnet50", ("classes = 10",))
+    assert found.preset is not None
+    assert (found.preset.name, found.preset.differs) == ("resnet50", ("classes = 10",))
     assert found.spec.name == "resnet50"
-    assert infer(shapes_of(SMALL, scheme("timm"))).relative is None
+    assert infer(shapes_of(SMALL, scheme("timm"))).preset is None
 
 
 def test_settings_say_what_tensors_do_not() -> None:
     shapes = shapes_of(SMALL, scheme("timm"))
     found = infer(shapes, ["stride_position=1x1", "norm.eps=0.001", "stages[1].stride=1"])
     assert (found.spec.stride_position, found.spec.norm.eps) == ("1x1", 0.001)
-    said = {taken.field for taken in found.open if taken.source == "set"}
+    said = {unseen.field for unseen in found.open if unseen.source == "set"}
     assert said == {"stride_position", "norm.eps", "stages.stride"}
     with pytest.raises(CheckpointError, match=r"--set classes=3: .* fc\.weight = \[11, 64\] must"):
         infer(shapes, ["classes=3"])
@@ -166,11 +166,11 @@ def test_settings_say_what_tensors_do_not() -> None:
 def test_every_remedy_can_be_set() -> None:
     for names in ("timm", "mindcv", "flax-imagenet"):
         shapes = shapes_of(SMALL, scheme(names))
-        for taken in infer(shapes).open:
+        for unseen in infer(shapes).open:
             if (
-                taken.field != "stages.stride"
+                unseen.field != "stages.stride"
             ):  # Without its stride the stage may lose a projection.
-                changed = infer(shapes, taken.remedy)
+                changed = infer(shapes, unseen.remedy)
                 assert changed.spec != infer(shapes).spec
 
 

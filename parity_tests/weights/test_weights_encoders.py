@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.checkpoint import load_checkpoint
 from resnet_spec.weights.converting import convert
+from resnet_spec.weights.recognising.matching_preset import MatchingPreset
 from resnet_spec.weights.recognising.recognise import recognise_file
 
 torch = pytest.importorskip("torch")
@@ -93,3 +95,8 @@ def test_a_module_is_built_from_an_encoder(encoder: Path) -> None:
     drawn = initial_state(lower(load_spec(SPEC, ["classes=3"])), 2)
     assert np.array_equal(made.state()["fc.weight"], drawn["fc.weight"])
     assert np.array_equal(made.state()["conv1.weight"], STATE["conv1.weight"])
+
+
+def test_the_preset_of_a_file_goes_by_its_former_name_too(encoder: Path) -> None:
+    found = replace(recognise_file(encoder), preset=MatchingPreset("resnet18", ()))
+    assert found.relative == MatchingPreset("resnet18", ())

@@ -20,7 +20,7 @@ from resnet_spec.weights.naming.keras_applications import KERAS_APPLICATIONS
 from resnet_spec.weights.published.hub import _with_revision
 from resnet_spec.weights.recognising.assumed import assumed
 from resnet_spec.weights.recognising.cover import Cover
-from resnet_spec.weights.recognising.unseen import Taken, _open
+from resnet_spec.weights.recognising.unseen import UnseenField, _unseen
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**31 - 1, 2**31, 2**40, 2**63 - 1])
@@ -61,8 +61,8 @@ def test_every_fault_of_a_file_counts() -> None:
 
 
 def test_blur_pools_are_spoken_of_where_others_have_such_names() -> None:
-    own = Taken("stem.pool", True, "usual", ("stem.pool=false",))
-    common = Taken("stem.pool", True, "usual", ("stem.pool=false",), is_common=True)
+    own = UnseenField("stem.pool", True, "usual", ("stem.pool=false",))
+    common = UnseenField("stem.pool", True, "usual", ("stem.pool=false",), is_common=True)
     said = "assumed: stem.pool = true (else --set stem.pool=false)"
     assert assumed([own]) == said
     assert assumed([common]) == f"{said}, no blur pools"
@@ -71,7 +71,7 @@ def test_blur_pools_are_spoken_of_where_others_have_such_names() -> None:
 @pytest.mark.parametrize("name", list_presets())
 def test_what_says_otherwise_is_a_setting_that_changes_the_network(name: str) -> None:
     spec = load_spec(name)
-    for field, _, *settings in _open(spec):
+    for field, _, *settings in _unseen(spec):
         assert load_spec(name, settings) != spec, field
 
 

@@ -56,8 +56,8 @@ def _fields(found: Recognised) -> dict[str, Any]:
         "has_classifier": found.has_classifier,
         "spec": found.spec.to_dict(),
         "preset": None
-        if found.relative is None
-        else {"name": found.relative.name, "differs": list(found.relative.differs)},
+        if found.preset is None
+        else {"name": found.preset.name, "differs": list(found.preset.differs)},
         "params": count_params(found.plan.tensors),
         "tensors": len(found.tensors),
         "values": sum(array.size for array in found.tensors.values()),
@@ -99,15 +99,15 @@ _FROM = {
 def _table(found: Recognised) -> str:
     fields = _fields(found)
     name = "checkpoint of this project" if found.kind == "checkpoint" else found.kind
-    spec, relative = found.spec, found.relative
+    spec, preset = found.spec, found.preset
     name += "" if found.has_classifier else ", no classifier"
     draws = f"none: resnet-spec train --pretrained {found.path} draws a classifier"
     rows = [
         ("file", f"{found.path}, {name}"),
         ("names", f"{found.scheme.name} ({found.scheme.about})"),
         ("network", _network(found)),
-        ("preset", "none has these tensors" if relative is None else relative.name),
-        *(("", f"but {line}") for line in (relative.differs if relative else ())),
+        ("preset", "none has these tensors" if preset is None else preset.name),
+        *(("", f"but {line}") for line in (preset.differs if preset else ())),
         ("classes", f"{spec.classes}" if found.has_classifier else draws),
         ("parameters", f"{fields['params']:,}"),
         ("tensors", f"{fields['tensors']} of {', '.join(fields['dtypes'])}"),

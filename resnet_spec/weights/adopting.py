@@ -26,7 +26,7 @@ from resnet_spec.weights.checkpoint import mismatches
 from resnet_spec.weights.loading import Pretrained
 from resnet_spec.weights.naming import Scheme
 from resnet_spec.weights.naming.conventions import Conflict, conflicts
-from resnet_spec.weights.recognising.unseen import suited
+from resnet_spec.weights.recognising.unseen import for_channels
 
 Head = Literal["auto", "keep", "replace"]
 
@@ -186,7 +186,7 @@ def _own(weights: Pretrained, spec: Spec) -> Scheme:
     """
     is_known = weights.entry is not None or weights.checkpoint is not None
     fields = _of_function(weights.spec) if is_known else weights.scheme.conventions
-    return suited(replace(weights.scheme, conventions=fields), spec)
+    return for_channels(replace(weights.scheme, conventions=fields), spec)
 
 
 _OF_TRAINING = ("name", "classes", "init", "zero_init_last_norm", "stochastic_depth", "dropout")

@@ -31,7 +31,7 @@ from resnet_spec.weights.naming.lifting import from_file, to_file
 from resnet_spec.weights.proving import Network, Proof, prove
 from resnet_spec.weights.recognising.assumed import assumed
 from resnet_spec.weights.recognising.recognise import AUTO, Recognised, recognise_file
-from resnet_spec.weights.recognising.unseen import Taken, suited
+from resnet_spec.weights.recognising.unseen import UnseenField, for_channels
 from resnet_spec.weights.soundness import as_float32, check_values
 
 
@@ -49,7 +49,7 @@ class Loaded(Shown):
     scheme: str
     notes: tuple[str, ...]
     checkpoint: Checkpoint | None = field(default=None, repr=False)
-    open: tuple[Taken, ...] = field(default=(), repr=False)
+    open: tuple[UnseenField, ...] = field(default=(), repr=False)
     has_classifier: bool = True
 
     def card(self) -> Card:
@@ -80,7 +80,7 @@ def load_weights(
     return replace(loaded, notes=(*loaded.notes, *_assumed(loaded.open)))
 
 
-def _assumed(left_open: Sequence[Taken]) -> list[str]:
+def _assumed(left_open: Sequence[UnseenField]) -> list[str]:
     line = assumed(left_open)
     return [line] if line else []
 
@@ -114,7 +114,7 @@ def _overruled(found: Recognised, settings: Sequence[str]) -> list[str]:
     return [
         f"{it.field} = {it.value}: was set; where the source is {found.scheme.name}'s own code, "
         f"which has {it.theirs}, the logits are not the source's"
-        for it in conflicts(suited(found.scheme, found.spec), found.spec)
+        for it in conflicts(for_channels(found.scheme, found.spec), found.spec)
         if it.changes == "logits"
     ]
 
@@ -213,7 +213,7 @@ def _differences(target: Scheme, spec: Spec) -> list[str]:
 
     Raises CheckpointError where it computes other logits.
     """
-    found = conflicts(suited(target, spec), spec)
+    found = conflicts(for_channels(target, spec), spec)
     lost = [it for it in found if it.changes == "logits"]
     if lost:
         theirs = [f"{it.field} = {_setting(target, it)}" for it in lost]
@@ -251,7 +251,7 @@ def _read_back(path: Path, target: Scheme, found: Recognised, is_own: bool) -> N
     if is_own:
         checkpoint = load_checkpoint(path)
         return Network(checkpoint.spec, checkpoint.state)
-    theirs = replace(found, spec=applied(suited(target, found.spec), found.spec))
+    theirs = replace(found, spec=applied(for_channels(target, found.spec), found.spec))
     state = from_file(theirs.plan, target, read_weights(path).tensors)
     return Network(theirs.spec, state, found.has_classifier)
 

@@ -26,7 +26,7 @@ from resnet_spec.weights.published.finding import find
 from resnet_spec.weights.published.hub_config import class_names_beside
 from resnet_spec.weights.recognising.assumed import assumed
 from resnet_spec.weights.recognising.recognise import AUTO
-from resnet_spec.weights.recognising.unseen import Taken
+from resnet_spec.weights.recognising.unseen import UnseenField
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,7 +48,7 @@ class Pretrained(Shown):
     entry: Published | None
     checkpoint: Checkpoint | None = field(repr=False)
     notes: tuple[str, ...]
-    open: tuple[Taken, ...] = field(default=(), repr=False)
+    open: tuple[UnseenField, ...] = field(default=(), repr=False)
     has_classifier: bool = True
 
     def card(self) -> Card:

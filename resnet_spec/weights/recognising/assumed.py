@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resnet_spec.weights.recognising.unseen import Taken, is_said
+from resnet_spec.weights.recognising.unseen import UnseenField, is_said
 
 
-def assumed(found: Sequence[Taken], settings: Sequence[str] = ()) -> str:
+def assumed(found: Sequence[UnseenField], settings: Sequence[str] = ()) -> str:
     """Return the line on what is in doubt in `found`; "" where nothing is.
 
     settings: `key=value` texts; what they say is in no doubt.

@@ -30,12 +30,12 @@ from resnet_spec.weights.recognising.inference import (
     unlike,
 )
 from resnet_spec.weights.recognising.prefixes import (
-    Names,
-    View,
+    SortedNames,
+    Subtree,
     is_average,
     is_below,
     prefixes,
-    views,
+    subtrees,
 )
 
 WHOLE = "."
@@ -43,7 +43,7 @@ WHOLE = "."
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenNetwork:
     """The network that is taken. arrays: by its scheme's names. part: what asks for it by name.
 
     notes: from where it was taken, and what was left out.
@@ -55,7 +55,7 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-class Holdings:
+class FileTensors:
     """The tensors of a file by their dotted paths, loaded as they are asked for, each once.
 
     others: the paths of what is no tensor -> "", or what it is where it is a tensor that cannot be
@@ -66,7 +66,7 @@ class Holdings:
         self, tensors: Mapping[str, Tensor], others: Mapping[str, str], notes: Sequence[str] = ()
     ) -> None:
         self.tensors, self.others, self.notes = tensors, others, tuple(notes)
-        self.names = Names(tensors)
+        self.names = SortedNames(tensors)
         self._loaded: dict[str, Array] = {}
 
     def array(self, name: str) -> Array:
@@ -84,19 +84,19 @@ class Holdings:
         self._loaded.clear()
 
     @cached_property
-    def views(self) -> list[View]:
+    def subtrees(self) -> list[Subtree]:
         """The places that may hold a network."""
-        return views(self.names)
+        return subtrees(self.names)
 
     def labels(self) -> dict[str, str]:
-        """Return every view's path -> the shortest name that asks for it."""
-        paths = [view.path for view in self.views]
+        """Return every subtree's path -> the shortest name that asks for it."""
+        paths = [subtree.path for subtree in self.subtrees]
         return {path: _label(path, paths) for path in paths}
 
     def around(self, path: str) -> list[str]:
         """Return the tensors of the nearest group around `path` that has any, less networks."""
         parts = path.split(".") if path else []
-        paths = {view.path for view in self.views}
+        paths = {subtree.path for subtree in self.subtrees}
         for depth in range(len(parts) - 1, -1, -1):
             group = ".".join(parts[:depth])
             found = self._beside.below(group)[:_MOST_AROUND]
@@ -105,10 +105,10 @@ class Holdings:
         return []
 
     @cached_property
-    def _beside(self) -> Names:
-        """The names that are below no view."""
-        paths = {view.path for view in self.views}
-        return Names(name for name in self.names.inner if not is_below(name, paths))
+    def _beside(self) -> SortedNames:
+        """The names that are below no subtree."""
+        paths = {subtree.path for subtree in self.subtrees}
+        return SortedNames(name for name in self.names.inner if not is_below(name, paths))
 
 
 _MOST_AROUND = 1000
@@ -124,24 +124,25 @@ def _label(path: str, paths: Sequence[str]) -> str:
 
 
 def choose(
-    held: Holdings, schemes: Sequence[Scheme], spec: Spec | None, part: str | None
-) -> Chosen:
+    held: FileTensors, schemes: Sequence[Scheme], spec: Spec | None, part: str | None
+) -> ChosenNetwork:
     """Return the network to take. part: its name or path; None: the one that is meant surely.
 
     Raises CheckpointError: there is none, there are several, or none of that name.
     """
-    if not held.views:
+    if not held.subtrees:
         _check_read(held)
         raise CheckpointError(_nowhere(held, part))
-    asked = held.views if part is None else _asked(held, part)
-    fits = [it for view in asked if (it := _fit(held, view, schemes, spec)) is not None]
+    asked = held.subtrees if part is None else _asked(held, part)
+    tried = (fit(it, held.around(it.path), held.shape, schemes, spec) for it in asked)
+    fits = [found for found in tried if found is not None]
     if not fits:
         _check_read(held)
         raise CheckpointError(_unfit(held, asked, schemes, spec))
     taken, notes = _one_of(held, fits, asked)
     if not taken.has_classifier:
         _check_read(held, taken.path)
-    chosen = Chosen(
+    chosen = ChosenNetwork(
         taken,
         {name: held.array(there) for name, there in taken.names.items()},
         held.labels()[taken.path],
@@ -151,7 +152,7 @@ def choose(
     return chosen
 
 
-def _check_read(held: Holdings, path: str = "") -> None:
+def _check_read(held: FileTensors, path: str = "") -> None:
     """Raise CheckpointError where a tensor below `path` could not be read: one may be missing."""
     unread = {
         name: what
@@ -166,17 +167,13 @@ def _check_read(held: Holdings, path: str = "") -> None:
         )
 
 
-def _fit(held: Holdings, view: View, schemes: Sequence[Scheme], spec: Spec | None) -> Fit | None:
-    return fit(view, held.around(view.path), held.shape, schemes, spec)
-
-
-def _asked(held: Holdings, part: str) -> list[View]:
-    """Return the views that `part` names: by a path, or by steps of one that follow each other."""
+def _asked(held: FileTensors, part: str) -> list[Subtree]:
+    """Return the subtrees that `part` names: by a path, or by successive steps of one."""
     labels = held.labels()
-    found = [view for view in held.views if part in (view.path, labels[view.path])]
-    found = found or [view for view in held.views if f".{part}." in f".{view.path}."]
+    found = [subtree for subtree in held.subtrees if part in (subtree.path, labels[subtree.path])]
+    found = found or [subtree for subtree in held.subtrees if f".{part}." in f".{subtree.path}."]
     if not found and part == "ema":
-        found = [view for view in held.views if is_average(view.path)]
+        found = [subtree for subtree in held.subtrees if is_average(subtree.path)]
     if not found:
         said = f"has no network in a part {shown(part)!r}"
         if list(labels.values()) == [WHOLE]:
@@ -185,12 +182,12 @@ def _asked(held: Holdings, part: str) -> list[View]:
     return found
 
 
-def _one_of(held: Holdings, fits: list[Fit], asked: list[View]) -> tuple[Fit, list[str]]:
+def _one_of(held: FileTensors, fits: list[Fit], asked: list[Subtree]) -> tuple[Fit, list[str]]:
     """Return the network that is meant, and what is said of the others."""
     labels = held.labels()
     averages = [it for it in fits if is_average(it.path)]
     plain = [it for it in fits if not is_average(it.path)]
-    if not plain and any(not is_average(view.path) for view in asked):
+    if not plain and any(not is_average(subtree.path) for subtree in asked):
         average = labels[averages[0].path]
         raise CheckpointError(
             f"holds a network in the moving average {shown(average)!r} alone; "
@@ -215,7 +212,7 @@ def _one_of(held: Holdings, fits: list[Fit], asked: list[View]) -> tuple[Fit, li
     return taken, notes
 
 
-def _are_equal(held: Holdings, one: Fit, other: Fit) -> bool:
+def _are_equal(held: FileTensors, one: Fit, other: Fit) -> bool:
     if one is other:
         return True
     if one.candidate.scheme != other.candidate.scheme or one.shapes != other.shapes:
@@ -226,12 +223,16 @@ def _are_equal(held: Holdings, one: Fit, other: Fit) -> bool:
     )
 
 
-def _from(held: Holdings, taken: Fit, others_are_told: bool) -> list[str]:
+def _from(held: FileTensors, taken: Fit, others_are_told: bool) -> list[str]:
     """Return the note on where a network was taken from and what is beside it."""
     used = {step for name in taken.names.values() for step in prefixes(name)}
     places = [it for it in (taken.path, taken.head) if it]
     found = [f"taken from {' and '.join(shown(it) for it in places)}"] if places else []
-    told = {view.path for view in held.views} - {taken.path} if others_are_told else set[str]()
+    told = (
+        {subtree.path for subtree in held.subtrees} - {taken.path}
+        if others_are_told
+        else set[str]()
+    )
     left = [
         name
         for name in (*held.tensors, *held.others)
@@ -254,7 +255,7 @@ def _groups(names: Sequence[str], used: set[str]) -> str:
     return f"{few} and {len(found) - 4} more" if len(found) > 4 else few
 
 
-def _nowhere(held: Holdings, part: str | None) -> str:
+def _nowhere(held: FileTensors, part: str | None) -> str:
     """Return the line that says that no name of the file is one of a scheme."""
     said = f"its tensors ({_few(held.tensors)}) have the names of no scheme, below no prefix"
     return f"{said}; {_RENAME}" if part is None else f"has no network in a part {part!r}; {said}"
@@ -265,11 +266,13 @@ def _few(names: Mapping[str, object]) -> str:
     return ", ".join([*few, "..."])
 
 
-def _unfit(held: Holdings, asked: list[View], schemes: Sequence[Scheme], spec: Spec | None) -> str:
+def _unfit(
+    held: FileTensors, asked: list[Subtree], schemes: Sequence[Scheme], spec: Spec | None
+) -> str:
     """Return the line that says what speaks against the place that comes nearest."""
     near: list[tuple[int, str]] = []
-    for view in asked[:_MOST_TRIED]:
-        shapes = shapes_in(view, held.shape)
+    for subtree in asked[:_MOST_TRIED]:
+        shapes = shapes_in(subtree, held.shape)
         if spec is None:
             found = nearest(shapes, schemes, search(shapes, schemes))
             text = refusal(found, shapes, _remedy(found))
@@ -277,7 +280,7 @@ def _unfit(held: Holdings, asked: list[View], schemes: Sequence[Scheme], spec: S
             found = search_for(spec, shapes, schemes)
             text = unlike(spec, shapes, found)
         faults = len(shapes) + 1 if found is None else found.cover.faults
-        where = f"below {shown(view.path)!r}: " if view.path else ""
+        where = f"below {shown(subtree.path)!r}: " if subtree.path else ""
         near.append((faults, f"{where}{text}"))
     return min(near)[1]
 

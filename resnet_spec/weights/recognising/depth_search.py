@@ -1,4 +1,4 @@
-"""How many stages and blocks a file has: skeletons grow until the file has no more of them.
+"""How many stages and blocks a file has: marked plans are made longer until it has no more.
 
 Where a scheme numbers blocks through the whole network, one stage takes them all, and is cut where
 widths change or where a projection begins a stage.
@@ -16,12 +16,12 @@ from resnet_spec.weights.naming.names import Scheme
 from resnet_spec.weights.recognising.marked_plans import (
     KINDS,
     MOST_STAGES,
-    Build,
-    Skeleton,
-    builds,
+    MarkedPlan,
+    Structure,
     canonical_shape,
     is_of_classifier,
-    skeleton,
+    marked_plan,
+    structures,
 )
 
 Shapes = Mapping[str, Shape]
@@ -31,14 +31,14 @@ _FIRST_BLOCKS, _FIRST_STAGES, _GROWTH, _MOST_BLOCKS = 8, 5, 4, 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Grown:
-    """What a file has of a build: for every stage, which of its blocks have a projection.
+class FoundStages:
+    """What a file has of a structure: for every stage, which of its blocks have a projection.
 
-    bones: a skeleton with at least so many blocks in each stage.
+    marked: a marked plan with at least so many blocks in each stage.
     """
 
     projections: tuple[tuple[bool, ...], ...]
-    bones: Skeleton
+    marked: MarkedPlan
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -46,52 +46,54 @@ class Grown:
         return tuple(map(len, self.projections))
 
 
-def likely_builds(
+def likely_structures(
     scheme: Scheme, names: Set[str], *, whole: bool = True
-) -> Iterator[tuple[Build, float, int]]:
-    """Yield builds of which a file with `names` has something: which share of the first names.
+) -> Iterator[tuple[Structure, float, int]]:
+    """Yield structures of which a file with `names` has something: which share of the first names.
 
     The first names are those of stem and first block, and of the head unless it is numbered; their
     number comes third. whole: whether the classifier's are among them.
     """
     for kind in KINDS:
         if not first_body(scheme, kind).isdisjoint(names):
-            for build in builds(kind):
-                if first := _first_names(scheme, build, whole):
-                    yield build, len(first & names) / len(first), len(first)
+            for structure in structures(kind):
+                if first := _first_names(scheme, structure, whole):
+                    yield structure, len(first & names) / len(first), len(first)
 
 
 @lru_cache(maxsize=256)
-def first_body(scheme: Scheme, kind: Build) -> frozenset[str]:
+def first_body(scheme: Scheme, kind: Structure) -> frozenset[str]:
     """Return the scheme's names of the first block's tensors, less those of its shortcut."""
-    bones = skeleton(scheme, kind, (1, 1))
+    marked = marked_plan(scheme, kind, (1, 1))
     return (
-        frozenset(bones.names[name].name for name in bones.bodies[0][0]) if bones else frozenset()
+        frozenset(marked.names[name].name for name in marked.bodies[0][0])
+        if marked
+        else frozenset()
     )
 
 
 @lru_cache(maxsize=2048)
-def _first_names(scheme: Scheme, build: Build, whole: bool) -> frozenset[str]:
-    bones = skeleton(scheme, build, (1, 1))
-    if bones is None:
+def _first_names(scheme: Scheme, structure: Structure, whole: bool) -> frozenset[str]:
+    marked = marked_plan(scheme, structure, (1, 1))
+    if marked is None:
         return frozenset()
-    head = bones.head if whole else tuple(it for it in bones.head if not is_of_classifier(it))
-    ends = bones.stem if _is_flat(scheme, build) else (*bones.stem, *head)
-    return frozenset(bones.names[name].name for name in (*ends, *bones.bodies[0][0]))
+    head = marked.head if whole else tuple(it for it in marked.head if not is_of_classifier(it))
+    ends = marked.stem if _is_flat(scheme, structure) else (*marked.stem, *head)
+    return frozenset(marked.names[name].name for name in (*ends, *marked.bodies[0][0]))
 
 
-def grow(scheme: Scheme, build: Build, shapes: Shapes) -> Iterator[Grown]:
+def find_stages(scheme: Scheme, structure: Structure, shapes: Shapes) -> Iterator[FoundStages]:
     """Yield how far the file goes, and how else its blocks may make stages.
 
     A block is there when most of its names are: what lacks is said once all is known.
     """
-    is_flat = _is_flat(scheme, build)
+    is_flat = _is_flat(scheme, structure)
     sizes = [_FIRST_BLOCKS] * (1 if is_flat else _FIRST_STAGES)
     while True:
-        grown = skeleton(scheme, build, tuple(sizes))
-        if grown is None:
+        marked = marked_plan(scheme, structure, tuple(sizes))
+        if marked is None:
             return
-        counts = [_count(grown, stage, shapes) for stage in range(len(sizes))]
+        counts = [_count(marked, stage, shapes) for stage in range(len(sizes))]
         full = [i for i, count in enumerate(counts) if count == sizes[i]]
         full = [i for i in full if sizes[i] < _MOST_BLOCKS]
         is_short = not is_flat and counts[-1] > 0 and len(sizes) < MOST_STAGES
@@ -102,63 +104,65 @@ def grow(scheme: Scheme, build: Build, shapes: Shapes) -> Iterator[Grown]:
         if is_short:
             sizes += [_FIRST_BLOCKS] * min(len(sizes), MOST_STAGES - len(sizes))
     projections = tuple(
-        tuple(_has(grown, grown.shortcuts[stage][block], shapes) for block in range(count))
+        tuple(_has(marked, marked.shortcuts[stage][block], shapes) for block in range(count))
         for stage, count in enumerate(takewhile(bool, counts))
     )
     if not projections:
         return
     if not is_flat:
-        yield Grown(projections, grown)
+        yield FoundStages(projections, marked)
         return
-    for cut in dict.fromkeys(_cuts(grown, projections[0], shapes)):
-        bones = skeleton(scheme, build, tuple(map(len, cut)))
-        if bones is not None:
-            yield Grown(cut, bones)
+    for cut in dict.fromkeys(_cuts(marked, projections[0], shapes)):
+        as_cut = marked_plan(scheme, structure, tuple(map(len, cut)))
+        if as_cut is not None:
+            yield FoundStages(cut, as_cut)
 
 
-def _is_flat(scheme: Scheme, build: Build) -> bool:
+def _is_flat(scheme: Scheme, structure: Structure) -> bool:
     """Whether the second stage's names depend on the length of the first."""
-    return _numbers_through(scheme, replace(build, stem=1, squeeze=False, downsample="conv"))
+    return _numbers_through(scheme, replace(structure, stem=1, squeeze=False, downsample="conv"))
 
 
 @lru_cache(maxsize=256)
-def _numbers_through(scheme: Scheme, build: Build) -> bool:
-    short, long = skeleton(scheme, build, (1, 1)), skeleton(scheme, build, (2, 1))
+def _numbers_through(scheme: Scheme, structure: Structure) -> bool:
+    short, long = marked_plan(scheme, structure, (1, 1)), marked_plan(scheme, structure, (2, 1))
     if short is None or long is None:
         return False
     name = short.bodies[1][0][0]
     return short.names[name] != long.names[name]
 
 
-def _count(grown: Skeleton, stage: int, shapes: Shapes) -> int:
-    return sum(1 for _ in takewhile(lambda body: _has(grown, body, shapes), grown.bodies[stage]))
+def _count(marked: MarkedPlan, stage: int, shapes: Shapes) -> int:
+    return sum(1 for _ in takewhile(lambda body: _has(marked, body, shapes), marked.bodies[stage]))
 
 
-def _has(grown: Skeleton, names: tuple[str, ...], shapes: Shapes) -> bool:
+def _has(marked: MarkedPlan, names: tuple[str, ...], shapes: Shapes) -> bool:
     """Whether the file has more than half of `names`."""
-    return 2 * sum(grown.names[name].name in shapes for name in names) > len(names)
+    return 2 * sum(marked.names[name].name in shapes for name in names) > len(names)
 
 
 Projections = tuple[tuple[bool, ...], ...]
 
 
-def _cuts(grown: Skeleton, projections: tuple[bool, ...], shapes: Shapes) -> Iterator[Projections]:
+def _cuts(
+    marked: MarkedPlan, projections: tuple[bool, ...], shapes: Shapes
+) -> Iterator[Projections]:
     """Yield the stages of a network whose blocks are numbered through.
 
     Where every block has a projection, each may begin a stage or none that is like the one before.
     """
-    yield tuple(_cut(grown, projections, shapes, at_projections=True))
+    yield tuple(_cut(marked, projections, shapes, at_projections=True))
     if all(projections):
-        yield tuple(_cut(grown, projections, shapes, at_projections=False))
+        yield tuple(_cut(marked, projections, shapes, at_projections=False))
 
 
 def _cut(
-    grown: Skeleton, projections: tuple[bool, ...], shapes: Shapes, *, at_projections: bool
+    marked: MarkedPlan, projections: tuple[bool, ...], shapes: Shapes, *, at_projections: bool
 ) -> Iterator[tuple[bool, ...]]:
     begins = 0
-    bodies = grown.bodies[0]
+    bodies = marked.bodies[0]
     for block in range(1, len(projections)):
-        is_other = not _alike(grown, bodies[begins], bodies[block], shapes)
+        is_other = not _alike(marked, bodies[begins], bodies[block], shapes)
         if is_other or (projections[block] and at_projections):
             yield projections[begins:block]
             begins = block
@@ -166,17 +170,17 @@ def _cut(
 
 
 def _alike(
-    grown: Skeleton, first: tuple[str, ...], second: tuple[str, ...], shapes: Shapes
+    marked: MarkedPlan, first: tuple[str, ...], second: tuple[str, ...], shapes: Shapes
 ) -> bool:
     """Whether most tensors of two blocks put out the same number of channels."""
     pairs = [
-        (_channels(grown, one, shapes), _channels(grown, other, shapes))
+        (_channels(marked, one, shapes), _channels(marked, other, shapes))
         for one, other in zip(first, second, strict=True)
     ]
     return 2 * sum(one == other for one, other in pairs) > len(pairs)
 
 
-def _channels(grown: Skeleton, name: str, shapes: Shapes) -> int:
-    there = grown.names[name]
-    shape = canonical_shape(grown.tensors[name], there, shapes.get(there.name, ()))
+def _channels(marked: MarkedPlan, name: str, shapes: Shapes) -> int:
+    there = marked.names[name]
+    shape = canonical_shape(marked.tensors[name], there, shapes.get(there.name, ()))
     return shape[0] if shape else 0

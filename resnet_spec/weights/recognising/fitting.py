@@ -18,7 +18,7 @@ from resnet_spec.weights.naming.dialects import DIALECTS
 from resnet_spec.weights.naming.lifting import foreign_shape
 from resnet_spec.weights.naming.names import Scheme
 from resnet_spec.weights.recognising.inference import Candidate, search, search_for
-from resnet_spec.weights.recognising.prefixes import View, is_of_optimiser, words
+from resnet_spec.weights.recognising.prefixes import Subtree, is_of_optimiser, words
 
 ShapeOf = Callable[[str], Shape]
 COUNTERS = ("num_batches_tracked", "n_averaged")
@@ -46,37 +46,37 @@ class Fit:
 
 
 def fit(
-    view: View,
+    subtree: Subtree,
     around: Sequence[str],
     shape_of: ShapeOf,
     schemes: Sequence[Scheme],
     spec: Spec | None = None,
 ) -> Fit | None:
-    """Return the network of `view`, whole or without a classifier; None where there is none.
+    """Return the network of `subtree`, whole or without a classifier; None where there is none.
 
     around: the names in the file of what is near it, where its classifier may be.
     spec: the network it must be; None: any.
     """
-    shapes = shapes_in(view, shape_of)
+    shapes = shapes_in(subtree, shape_of)
     outer = {name: shape_of(name) for name in around if not is_harmless(name)}
     whole = _search(shapes, schemes, spec, whole=True)
     if whole is not None and whole.is_fit and not _is_followed(whole, outer):
-        return _fit(view, whole, shapes, tuple(outer))
+        return _fit(subtree, whole, shapes, tuple(outer))
     body = _search(shapes, schemes, spec, whole=False)
     if body is None or not body.is_fit or _has_an_odd_classifier(body):
         return None
-    inner = {view.names[it]: shapes[it] for it in body.cover.unexpected}
-    head = None if whole is not None and whole.is_fit else _head(view, body, inner | outer)
+    inner = {subtree.names[it]: shapes[it] for it in body.cover.unexpected}
+    head = None if whole is not None and whole.is_fit else _head(subtree, body, inner | outer)
     if head is None:
-        return _fit(view, body, shapes, (*inner, *outer))
+        return _fit(subtree, body, shapes, (*inner, *outer))
     if spec is not None and spec.classes != head.classes:
         return None
-    return _with_head(view, body, shapes, head)
+    return _with_head(subtree, body, shapes, head)
 
 
-def shapes_in(view: View, shape_of: ShapeOf) -> dict[str, Shape]:
-    """Return the shapes of a view's tensors, less what is called as no layer is."""
-    return {name: shape_of(there) for name, there in view.names.items() if not is_harmless(name)}
+def shapes_in(subtree: Subtree, shape_of: ShapeOf) -> dict[str, Shape]:
+    """Return the shapes of a subtree's tensors, less what is called as no layer is."""
+    return {name: shape_of(there) for name, there in subtree.names.items() if not is_harmless(name)}
 
 
 _HARMLESS = """
@@ -105,10 +105,12 @@ def _search(
     return search_for(spec, shapes, schemes, whole=whole)
 
 
-def _fit(view: View, found: Candidate, shapes: Mapping[str, Shape], beside: tuple[str, ...]) -> Fit:
+def _fit(
+    subtree: Subtree, found: Candidate, shapes: Mapping[str, Shape], beside: tuple[str, ...]
+) -> Fit:
     own = {it: shapes[it] for it in found.cover.wanted}
-    names = {it: view.names[it] for it in own}
-    return Fit(view.path, found, own, names, found.is_whole, "", beside)
+    names = {it: subtree.names[it] for it in own}
+    return Fit(subtree.path, found, own, names, found.is_whole, "", beside)
 
 
 class _Head(NamedTuple):
@@ -120,7 +122,7 @@ class _Head(NamedTuple):
     classes: int
 
 
-def _head(view: View, body: Candidate, layers: Mapping[str, Shape]) -> _Head | None:
+def _head(subtree: Subtree, body: Candidate, layers: Mapping[str, Shape]) -> _Head | None:
     """Return the classifier among `layers` when they are one linear layer and nothing else."""
     leaves = DIALECTS[body.scheme.dialect].leaves
     paths = {name.rpartition(".")[0] for name in layers}
@@ -131,7 +133,7 @@ def _head(view: View, body: Candidate, layers: Mapping[str, Shape]) -> _Head | N
     if weight not in layers or len(layers.get(bias, ())) != 1:
         return None
     head = _Head(path, weight, bias, layers[bias][0])
-    if layers[weight] != _wanted(body, head)[0][1] or not _is_called_so(path, view.path):
+    if layers[weight] != _wanted(body, head)[0][1] or not _is_called_so(path, subtree.path):
         return None
     return head
 
@@ -184,17 +186,17 @@ def _of_classes(spec: Spec, classes: int) -> Spec:
     return Spec.from_dict({**spec.to_dict(), "classes": max(classes, 1)})
 
 
-def _with_head(view: View, body: Candidate, shapes: Mapping[str, Shape], head: _Head) -> Fit:
-    found = _fit(view, body, shapes, ())
+def _with_head(subtree: Subtree, body: Candidate, shapes: Mapping[str, Shape], head: _Head) -> Fit:
+    found = _fit(subtree, body, shapes, ())
     (weight, first), (bias, second) = _wanted(body, head)
     candidate = body._replace(spec=_of_classes(body.spec, head.classes), is_whole=True)
     return Fit(
-        view.path,
+        subtree.path,
         candidate,
         {**found.shapes, weight: first, bias: second},
         {**found.names, weight: head.weight, bias: head.bias},
         has_classifier=True,
-        head="" if view.names.get(weight) == head.weight else head.path,
+        head="" if subtree.names.get(weight) == head.weight else head.path,
         beside=(),
     )
 

@@ -1,8 +1,9 @@
 """The spec of a network out of the names and shapes of its tensors alone, by search.
 
 For every scheme and every kind of network: ask the scheme how the tensors of such a network are
-called (`skeleton`), let it grow as far as the file goes (`growing`), read its numbers off the
-shapes (`numbers`), and believe it when its tensors are the file's, all and no others (`cover`).
+called (`marked_plans`), look how many stages and blocks the file has (`depth_search`), read its
+numbers off the shapes (`numbers`), and believe it when its tensors are the file's, all and no
+others (`cover`).
 Nothing here reads a foreign name: schemes are functions of plans, used in that direction only.
 """
 
@@ -23,11 +24,16 @@ from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.naming import SCHEMES, Scheme
 from resnet_spec.weights.naming.conventions import applied
 from resnet_spec.weights.recognising.cover import Cover, cover
-from resnet_spec.weights.recognising.depth_search import Grown, grow, likely_builds
-from resnet_spec.weights.recognising.marked_plans import Build, Unknown
-from resnet_spec.weights.recognising.nearest_preset import Relative, relative_of
+from resnet_spec.weights.recognising.depth_search import FoundStages, find_stages, likely_structures
+from resnet_spec.weights.recognising.marked_plans import Structure, Unknown
+from resnet_spec.weights.recognising.matching_preset import MatchingPreset, matching_preset
 from resnet_spec.weights.recognising.numbers import fields_of, numbers_of, squeeze_of
-from resnet_spec.weights.recognising.unseen import Taken, suited, taken, usual
+from resnet_spec.weights.recognising.unseen import (
+    UnseenField,
+    for_channels,
+    unseen_fields,
+    with_assumed_resolution,
+)
 
 Shapes = Mapping[str, Shape]
 
@@ -36,14 +42,14 @@ Shapes = Mapping[str, Shape]
 class Inferred:
     """What a file's tensors are.
 
-    relative: the preset with the same tensors, where there is one. open: what tensors cannot show,
+    preset: the preset with the same tensors, where there is one. open: what tensors cannot show,
     and what was taken for it.
     """
 
     scheme: Scheme
     spec: Spec
-    relative: Relative | None
-    open: tuple[Taken, ...]
+    preset: MatchingPreset | None
+    open: tuple[UnseenField, ...]
 
 
 def infer(
@@ -63,10 +69,10 @@ def infer(
     found = search(shapes, schemes)
     if found is None or not found.cover.is_exact:
         raise CheckpointError(refusal(nearest(shapes, schemes, found), shapes))
-    return settled(found, shapes, settings)
+    return inferred_with(found, shapes, settings)
 
 
-def settled(found: Candidate, shapes: Shapes, settings: Sequence[str] = ()) -> Inferred:
+def inferred_with(found: Candidate, shapes: Shapes, settings: Sequence[str] = ()) -> Inferred:
     """Return what was found, with what `settings` say of it, named as the preset that it is.
 
     Raises CheckpointError for settings that make it another network, SpecError for wrong ones.
@@ -78,10 +84,10 @@ def settled(found: Candidate, shapes: Shapes, settings: Sequence[str] = ()) -> I
         if not (changed.is_exact if found.is_whole else changed.is_body):
             rule = "makes it another network than the file's"
             raise CheckpointError(f"--set {' '.join(settings)}: {rule}: {changed.text()}")
-    relative = relative_of(spec)
-    if relative is not None and not any(text.partition("=")[0] == "name" for text in settings):
-        spec = spec.model_copy(update={"name": relative.name})
-    return Inferred(found.scheme, spec, relative, taken(spec, found.scheme, settings))
+    preset = matching_preset(spec)
+    if preset is not None and not any(text.partition("=")[0] == "name" for text in settings):
+        spec = spec.model_copy(update={"name": preset.name})
+    return Inferred(found.scheme, spec, preset, unseen_fields(spec, found.scheme, settings))
 
 
 def recognise(spec: Spec, shapes: Shapes, schemes: Iterable[Scheme] = SCHEMES.values()) -> Scheme:
@@ -128,11 +134,11 @@ def search(shapes: Shapes, schemes: Iterable[Scheme], *, whole: bool = True) -> 
     """
     near: Candidate | None = None
     for scheme in schemes:
-        likely = likely_builds(scheme, shapes.keys(), whole=whole)
-        builds = [(count, build) for build, share, count in likely if share == 1.0]
+        likely = likely_structures(scheme, shapes.keys(), whole=whole)
+        structures = [(count, structure) for structure, share, count in likely if share == 1.0]
         # What has all the names of one with more of them is rarely one with fewer.
-        for _, build in sorted(builds, key=lambda it: it[0], reverse=True):
-            for candidate in _candidates(scheme, build, shapes, whole):
+        for _, structure in sorted(structures, key=lambda it: it[0], reverse=True):
+            for candidate in _candidates(scheme, structure, shapes, whole):
                 if candidate.is_fit:
                     return candidate
                 near = candidate.nearer(near)
@@ -142,22 +148,22 @@ def search(shapes: Shapes, schemes: Iterable[Scheme], *, whole: bool = True) -> 
 def nearest(shapes: Shapes, schemes: Iterable[Scheme], near: Candidate | None) -> Candidate | None:
     """Return `near`, or what is nearer of networks of which the file lacks some first names."""
     others = [
-        (share, scheme, build)
+        (share, scheme, structure)
         for scheme in schemes
-        for build, share, _ in likely_builds(scheme, shapes.keys())
+        for structure, share, _ in likely_structures(scheme, shapes.keys())
         if share < 1.0
     ]
     others.sort(key=lambda it: it[0], reverse=True)
-    for _, scheme, build in others[:_MOST_TRIED]:
+    for _, scheme, structure in others[:_MOST_TRIED]:
         if near is not None and near.is_near:
             break
-        for candidate in _candidates(scheme, build, shapes, True):
+        for candidate in _candidates(scheme, structure, shapes, True):
             near = candidate.nearer(near)
     return near
 
 
 _MOST_TRIED = 12
-"""Builds of which the file lacks some of the first names are looked at for the error only."""
+"""Structures of which the file lacks some of the first names are looked at for the error only."""
 
 
 def search_for(
@@ -186,10 +192,12 @@ def unlike(spec: Spec, shapes: Shapes, found: Candidate | None) -> str:
     return f"{said}: {faults}; give another --spec"
 
 
-def _candidates(scheme: Scheme, build: Build, shapes: Shapes, whole: bool) -> Iterator[Candidate]:
-    """Yield the networks that the file may be by a scheme and build."""
-    for grown in grow(scheme, build, shapes):
-        spec = _spec_of(scheme, build, grown, shapes, whole)
+def _candidates(
+    scheme: Scheme, structure: Structure, shapes: Shapes, whole: bool
+) -> Iterator[Candidate]:
+    """Yield the networks that the file may be by a scheme and structure."""
+    for stages in find_stages(scheme, structure, shapes):
+        spec = _spec_of(scheme, structure, stages, shapes, whole)
         if spec is None:
             continue
         try:
@@ -207,21 +215,21 @@ _CLASSES = 1000
 
 
 def _spec_of(
-    scheme: Scheme, build: Build, grown: Grown, shapes: Shapes, whole: bool
+    scheme: Scheme, structure: Structure, stages: FoundStages, shapes: Shapes, whole: bool
 ) -> Spec | None:
-    numbers = numbers_of(grown.bones, shapes)
+    numbers = numbers_of(stages.marked, shapes)
     if not whole:
         numbers = {**numbers, Unknown("classes"): _CLASSES}
-    fields = fields_of(build, grown, numbers)
+    fields = fields_of(structure, stages, numbers)
     if fields is None:
         return None
     try:
-        if build.squeeze:
-            fields["squeeze"] = squeeze_of(fields, len(grown.blocks), numbers)
+        if structure.squeeze:
+            fields["squeeze"] = squeeze_of(fields, len(stages.blocks), numbers)
             if fields["squeeze"] is None:
                 return None
-        spec = Spec.from_dict(usual(fields))
-        return applied(suited(scheme, spec), spec)
+        spec = Spec.from_dict(with_assumed_resolution(fields))
+        return applied(for_channels(scheme, spec), spec)
     except SpecError:  # No spec has such numbers.
         return None
 
@@ -233,8 +241,8 @@ def refusal(
     if near is None:
         first = ", ".join(list(shapes)[:3])
         return f"its tensors ({first}, ...) have the names of no scheme; {remedy}"
-    relative = relative_of(near.spec)
-    like = relative.name if relative else "a network"
+    preset = matching_preset(near.spec)
+    like = preset.name if preset else "a network"
     return (
         f"its {len(shapes)} tensors are those of no residual network; nearest is {like} "
         f"by {near.scheme.name}'s names, but {near.cover.text()}; {remedy}"

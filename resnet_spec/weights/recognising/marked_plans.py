@@ -1,7 +1,8 @@
-"""Skeletons: plans whose every number is a marker, made to ask a scheme for names.
+"""Marked plans: plans whose every number is a marker, made to ask a scheme for names.
 
-Which names a network's tensors have depends on its structure alone. A skeleton has the structure;
-where one of its tensors has a marker, the file's tensor of the same name has the number wanted.
+Which names a network's tensors have depends on its structure alone. A marked plan has the
+structure; where one of its tensors has a marker, the file's tensor of the same name has the number
+wanted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MOST_STEM_CONVOLUTIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
+class Structure:
     """What names depend on, blocks aside. stem: how many convolutions come before the stages."""
 
     block: Literal["basic", "bottleneck"]
@@ -35,15 +36,15 @@ class Build:
 
 
 KINDS = tuple(
-    Build(block, order, 1, "conv", False)
+    Structure(block, order, 1, "conv", False)
     for block in ("bottleneck", "basic")
     for order in ("post_activation", "pre_activation")
 )
-"""The plainest build of each kind."""
+"""The plainest structure of each kind."""
 
 
-def builds(kind: Build) -> Iterator[Build]:
-    """Yield all builds of a kind.
+def structures(kind: Structure) -> Iterator[Structure]:
+    """Yield all structures of a kind.
 
     Where names leave open whether a shortcut pools, a deep stem speaks for it (T. He et al. 2019:
     D), and one convolution against it.
@@ -63,7 +64,7 @@ class Unknown(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Skeleton:
+class MarkedPlan:
     """The tensors of a structure, as the scheme calls them, with markers for their numbers.
 
     stem, head: the tensors of the ends. bodies: of every block, by stage, without its shortcut's;
@@ -80,12 +81,12 @@ class Skeleton:
 
 
 @lru_cache(maxsize=4096)
-def skeleton(scheme: Scheme, build: Build, blocks: tuple[int, ...]) -> Skeleton | None:
-    """Return the skeleton with `blocks` blocks in each stage, every one with a projection.
+def marked_plan(scheme: Scheme, structure: Structure, blocks: tuple[int, ...]) -> MarkedPlan | None:
+    """Return the marked plan with `blocks` blocks in each stage, every one with a projection.
 
     None where the scheme has no name for a part; what its project refuses is not asked here.
     """
-    plan = lower(_spec(build, blocks), 1)
+    plan = lower(_spec(structure, blocks), 1)
     try:
         names = replace(scheme, refuses=()).in_file(plan)
     except CheckpointError:
@@ -94,8 +95,8 @@ def skeleton(scheme: Scheme, build: Build, blocks: tuple[int, ...]) -> Skeleton 
     parts: dict[Address, list[str]] = {}
     for op in plan.ops:
         parts.setdefault(_part(op), []).extend(tensor.name for tensor in op.tensors)
-    unknowns = _unknowns(build, len(blocks), tensors)
-    return Skeleton(
+    unknowns = _unknowns(structure, len(blocks), tensors)
+    return MarkedPlan(
         tensors,
         names,
         unknowns,
@@ -132,48 +133,54 @@ _STEM, _CHANNELS, _CLASSES = 7001, 6999, 6001
 KERNEL = 9
 
 
-def _spec(build: Build, blocks: tuple[int, ...]) -> Spec:
-    is_bottleneck = build.block == "bottleneck"
+def _spec(structure: Structure, blocks: tuple[int, ...]) -> Spec:
+    is_bottleneck = structure.block == "bottleneck"
     return Spec(
-        name="skeleton",
+        name="marked",
         classes=_CLASSES,
         input={"size": 1, "channels": _CHANNELS},
-        stem={"widths": [_STEM + i for i in range(build.stem)], "kernel": KERNEL, "pool": False},
+        stem={
+            "widths": [_STEM + i for i in range(structure.stem)],
+            "kernel": KERNEL,
+            "pool": False,
+        },
         stages=[
             {"width": 8 * (_WIDTH + i), "blocks": count, "stride": 2}
             for i, count in enumerate(blocks)
         ],
-        block=build.block,
+        block=structure.block,
         expansion=_EXPANSION,
-        order=build.order,
+        order=structure.order,
         groups=_GROUPS if is_bottleneck else 1,
         shortcut="projection_all",
-        downsample=build.downsample,
-        squeeze=_SQUEEZE if build.squeeze else 0.0,
+        downsample=structure.downsample,
+        squeeze=_SQUEEZE if structure.squeeze else 0.0,
     )
 
 
-def _unknowns(build: Build, stages: int, tensors: Mapping[str, Tensor]) -> dict[int, Unknown]:
+def _unknowns(
+    structure: Structure, stages: int, tensors: Mapping[str, Tensor]
+) -> dict[int, Unknown]:
     found = {_CHANNELS: Unknown("channels"), _CLASSES: Unknown("classes")}
-    found |= {_STEM + i: Unknown("stem", i) for i in range(build.stem)}
+    found |= {_STEM + i: Unknown("stem", i) for i in range(structure.stem)}
     for stage in range(stages):
         width = 8 * (_WIDTH + stage)
         found[width * _EXPANSION] = Unknown("out", stage)
-        if build.block == "bottleneck":
+        if structure.block == "bottleneck":
             found[width * _GROUPS] = Unknown("inner", stage)
             found[width] = Unknown("group", stage)
         else:
             found[width] = Unknown("inner", stage)
-        if build.squeeze:
-            reduced = tensors[f"{_prefix(build, stage, 0)}se.fc1.weight"].shape[0]
+        if structure.squeeze:
+            reduced = tensors[f"{_prefix(structure, stage, 0)}se.fc1.weight"].shape[0]
             assert reduced not in found
             found[reduced] = Unknown("reduced", stage)
     return found
 
 
-def _prefix(build: Build, stage: int, block: int) -> str:
+def _prefix(structure: Structure, stage: int, block: int) -> str:
     """Return what the canonical names of a block's tensors begin with."""
-    if build.order == "post_activation":
+    if structure.order == "post_activation":
         return f"layer{stage + 1}.{block}."
     return f"stages.{stage}.blocks.{block}."
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from resnet_spec.describing.spec import Spec
 from resnet_spec.planning.lowering import lower
-from resnet_spec.weights.recognising.depth_search import Grown, Shapes
+from resnet_spec.weights.recognising.depth_search import FoundStages, Shapes
 from resnet_spec.weights.recognising.marked_plans import (
     KERNEL,
-    Build,
-    Skeleton,
+    MarkedPlan,
+    Structure,
     Unknown,
     canonical_shape,
 )
@@ -25,16 +25,16 @@ Fields = dict[str, Any]
 Numbers = Mapping[Unknown, int]
 
 
-def numbers_of(bones: Skeleton, shapes: Shapes) -> Numbers:
-    """Return the number that most tensors have where the skeleton has a marker."""
+def numbers_of(marked: MarkedPlan, shapes: Shapes) -> Numbers:
+    """Return the number that most tensors have where the marked plan has a marker."""
     votes: dict[Unknown, Counter[int]] = {}
-    for name, tensor in bones.tensors.items():
-        there = bones.names[name]
+    for name, tensor in marked.tensors.items():
+        there = marked.names[name]
         shape = canonical_shape(tensor, there, shapes.get(there.name, ()))
         if shape is None:
             continue
         for axis, (marker, number) in enumerate(zip(tensor.shape, shape, strict=True)):
-            unknown = bones.unknowns.get(marker)
+            unknown = marked.unknowns.get(marker)
             if axis < 2 and unknown is not None:
                 votes.setdefault(unknown, Counter())[number] += 1
         if tensor.shape[2:] == (KERNEL, KERNEL):
@@ -42,9 +42,9 @@ def numbers_of(bones: Skeleton, shapes: Shapes) -> Numbers:
     return {unknown: count.most_common(1)[0][0] for unknown, count in votes.items()}
 
 
-def fields_of(build: Build, grown: Grown, numbers: Numbers) -> Fields | None:
+def fields_of(structure: Structure, found: FoundStages, numbers: Numbers) -> Fields | None:
     """Return the fields of a spec that tensors determine; None where no spec has these numbers."""
-    stages = range(len(grown.blocks))
+    stages = range(len(found.blocks))
     try:
         outs = [numbers[Unknown("out", i)] for i in stages]
         inners = [numbers[Unknown("inner", i)] for i in stages]
@@ -52,28 +52,28 @@ def fields_of(build: Build, grown: Grown, numbers: Numbers) -> Fields | None:
             "classes": numbers[Unknown("classes")],
             "input": {"channels": numbers.get(Unknown("channels"), 3)},
             "stem": {
-                "widths": [numbers[Unknown("stem", i)] for i in range(build.stem)],
+                "widths": [numbers[Unknown("stem", i)] for i in range(structure.stem)],
                 "kernel": _kernel(numbers),
             },
         }
-        widths = _widths(build, numbers, outs, inners)
+        widths = _widths(structure, numbers, outs, inners)
     except KeyError:
         return None
     if widths is None or min(*outs, *inners) < 1:
         return None
     channels = [ends["stem"]["widths"][-1], *outs]
-    shortcut = _shortcut(grown, channels)
-    strides = _strides(grown, channels, shortcut)
+    shortcut = _shortcut(found, channels)
+    strides = _strides(found, channels, shortcut)
     return {
         **ends,
-        "block": build.block,
-        "order": build.order,
-        "downsample": build.downsample,
+        "block": structure.block,
+        "order": structure.order,
+        "downsample": structure.downsample,
         "shortcut": shortcut,
         **{key: value for key, value in widths.items() if key != "widths"},
         "stages": [
             {"width": width, "blocks": blocks, "stride": stride}
-            for width, blocks, stride in zip(widths["widths"], grown.blocks, strides, strict=True)
+            for width, blocks, stride in zip(widths["widths"], found.blocks, strides, strict=True)
         ],
     }
 
@@ -84,10 +84,10 @@ def _kernel(numbers: Numbers) -> int:
     return kernel if kernel % 2 else 7
 
 
-def _shortcut(grown: Grown, channels: list[int]) -> str:
+def _shortcut(found: FoundStages, channels: list[int]) -> str:
     """Return the shortcut; where no block has a tensor in it and widths grow, it may be A."""
-    flags = list(chain.from_iterable(grown.projections))
-    others = [flag for stage in grown.projections for flag in stage[1:]]
+    flags = list(chain.from_iterable(found.projections))
+    others = [flag for stage in found.projections for flag in stage[1:]]
     if 2 * sum(others) > len(others) and 2 * sum(flags) > len(flags):
         return "projection_all"
     if any(flags) or len(set(channels)) == 1:
@@ -95,12 +95,12 @@ def _shortcut(grown: Grown, channels: list[int]) -> str:
     return "zero_pad" if channels == sorted(channels) else "none"
 
 
-def _strides(grown: Grown, channels: list[int], shortcut: str) -> Iterator[int]:
+def _strides(found: FoundStages, channels: list[int], shortcut: str) -> Iterator[int]:
     """Yield the stages' strides: what a projection without more channels implies, else the usual.
 
     A stage whose first block has neither a projection nor more channels keeps the resolution.
     """
-    for i, stage in enumerate(grown.projections):
+    for i, stage in enumerate(found.projections):
         changes = channels[i] != channels[i + 1]
         if shortcut == "projection" and not changes:
             yield 2 if stage[0] else 1
@@ -108,9 +108,11 @@ def _strides(grown: Grown, channels: list[int], shortcut: str) -> Iterator[int]:
             yield 1 if i == 0 else 2
 
 
-def _widths(build: Build, numbers: Numbers, outs: list[int], inners: list[int]) -> Fields | None:
+def _widths(
+    structure: Structure, numbers: Numbers, outs: list[int], inners: list[int]
+) -> Fields | None:
     """Return widths and expansion, and for bottlenecks groups and width_per_group."""
-    if build.block == "basic":
+    if structure.block == "basic":
         expansion = outs[0] // max(inners[0], 1)
         if not expansion or outs != [inner * expansion for inner in inners]:
             return None

@@ -18,9 +18,9 @@ from resnet_spec.weights.naming import SCHEMES
 from resnet_spec.weights.naming.dialects import DIALECTS
 from resnet_spec.weights.naming.names import Scheme
 from resnet_spec.weights.recognising.depth_search import first_body
-from resnet_spec.weights.recognising.marked_plans import KINDS, Skeleton, skeleton
+from resnet_spec.weights.recognising.marked_plans import KINDS, MarkedPlan, marked_plan
 
-_MOST_VIEWS = 64
+_MOST_SUBTREES = 64
 """Of one file; a file with more networks than that is not looked through."""
 
 _WRAPPERS = ("_fsdp_wrapped_module", "_orig_mod", "_checkpoint_wrapped_module", "_forward_module")
@@ -30,7 +30,7 @@ _PARALLEL = "module"
 
 
 @dataclass(frozen=True)
-class View:
+class Subtree:
     """The tensors below a prefix. path: the prefix, "" for the whole file.
 
     names: what a scheme may call a tensor -> its name in the file.
@@ -40,7 +40,7 @@ class View:
     names: Mapping[str, str]
 
 
-class Names:
+class SortedNames:
     """The names in a file, sorted, so that those below a prefix are found at once."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -56,19 +56,19 @@ class Names:
         return self._sorted[bisect_left(self._sorted, begin) : bisect_left(self._sorted, end)]
 
 
-def views(names: Names) -> list[View]:
+def subtrees(names: SortedNames) -> list[Subtree]:
     """Return every place in a file that may hold a network, in the file's order."""
     found: dict[tuple[str, _Anchor], None] = {}
     for name in names.inner:
         place = _anchored(name)
         if place is not None:
             found[place] = None
-            if len(found) > _MOST_VIEWS:
+            if len(found) > _MOST_SUBTREES:
                 break
     paths = {path for path, _ in found}
     networks = [it for it in found if not is_of_optimiser(it[0])]
-    made = [_view(path, anchor, paths, names) for path, anchor in networks]
-    return list({view.path: view for view in made if view is not None}.values())
+    made = [_subtree(path, anchor, paths, names) for path, anchor in networks]
+    return list({subtree.path: subtree for subtree in made if subtree is not None}.values())
 
 
 class _Anchor(NamedTuple):
@@ -87,20 +87,20 @@ def _anchors() -> Mapping[str, _Anchor]:
     found: dict[str, _Anchor] = {}
     for scheme in SCHEMES.values():
         for kind in KINDS:
-            bones = skeleton(scheme, kind, (1, 1))
-            if bones is not None:
-                for name, anchor in _anchors_of(scheme, bones):
+            marked = marked_plan(scheme, kind, (1, 1))
+            if marked is not None:
+                for name, anchor in _anchors_of(scheme, marked):
                     found.setdefault(name, anchor)
     return found
 
 
-def _anchors_of(scheme: Scheme, bones: Skeleton) -> Iterator[tuple[str, _Anchor]]:
-    first = bones.names[bones.bodies[0][0][0]].name
+def _anchors_of(scheme: Scheme, marked: MarkedPlan) -> Iterator[tuple[str, _Anchor]]:
+    first = marked.names[marked.bodies[0][0][0]].name
     if DIALECTS[scheme.dialect].collections:
         yield first.partition(".")[2], _Anchor(kind="flax")
         return
     yield first, _Anchor()
-    stem = bones.names[bones.stem[0]].name
+    stem = marked.names[marked.stem[0]].name
     lead = first.partition(".")[0]
     if stem.partition(".")[0] == lead:
         yield first.removeprefix(f"{lead}."), _Anchor(lead=f"{lead}.")
@@ -124,9 +124,9 @@ def _anchored(name: str) -> tuple[str, _Anchor] | None:
     return None
 
 
-def _view(path: str, anchor: _Anchor, others: set[str], names: Names) -> View | None:
+def _subtree(path: str, anchor: _Anchor, others: set[str], names: SortedNames) -> Subtree | None:
     if anchor.kind == "flax":
-        return _flax_view(path, names)
+        return _flax_subtree(path, names)
     inner = _own(path, others, names)
     if anchor.kind == "numbered":
         inner = _renamed(inner)
@@ -134,10 +134,10 @@ def _view(path: str, anchor: _Anchor, others: set[str], names: Names) -> View | 
         inner = _with_named_stem(inner)
     if not inner:
         return None
-    return View(path, {f"{anchor.lead}{it}": there for it, there in inner.items()})
+    return Subtree(path, {f"{anchor.lead}{it}": there for it, there in inner.items()})
 
 
-def _own(path: str, others: set[str], names: Names) -> dict[str, str]:
+def _own(path: str, others: set[str], names: SortedNames) -> dict[str, str]:
     """Return what is below `path` and not below another network's prefix inside it."""
     inside = {it for it in others if it != path and (not path or it.startswith(f"{path}."))}
     cut = len(path) + 1 if path else 0
@@ -194,7 +194,7 @@ def _with_roles(inner: Mapping[str, str], roles: Mapping[str, str]) -> Iterator[
             yield name, there
 
 
-def _flax_view(path: str, names: Names) -> View | None:
+def _flax_subtree(path: str, names: SortedNames) -> Subtree | None:
     """Return parameters below `path` and the statistics that belong to them.
 
     The two are called alike but for the collection: `params.net` and `batch_stats.net`.
@@ -208,7 +208,7 @@ def _flax_view(path: str, names: Names) -> View | None:
         found |= {
             f"batch_stats.{it[len(other) + 1 :]}": names.inner[it] for it in names.below(other)
         }
-    return View(path, found)
+    return Subtree(path, found)
 
 
 @cache
@@ -225,7 +225,7 @@ def _first_statistics() -> frozenset[str]:
     return frozenset(found)
 
 
-def _statistics(names: Names) -> dict[str, None]:
+def _statistics(names: SortedNames) -> dict[str, None]:
     """Return the prefixes of running statistics of Flax's networks."""
     known = _first_statistics()
     found: dict[str, None] = {}

@@ -28,11 +28,11 @@ from resnet_spec.weights.files.in_folders import weights_at
 from resnet_spec.weights.files.unwrapping import flat, unwrapped
 from resnet_spec.weights.naming import SCHEMES, Scheme, scheme
 from resnet_spec.weights.naming.conventions import conflicts
-from resnet_spec.weights.recognising.choosing import Holdings, choose
+from resnet_spec.weights.recognising.choosing import FileTensors, choose
 from resnet_spec.weights.recognising.cover import cover
-from resnet_spec.weights.recognising.inference import settled
-from resnet_spec.weights.recognising.nearest_preset import Relative, relative_of
-from resnet_spec.weights.recognising.unseen import Taken, suited, taken
+from resnet_spec.weights.recognising.inference import inferred_with
+from resnet_spec.weights.recognising.matching_preset import MatchingPreset, matching_preset
+from resnet_spec.weights.recognising.unseen import UnseenField, for_channels, unseen_fields
 
 AUTO = "auto"
 
@@ -42,7 +42,7 @@ class Recognised(Shown):
     """A weight file and the network whose tensors it has, all and no others.
 
     kind: as in `weights.KINDS`, or "checkpoint" for this project's own. tensors: by the names of
-    the file, which are `scheme`'s. relative: the preset with the same tensors. open: what tensors
+    the file, which are `scheme`'s. preset: the preset with the same tensors. open: what tensors
     cannot show, and what was taken for it; () for own checkpoints. notes: what was left out or
     changed on the way, in words. part: what asks for the network where the file holds several.
     has_classifier: whether it has one; if not, the classes of its spec mean nothing.
@@ -53,12 +53,17 @@ class Recognised(Shown):
     tensors: Mapping[str, Array] = field(repr=False)
     scheme: Scheme
     spec: Spec
-    relative: Relative | None
-    open: tuple[Taken, ...] = ()
+    preset: MatchingPreset | None
+    open: tuple[UnseenField, ...] = ()
     notes: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
     part: str = ""
     has_classifier: bool = True
+
+    @property
+    def relative(self) -> MatchingPreset | None:
+        """`preset` by its former name."""
+        return self.preset
 
     @property
     def plan(self) -> Plan:
@@ -135,7 +140,7 @@ def _own(
         state,
         theirs,
         said,
-        relative_of(said),
+        matching_preset(said),
         notes=notes,
         checkpoint=replace(found, spec=said),
     )
@@ -172,12 +177,15 @@ def _foreign(
     if halves:
         notes.append(f"{halves} tensors of half precision are widened to float32")
     if spec is None:
-        inferred = settled(found, chosen.fit.shapes, settings)
-        said, relative, left_open = inferred.spec, inferred.relative, inferred.open
+        inferred = inferred_with(found, chosen.fit.shapes, settings)
+        said, preset, left_open = inferred.spec, inferred.preset, inferred.open
     else:
         said, more = _with_conventions(load_spec(spec), theirs)
         said = load_spec(said, settings)
-        relative, left_open = relative_of(said), taken(said, theirs, settings, is_given=True)
+        preset, left_open = (
+            matching_preset(said),
+            unseen_fields(said, theirs, settings, is_given=True),
+        )
         notes += more
     return Recognised(
         path,
@@ -185,7 +193,7 @@ def _foreign(
         chosen.arrays,
         theirs,
         said,
-        relative,
+        preset,
         left_open,
         tuple(notes),
         part=chosen.part,
@@ -193,7 +201,7 @@ def _foreign(
     )
 
 
-def _held(path: Path) -> tuple[str, Holdings]:
+def _held(path: Path) -> tuple[str, FileTensors]:
     """Return a file's kind and its tensors. Raises CheckpointError where it holds none."""
     kind, origin, tree = weight_tree(path)
     try:
@@ -204,7 +212,7 @@ def _held(path: Path) -> tuple[str, Holdings]:
     if not tensors:
         unwrapped(tree, origin, None)  # Says what it holds in their place.
         raise origin.refused("holds no tensors", "name a file with weights")
-    return kind, Holdings(tensors, others, origin.notes)
+    return kind, FileTensors(tensors, others, origin.notes)
 
 
 def _shapes(tensors: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
@@ -217,7 +225,7 @@ def _with_conventions(spec: Spec, theirs: Scheme) -> tuple[Spec, list[str]]:
     Of the images' statistics, which a spec need not have, it is given those that it lacks.
     """
     fields, notes = spec.to_dict(), list[str]()
-    for found in conflicts(suited(theirs, spec), spec):
+    for found in conflicts(for_channels(theirs, spec), spec):
         is_lacking = found.field in ("input.mean", "input.std") and not found.value
         if found.changes == "logits" or is_lacking:
             fields = merge(fields, _nested(found.field, found.theirs))

@@ -20,7 +20,7 @@ Source = Literal["usual", "scheme", "set", "spec"]
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class UnseenField:
     """A field that no tensor shows, its value, and where that is from.
 
     usual: it is what most networks of this kind have. scheme: the project's code fixes it. set: the
@@ -52,8 +52,8 @@ _OFTEN_CHANGED = ("stride_position", "norm.eps")
 _NOT_OF_LOGITS = ("norm.decay", "norm.variance", "input.", "dropout")
 
 
-def usual(fields: Fields) -> Fields:
-    """Return stem and input as networks with such a stem usually have them.
+def with_assumed_resolution(fields: Fields) -> Fields:
+    """Return stem and input at the resolution that networks with such a stem have.
 
     One 3x3 convolution is the stem for images of 32 pixels (He et al. 2015, section 4.2): neither
     stride nor pool. Any other is ImageNet's.
@@ -67,9 +67,9 @@ def usual(fields: Fields) -> Fields:
     }
 
 
-def taken(
+def unseen_fields(
     spec: Spec, scheme: Scheme, settings: Sequence[str], *, is_given: bool = False
-) -> tuple[Taken, ...]:
+) -> tuple[UnseenField, ...]:
     """Return every field of `spec` that its tensors left open.
 
     is_given: whether a person gave the spec, and nothing in it is as usual.
@@ -77,14 +77,14 @@ def taken(
     said = [setting.partition("=")[0].strip() for setting in settings]
     fixed = set(_paths(scheme.conventions))
     return tuple(
-        Taken(
+        UnseenField(
             field,
             value,
             _source(field, said, fixed, is_given),
             tuple(remedy),
             scheme.is_common and not is_given,
         )
-        for field, value, *remedy in _open(spec)
+        for field, value, *remedy in _unseen(spec)
         if field != "downsample" or _hides_pools(scheme, spec)
     )
 
@@ -126,7 +126,7 @@ def _paths(fields: Mapping[str, object], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def _open(spec: Spec) -> Iterator[tuple[str, object, *tuple[str, ...]]]:
+def _unseen(spec: Spec) -> Iterator[tuple[str, object, *tuple[str, ...]]]:
     """Yield fields that no tensor of such a network shows, their values, and another value."""
     if spec.block == "bottleneck":
         other = "1x1" if spec.stride_position == "3x3" else "3x3"
@@ -173,7 +173,7 @@ def _short(values: Sequence[float]) -> str:
     return json.dumps(values, separators=(",", ":"))
 
 
-def suited(scheme: Scheme, spec: Spec) -> Scheme:
+def for_channels(scheme: Scheme, spec: Spec) -> Scheme:
     """Return the scheme without its statistics of images where these have other channels."""
     images = scheme.conventions.get("input", {})
     if len(images.get("mean", ())) in (0, spec.input.channels):

@@ -16,7 +16,7 @@ Leaves = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Relative:
+class MatchingPreset:
     """A preset, and how a spec with the same tensors differs from it.
 
     differs: fields with the spec's value, as `norm.eps = 1.001e-05`.
@@ -26,7 +26,7 @@ class Relative:
     differs: tuple[str, ...]
 
 
-def relative_of(spec: Spec) -> Relative | None:
+def matching_preset(spec: Spec) -> MatchingPreset | None:
     """Return the preset whose tensors are those of `spec`, whatever its classes and images.
 
     Among several it is the one that differs in fewest of the other fields.
@@ -37,7 +37,7 @@ def relative_of(spec: Spec) -> Relative | None:
     if not same:
         return None
     named = [(name, tuple(_differences(mine, theirs))) for name, theirs in same]
-    return Relative(*min(named, key=lambda pair: len(pair[1])))
+    return MatchingPreset(*min(named, key=lambda pair: len(pair[1])))
 
 
 @cache
