@@ -6,6 +6,7 @@ A dataset in CIFAR's form names its classes in `batches.meta`, `batches.meta.txt
 
 from __future__ import annotations
 
+import reprlib
 from typing import cast
 
 from resnet_spec.data.pickles import read_pickle
@@ -49,4 +50,4 @@ def _name(item: object, where: str) -> str:
         return decoded(item, where, DataError)
     if isinstance(item, str):
         return item
-    raise DataError(f"{where}: names a class {item!r}, which is no text; get it again")
+    raise DataError(f"{where}: names a class {reprlib.repr(item)}, which is no text; get it again")

@@ -43,3 +43,9 @@ def decoded(content: bytes, where: str, error: type[ResnetSpecError]) -> str:
         byte = content[cause.start]
         rule = f"is not UTF-8 text (byte 0x{byte:02x} in line {line}; perhaps Latin-1)"
         raise error(f"{where}: {rule}; {_REMEDY}") from None
+
+
+def shown(text: str, limit: int = 80) -> str:
+    """Return text out of a file as it may be printed: one line, no control characters, not long."""
+    safe = text if text.isprintable() else ascii(text)[1:-1]
+    return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."

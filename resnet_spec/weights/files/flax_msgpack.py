@@ -13,9 +13,10 @@ from typing import Any, cast
 import numpy as np
 
 from resnet_spec.contract import Array
+from resnet_spec.files.stand_ins import Opaque
 from resnet_spec.weights.files.arrays import STORED, array, count, element_of, raw_bytes
 from resnet_spec.weights.files.source import Source, needed, shown
-from resnet_spec.weights.files.tree import Opaque, Tensor, check_nested
+from resnet_spec.weights.files.tree import Tensor, check_nested
 
 _NDARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _CHUNKED = "__msgpack_chunked_array__"

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.errors import CheckpointError
+from resnet_spec.files.stand_ins import Opaque
 from resnet_spec.weights.files.arrays import STORED, array
 from resnet_spec.weights.files.source import Source, refused, shown
-from resnet_spec.weights.files.tree import Opaque, Tensor, as_dict, as_integers, as_list
+from resnet_spec.weights.files.tree import Tensor, as_dict, as_integers, as_list
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _CODES = {dtype.str[1:]: name for name, dtype in STORED.items() if name != "bfloat16"}

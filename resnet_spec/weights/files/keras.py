@@ -12,10 +12,10 @@ import json
 import re
 from collections.abc import Mapping
 
+from resnet_spec.files.stand_ins import Opaque
 from resnet_spec.weights.files.hdf5 import MAGIC, Node, read_hdf5
 from resnet_spec.weights.files.keras_layers import VARIABLES, Layer, layers_of, variables_of
 from resnet_spec.weights.files.source import Source, shown
-from resnet_spec.weights.files.tree import Opaque
 from resnet_spec.weights.files.zip_members import Member, stored
 
 _WEIGHTS, _CONFIG = "model.weights.h5", "config.json"

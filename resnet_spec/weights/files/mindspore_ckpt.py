@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from resnet_spec.contract import Array
+from resnet_spec.files.stand_ins import Opaque
 from resnet_spec.weights.files import protobuf
 from resnet_spec.weights.files.arrays import array, element_of, raw_bytes
 from resnet_spec.weights.files.source import Source, shown
-from resnet_spec.weights.files.tree import Opaque, Tensor
+from resnet_spec.weights.files.tree import Tensor
 
 _ELEMENTS = {
     "Float64": "float64",

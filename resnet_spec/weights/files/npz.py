@@ -14,9 +14,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 from resnet_spec.contract import Array
+from resnet_spec.files.stand_ins import Opaque
 from resnet_spec.weights.files.arrays import STORED, array, count, element_of, raw_bytes, settled
 from resnet_spec.weights.files.source import Source, shown
-from resnet_spec.weights.files.tree import Opaque, Tensor
+from resnet_spec.weights.files.tree import Tensor
 from resnet_spec.weights.files.zip_members import Member, content, start
 from resnet_spec.weights.files.zip_writing import opened_member
 

@@ -16,9 +16,10 @@ from typing import Any, cast
 import numpy as np
 
 from resnet_spec.contract import Array
+from resnet_spec.files.stand_ins import Opaque
 from resnet_spec.weights.files.arrays import STORED, count, element_of, settled
 from resnet_spec.weights.files.source import Origin, needed, shown, unreadable
-from resnet_spec.weights.files.tree import Opaque, Tensor, as_dict, as_list, check_nested
+from resnet_spec.weights.files.tree import Tensor, as_dict, as_list, check_nested
 
 _METADATA = "_METADATA"
 ORBAX_FILES = (_METADATA,)

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 from resnet_spec.contract import Array
 from resnet_spec.errors import CheckpointError
+from resnet_spec.files.stand_ins import Opaque
 from resnet_spec.weights.files.arrays import STORED, array, element_of
 from resnet_spec.weights.files.mindspore_ckpt import is_no_weight
 from resnet_spec.weights.files.source import Source, shown
-from resnet_spec.weights.files.tree import Opaque, Tensor, as_dict, as_integers
+from resnet_spec.weights.files.tree import Tensor, as_dict, as_integers
 
 _ELEMENTS = {
     "F64": "float64",

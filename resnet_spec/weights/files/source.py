@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.errors import CheckpointError
+from resnet_spec.files.encodings import shown
 
 _SPARE = 16 << 20
 
@@ -78,12 +79,6 @@ class Budget:
 def refused(path: Path, what: str, remedy: str = "") -> CheckpointError:
     """Return the error `PATH: what; remedy`, surely in one line."""
     return CheckpointError(shown(f"{path}: {what}; {remedy}" if remedy else f"{path}: {what}", 600))
-
-
-def shown(text: str, limit: int = 80) -> str:
-    """Return text out of a file as it may be printed: one line, no control characters, not long."""
-    safe = text if text.isprintable() else ascii(text)[1:-1]
-    return safe if len(safe) <= limit else f"{safe[: limit - 3]}..."
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import cast
 
 from resnet_spec.contract import Array
+from resnet_spec.files.pickle_machine import read_pickle
+from resnet_spec.files.pickle_names import PickleRefused
 from resnet_spec.weights.files.arrays import element_of, raw_bytes
-from resnet_spec.weights.files.pickle_machine import PickleRefused, read_pickle
 from resnet_spec.weights.files.source import Source
 from resnet_spec.weights.files.torch_names import TorchNames, refusal
 from resnet_spec.weights.files.torch_pickle import STORAGE_NAMES, state_dict_pickle

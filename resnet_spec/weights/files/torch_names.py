@@ -13,20 +13,13 @@ from typing import Any, cast
 
 from resnet_spec.contract import Array
 from resnet_spec.errors import CheckpointError
+from resnet_spec.files.pickle_names import Global, PickleRefused
+from resnet_spec.files.stand_ins import Built, Opaque
 from resnet_spec.weights.files.arrays import STORED, array, settled
-from resnet_spec.weights.files.pickle_machine import Global, PickleRefused
 from resnet_spec.weights.files.source import Source, shown
 from resnet_spec.weights.files.torch_tensors import Storage, View, strided
 from resnet_spec.weights.files.torch_types import OTHER_STORAGES, STORAGES, element_of
-from resnet_spec.weights.files.tree import (
-    Built,
-    Opaque,
-    Tensor,
-    as_dict,
-    as_integers,
-    as_list,
-    as_tuple,
-)
+from resnet_spec.weights.files.tree import Tensor, as_dict, as_integers, as_list, as_tuple
 
 _DANGEROUS = """
     os posix nt subprocess sys shutil socket importlib runpy pty code codeop ctypes webbrowser

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from resnet_spec.files.pickle_names import Global
 from resnet_spec.weights.files.arrays import STORED
-from resnet_spec.weights.files.pickle_machine import Global
 
 STORAGES = {
     "DoubleStorage": "float64",

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
+from resnet_spec.files.stand_ins import Built, Opaque
 from resnet_spec.weights.files.mindspore_ckpt import is_no_weight
 from resnet_spec.weights.files.source import Origin, shown
-from resnet_spec.weights.files.tree import Built, Opaque, Tensor, as_list, as_tuple
+from resnet_spec.weights.files.tree import Tensor, as_list, as_tuple
 
 _OF_OPTIMISERS = """
     optimizer optimizers optimizer_state optimizer_states optimizer_state_dict optim optim_state

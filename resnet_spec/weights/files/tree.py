@@ -19,21 +19,6 @@ class Tensor:
     load: Callable[[], Array]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Opaque:
-    """An object of a class that is not known here; kept as its name, never made or called."""
-
-    name: str
-
-
-@dataclass(slots=True, eq=False)
-class Built:
-    """An object that a pickle fills in after it has been put in its place."""
-
-    name: str
-    value: object = None
-
-
 def check_nested(names: Iterable[str], path: Path) -> None:
     """Refuse names of which one would have to be a tensor and a node of the tree at once."""
     known = frozenset(names)

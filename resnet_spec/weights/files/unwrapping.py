@@ -7,9 +7,10 @@ from typing import cast
 
 from resnet_spec.contract import Array
 from resnet_spec.errors import did_you_mean
+from resnet_spec.files.stand_ins import Built, Opaque
 from resnet_spec.weights.files.arrays import HALVES
 from resnet_spec.weights.files.source import Origin, shown
-from resnet_spec.weights.files.tree import Built, Opaque, Tensor
+from resnet_spec.weights.files.tree import Tensor
 
 _MODELS = (
     "state_dict",
