@@ -210,6 +210,17 @@ def test_an_accuracy_s_axis_ends_at_1(values: list[float], tmp_path: Path) -> No
     assert dots and not any(line.get_clip_on() for line in dots), "those on the edge are whole"
 
 
+def test_a_few_epochs_have_ticks_at_whole_numbers(tmp_path: Path) -> None:
+    if not can_draw():
+        pytest.skip("matplotlib is not installed")
+    from resnet_spec.comparing.drawing import figures_of
+
+    result = write_run(tmp_path, "a", "torch", 0, [0.5, 0.6])
+    for axes in figures_of(of_folders([result.folder]))["curves"][0].axes:
+        ticks = axes.xaxis.get_major_locator()()
+        assert {1.0, 2.0} <= {*ticks} and all(tick == round(tick) for tick in ticks)
+
+
 def test_runs_whose_metrics_are_lost_are_drawn_without_curves(tmp_path: Path) -> None:
     if not can_draw():
         pytest.skip("matplotlib is not installed")

@@ -149,6 +149,12 @@ def test_crops_and_flips_belong_to_the_sample() -> None:
         assert np.array_equal(batch.flip, flip[batch.indices])
 
 
+def test_one_pixel_of_padding_is_cropped_too() -> None:
+    recipe = make_recipe(augment={"pad": 1})
+    crops = [batch.crop for batch in batches.train_batches((), make_split(), recipe, 0, 8)]
+    assert {*np.concatenate([crop for crop in crops if crop is not None]).flat} == {0, 1, 2}
+
+
 def test_two_epochs_differ() -> None:
     split = make_split()
     first, second = (

@@ -164,6 +164,7 @@ def test_validation_alone_is_evaluated(tmp_path: Path) -> None:
     make(tmp_path, "val")
     data = load_data(tmp_path)
     assert (data.classes, len(data.train), len(data.test)) == (CLASSES, 0, 4)
+    assert data.train.labels.shape == (0,)
     assert data.notes == (f"{tmp_path} has no train/: it can be evaluated, not trained on",)
     with pytest.raises(DataError, match="has no train/ to train on"):
         data.train.images(np.arange(1))

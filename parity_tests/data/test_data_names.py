@@ -96,6 +96,11 @@ def test_synthetic_images_are_pinned_and_can_be_learned() -> None:
     assert np.allclose(mean, data.mean, atol=0.02) and np.allclose(std, data.std, atol=0.02)
 
 
+def test_the_synthetic_splits_have_the_sizes_that_docs_name() -> None:
+    data = load_data("synthetic")
+    assert (len(data.train), len(data.test), data.size, len(data.classes)) == (2048, 512, 32, 10)
+
+
 def test_an_array_split_resizes_on_reading() -> None:
     flat = np.full((2, 6, 6, 1), 77, np.uint8)
     split = ArraySplit(flat, np.zeros(2, np.int64), 9)

@@ -10,6 +10,7 @@ import pytest
 from resnet_spec.describing.recipes import list_recipes, load_recipe
 from resnet_spec.errors import RecipeError
 from resnet_spec.ops import Init, Role, Tensor
+from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 
 
@@ -30,6 +31,26 @@ def test_the_papers_recipe() -> None:
     recipe = load_recipe("cifar-paper")
     assert (recipe.steps, recipe.batch, recipe.schedule.rate) == (64_000, 128, 0.1)
     assert recipe.schedule.milestones == (32_000, 48_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "batch", "decay", "most", "last"),
+    [
+        ("cifar-paper", 64_000, 128, 1e-4, 0.1, 1e-3),
+        ("cifar-fast", 10_000, 128, 5e-4, 0.2, 0.0),
+        ("imagenet-90", 90_000, 256, 1e-4, 0.1, 1e-3),
+        ("fine-tune", 5_000, 256, 0.0, 1e-3, 1e-5),
+    ],
+)
+def test_recipes_have_the_numbers_of_their_sources(
+    name: str, steps: int, batch: int, decay: float, most: float, last: float
+) -> None:
+    recipe = load_recipe(name)
+    assert (recipe.batch, recipe.optimizer.weight_decay) == (batch, decay)
+    assert recipe.optimizer.momentum == 0.9
+    found = rates(recipe, 1000)
+    assert (len(found), found.max()) == (steps, pytest.approx(most, rel=1e-3))
+    assert found[-1] == pytest.approx(last, rel=1e-3, abs=1e-4 if last == 0.0 else 0.0)
 
 
 def test_all_problems_are_listed_at_once() -> None:

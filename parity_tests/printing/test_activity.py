@@ -115,6 +115,26 @@ def test_the_bar_keeps_loss_accuracy_and_time(width: int) -> None:
     assert ("12000/64000" in line) == (width >= 80)
 
 
+@pytest.mark.parametrize("width", [109, 110])
+def test_the_bar_tells_the_speed_from_the_width_that_has_room(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr("resnet_spec.cli.progress.progress_console", lambda: console)
+    with TrainingBar(total_steps=1000, epochs=10, start=0) as bar:
+        bar.chunk(Position(step=10, loss_sum=20.0, correct=3, count=10), speed=123.4)
+    assert ("123 images/s" in screen.getvalue()) == (width == 110)
+
+
+def test_what_breaks_a_silence_goes_to_the_error_stream(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with saying.listen(False):
+        saying._pulse("at work, 30 s")
+    assert capsys.readouterr() == ("", "at work, 30 s\n")
+
+
 def test_quiet_keeps_results_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         with saying.listen(True):

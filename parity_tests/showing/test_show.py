@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -189,13 +190,22 @@ def test_thumbnails_for_terminals_with_colour() -> None:
     assert max(line.count("▀") for line in shown.splitlines()) == 24
 
 
+def test_the_name_of_a_drawing_of_runs_is_cut(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    names = [letter * 31 for letter in "abc"]
+    for name in names:
+        shutil.copytree(here / "run", tmp_path / name)
+    assert main(["show", "curves", *names]) == 0
+    assert f"left in curves-{names[0]}-{'b' * 28}.png and" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        (
-            ["sampels"],
-            "did you mean 'samples'?",
-        ),
+        ([], "WHAT"),
+        (["sampels"], "did you mean 'samples'?"),
         (["samples", "--data", "digits", "--cuont", "1"], "did you mean '--count'?"),
         (["samples", "--data", "digits", "--count", "0"], "--count = 0: must be 1..400"),
         (["samples", "--data", "digitz"], "did you mean 'digits'?"),
