@@ -19,7 +19,6 @@ from resnet_spec.weights.recognising.marked_plans import (
     MarkedPlan,
     Structure,
     canonical_shape,
-    is_of_classifier,
     marked_plan,
     structures,
 )
@@ -77,7 +76,7 @@ def _first_names(scheme: Scheme, structure: Structure, whole: bool) -> frozenset
     marked = marked_plan(scheme, structure, (1, 1))
     if marked is None:
         return frozenset()
-    head = marked.head if whole else tuple(it for it in marked.head if not is_of_classifier(it))
+    head = (*marked.head, *marked.classifier) if whole else marked.head
     ends = marked.stem if _is_flat(scheme, structure) else (*marked.stem, *head)
     return frozenset(marked.names[name].name for name in (*ends, *marked.bodies[0][0]))
 

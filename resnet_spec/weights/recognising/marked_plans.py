@@ -14,7 +14,9 @@ from typing import Any, Literal, NamedTuple
 
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError
-from resnet_spec.ops import Address, Init, Op, Part, Shape, Tensor
+from resnet_spec.ops import Address, Conv, Init, Op, Part, Shape, Tensor
+from resnet_spec.plan import Plan
+from resnet_spec.planning.classifier import classifier
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.naming.dialects import Layout
 from resnet_spec.weights.naming.lifting import foreign_shape
@@ -67,8 +69,9 @@ class Unknown(NamedTuple):
 class MarkedPlan:
     """The tensors of a structure, as the scheme calls them, with markers for their numbers.
 
-    stem, head: the tensors of the ends. bodies: of every block, by stage, without its shortcut's;
-    those are in `shortcuts`. All are keys of `tensors` and `names`, canonical.
+    stem, head: the tensors of the ends, the classifier's apart. bodies: of every block, by stage,
+    without its shortcut's; those are in `shortcuts`. All are keys of `tensors` and `names`,
+    canonical.
     """
 
     tensors: Mapping[str, Tensor]
@@ -76,6 +79,7 @@ class MarkedPlan:
     unknowns: Mapping[int, Unknown]
     stem: tuple[str, ...]
     head: tuple[str, ...]
+    classifier: tuple[str, ...]
     bodies: tuple[tuple[tuple[str, ...], ...], ...]
     shortcuts: tuple[tuple[tuple[str, ...], ...], ...]
 
@@ -95,13 +99,14 @@ def marked_plan(scheme: Scheme, structure: Structure, blocks: tuple[int, ...]) -
     parts: dict[Address, list[str]] = {}
     for op in plan.ops:
         parts.setdefault(_part(op), []).extend(tensor.name for tensor in op.tensors)
-    unknowns = _unknowns(structure, len(blocks), tensors)
+    last = tuple(tensor.name for tensor in classifier(plan).tensors)
     return MarkedPlan(
         tensors,
         names,
-        unknowns,
+        _unknowns(structure, len(blocks), plan),
         stem=tuple(parts[Address(None, None, "stem")]),
-        head=tuple(parts[Address(None, None, "head")]),
+        head=tuple(it for it in parts[Address(None, None, "head")] if it not in last),
+        classifier=last,
         bodies=_by_block(parts, blocks, "body"),
         shortcuts=_by_block(parts, blocks, "shortcut"),
     )
@@ -158,9 +163,7 @@ def _spec(structure: Structure, blocks: tuple[int, ...]) -> Spec:
     )
 
 
-def _unknowns(
-    structure: Structure, stages: int, tensors: Mapping[str, Tensor]
-) -> dict[int, Unknown]:
+def _unknowns(structure: Structure, stages: int, plan: Plan) -> dict[int, Unknown]:
     found = {_CHANNELS: Unknown("channels"), _CLASSES: Unknown("classes")}
     found |= {_STEM + i: Unknown("stem", i) for i in range(structure.stem)}
     for stage in range(stages):
@@ -171,23 +174,19 @@ def _unknowns(
             found[width] = Unknown("group", stage)
         else:
             found[width] = Unknown("inner", stage)
-        if structure.squeeze:
-            reduced = tensors[f"{_prefix(structure, stage, 0)}se.fc1.weight"].shape[0]
-            assert reduced not in found
-            found[reduced] = Unknown("reduced", stage)
+    for stage, reduced in enumerate(reduced_channels(plan)):
+        assert reduced not in found
+        found[reduced] = Unknown("reduced", stage)
     return found
 
 
-def _prefix(structure: Structure, stage: int, block: int) -> str:
-    """Return what the canonical names of a block's tensors begin with."""
-    if structure.order == "post_activation":
-        return f"layer{stage + 1}.{block}."
-    return f"stages.{stage}.blocks.{block}."
-
-
-def is_of_classifier(name: str) -> bool:
-    """Whether a canonical name is of the layer that puts out the logits."""
-    return name.rpartition(".")[0] in ("fc", "head.fc")
+def reduced_channels(plan: Plan) -> list[int]:
+    """Return for every stage with gates how many channels the first convolution of one leaves."""
+    first: dict[int | None, int] = {}
+    for op in plan.ops:
+        if isinstance(op, Conv) and op.address.part == "gate":
+            first.setdefault(op.address.stage, op.out_shape[0])
+    return list(first.values())
 
 
 def _part(op: Op) -> Address:

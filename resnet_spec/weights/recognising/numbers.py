@@ -19,6 +19,7 @@ from resnet_spec.weights.recognising.marked_plans import (
     Structure,
     Unknown,
     canonical_shape,
+    reduced_channels,
 )
 
 Fields = dict[str, Any]
@@ -168,7 +169,6 @@ def squeeze_of(fields: Fields, stages: int, numbers: Numbers) -> float | None:
     for ratio in (*_RATIOS, *exact):
         if 0.0 < ratio < 1.0:
             plan = lower(Spec.from_dict({**fields, "stages": small, "squeeze": ratio}), 1)
-            found = [t.shape[0] for t in plan.tensors if t.name.endswith("se.fc1.weight")]
-            if found == reduced:
+            if reduced_channels(plan) == reduced:
                 return ratio
     return None
