@@ -37,7 +37,7 @@ def fewer(known: Fingerprint, split: str) -> dict[str, Any]:
 def test_runs_on_the_same_data_need_no_note(digits: Fingerprint, tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path, "tiny", "numpy", 0, [0.5], dataset=digits.to_dict()),
-        write_run(tmp_path, "tiny", "numpy", 1, [0.6]),  # Of an older version.
+        write_run(tmp_path, "tiny", "numpy", 1, [0.6]),  # As in docs/studies/records.
         write_run(tmp_path, "tiny", "torch", 0, [0.5], dataset={**digits.to_dict(), "name": "d"}),
     ]
     assert different_data(runs) == []

@@ -253,7 +253,7 @@ def test_runs_of_train_are_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
         train(tmp_path, f"r{seed}", "--set", "steps=1", "--set", f"seed={seed}") for seed in (0, 1)
     ]
     runs.append(train(tmp_path, "longer", "--set", "steps=2"))
-    # As an older version wrote it.
+    # As where the system does not say.
     summary = json.loads((runs[0] / "summary.json").read_text())
     del summary["compile_s"], summary["peak_memory_mb"]
     (runs[0] / "summary.json").write_text(json.dumps(summary))

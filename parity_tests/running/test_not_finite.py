@@ -19,7 +19,7 @@ from resnet_spec.errors import DataError, RecipeError
 from resnet_spec.loader import load_backend
 from resnet_spec.running.evaluate import Evaluation, evaluate, softmax
 from resnet_spec.running.fit import fit
-from resnet_spec.running.metrics import Epoch, read_metrics, torn
+from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.weights.checkpoint import load_checkpoint, save_checkpoint
 
@@ -284,10 +284,10 @@ def test_a_failed_run_is_told_by_command_report_and_summary(
     assert "the loss became" in "\n".join(t.text() for t in tables_of(comparison))
 
 
-# --- What older versions left ---------------------------------------------------------------------
+# --- Files that runs left -------------------------------------------------------------------------
 
 
-def old_summary(**changes: object) -> dict[str, Any]:
+def summary_fields(**changes: object) -> dict[str, Any]:
     fields = {
         **dict.fromkeys(("backend", "spec", "data", "recipe"), "x"),
         "epochs": 1,
@@ -302,20 +302,21 @@ def old_summary(**changes: object) -> dict[str, Any]:
         "wall_s": 1.0,
         "complete": True,
         "environment": {},
+        "legs": [],
     }
     return {**fields, **changes}
 
 
-def test_an_old_summary_is_read() -> None:
-    summary = Summary.from_dict(old_summary())
-    assert summary.complete and summary.failed is None and summary.legs == []
+def test_a_summary_without_what_came_later_is_read() -> None:
+    summary = Summary.from_dict(summary_fields())
+    assert summary.complete and summary.failed is None and summary.dataset is None
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_old_summary_with_a_loss_that_is_no_number_has_failed(bad: float) -> None:
-    summary = Summary.from_dict(old_summary(final_test_loss=bad))
-    assert not summary.complete and summary.final_accuracy is None
-    assert summary.failed == "a loss of the run is not finite: there is no accuracy"
+@pytest.mark.parametrize("name", ["final_test_loss", "final_accuracy", "wall_s"])
+def test_a_summary_with_what_is_no_number_is_none(name: str, bad: float) -> None:
+    with pytest.raises(DataError, match=f"summary: {name} = {bad}: is not of its kind"):
+        Summary.from_dict(summary_fields(**{name: bad}))
 
 
 @pytest.mark.parametrize(
@@ -324,20 +325,20 @@ def test_an_old_summary_with_a_loss_that_is_no_number_has_failed(bad: float) -> 
 )
 def test_a_summary_of_other_kinds_is_none(change: dict[str, object]) -> None:
     with pytest.raises(DataError, match=f"summary: {next(iter(change))} = "):
-        Summary.from_dict(old_summary(**change))
+        Summary.from_dict(summary_fields(**change))
 
 
 EPOCH = Epoch(1, 2, 0.1, 1.5, 0.5, 1.0, 0.5, 100.0, 3.0)
 
 
-def test_an_old_epoch_with_a_loss_that_is_no_number_has_no_accuracy(tmp_path: Path) -> None:
-    fields = {name: getattr(EPOCH, name) for name in Epoch.__slots__ if name != "test_not_finite"}
-    lines = [json.dumps({**fields, "test_loss": bad}) for bad in BAD]
-    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(fields)]) + "\n")
-    found = read_metrics(tmp_path)
-    assert [e.test_accuracy for e in found] == [None, None, None, 0.5]
-    assert [e.is_tested for e in found] == [True] * 4
-    assert torn(tmp_path) is None
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("name", ["test_loss", "train_loss", "rate"])
+def test_an_epoch_with_what_is_no_number_is_none(name: str, bad: float, tmp_path: Path) -> None:
+    fields = {it: getattr(EPOCH, it) for it in Epoch.__slots__ if it != "test_not_finite"}
+    whole, broken = json.dumps(fields), json.dumps({**fields, name: bad})
+    (tmp_path / "metrics.jsonl").write_text(f"{whole}\n{broken}\n{whole}\n")
+    with pytest.raises(DataError, match=f"{name} holds what is no number"):
+        read_metrics(tmp_path)
 
 
 # --- Comparisons with the reference ---------------------------------------------------------------

@@ -13,7 +13,7 @@ from resnet_spec.running.runs import Summary
 
 
 class _Told(NamedTuple):
-    """What a run says of its data. dataset: None where an older version wrote it."""
+    """What a run says of its data. dataset: None for docs/studies/records, made before it."""
 
     run: str
     data: str
@@ -23,7 +23,7 @@ class _Told(NamedTuple):
 def data_keys(results: Sequence[Result]) -> list[str]:
     """Return a text for each run, the same for runs on the same data.
 
-    Runs of older versions do not know their data: they are on that of another of the same name.
+    Runs in docs/studies/records do not say theirs: they are on that of another of the same name.
     Raises DataError for what is no identity.
     """
     return _keys([_of_result(result) for result in results])

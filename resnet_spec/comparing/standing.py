@@ -72,7 +72,10 @@ def read_fields(path: Path) -> Fields:
 
 
 def _check_same(cell: Cell, found: Fields) -> None:
-    """Compare field by field; a cell of an older version lacks fields, which have defaults."""
+    """Compare field by field, the spec and the recipe as they are read today.
+
+    Fields that a spec or a recipe has got since the cell was written have their defaults.
+    """
     wanted = _flat(cell.to_dict())
     try:
         spec = Spec.from_dict(found["spec"]).to_dict()

@@ -40,9 +40,10 @@ class Epoch:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
-        """Return the epoch in a line; one of an older version lacks some fields.
+        """Return the epoch in a line. Raises DataError for what is none.
 
-        What a newer version wrote beside is left out. Raises DataError for what is no epoch.
+        What a newer version wrote beside is left out. docs/studies/records was written before
+        `test_not_finite` was.
         """
         values = {field.name: data[field.name] for field in fields(cls) if field.name in data}
         missing = [name for name in _NEEDED if name not in values]
@@ -51,10 +52,6 @@ class Epoch:
         for name, value in values.items():
             if not (value is None and name in _TEST) and not _is_number(value):
                 raise DataError(f"{name} holds what is no number ({value!r})")
-        # A run of an older version counted the arg-max of logits that were not finite.
-        if not all(value is None or math.isfinite(value) for value in map(values.get, _TEST)):
-            values |= dict.fromkeys(_TEST)
-            values["test_not_finite"] = max(1, values.get("test_not_finite", 0))
         return cls(**values)
 
     @property
@@ -68,7 +65,9 @@ _NEEDED = tuple(field.name for field in fields(Epoch) if field.name != "test_not
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def append_metrics(folder: Path, epoch: Epoch) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from resnet_spec.data.class_matching import Matched, differing, match_classes
+from resnet_spec.data.class_matching import Matched, match_classes
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.relabelled import relabelled
@@ -56,47 +56,25 @@ def going_on(
     epoch that the run began with; the best epoch counts anew where the test images are others.
 
     Raises DataError, with what differs, for data that is not what the run began with, and for data
-    that cannot be gone on with.
+    that cannot be gone on with; CheckpointError for a start that is no run's.
     """
     position = Position.from_dict(start.progress)
-    now = Fingerprint.of(data)
-    began = _began(start, position, recipe, folder)
-    changes = _changes(start, now, recipe, began)
+    before, now = start.dataset, Fingerprint.of(data)
+    if before is None or not position.epoch_steps:
+        rule = "does not say what data its run began with"
+        raise CheckpointError(problem("--resume", folder, rule, "train it anew"))
+    changes = before.changes(now)
     if changes and not consent.data:
         rule = f"is not what the run in {folder} began with: {'; '.join(changes)}"
         raise DataError(f"{where}: {rule}; give that data, or go on with this by {ACCEPT}")
     _check_network(start, recipe, now, where)
     matched = _matched(start, data, where, consent, is_same=not changes)
-    passes = now.splits["train"].count // recipe.batch
-    position = replace(position, epoch_steps=began or passes)
     _check_end(position, recipe, folder)
     notes = [*matched.notes, *_lost_epochs(position, folder)]
-    if start.dataset is None:
-        notes.append(
-            f"{folder} does not know what data the run began with; that it is this could not be "
-            "checked, but for the classes and the steps per epoch"
-        )
     if changes:
-        notes.append(_told(changes, position, passes))
-        position = _changed(position, (*changes, *matched.notes), start.dataset, now)
+        notes.append(_told(changes, position, now.splits["train"].count // recipe.batch))
+        position = _changed(position, (*changes, *matched.notes), before, now)
     return GoesOn(relabelled(data, matched), now, position, tuple(notes))
-
-
-def _began(start: Checkpoint, position: Position, recipe: Recipe, folder: Path) -> int | None:
-    """Return the steps of an epoch as the run began; None where nothing says.
-
-    Checkpoints of older versions do not say; the lines of their epochs do.
-    """
-    if position.epoch_steps:
-        return position.epoch_steps
-    if start.dataset is not None:
-        return start.dataset.splits["train"].count // recipe.batch
-    try:
-        epochs = read_metrics(folder)
-    except DataError:
-        return None
-    whole = [it for it in epochs if it.step <= position.step and it.step % it.epoch == 0]
-    return whole[0].step // whole[0].epoch if whole else None
 
 
 def _lost_epochs(position: Position, folder: Path) -> list[str]:
@@ -108,26 +86,6 @@ def _lost_epochs(position: Position, folder: Path) -> list[str]:
     if lines >= done:
         return []
     return [f"{folder / FILE_NAME}: has {lines} of {done} epochs; curves lack the others"]
-
-
-def _changes(
-    start: Checkpoint, now: Fingerprint, recipe: Recipe, began: int | None
-) -> Sequence[str]:
-    """Return in clauses what is another than as the run began."""
-    if start.dataset is not None:
-        return start.dataset.changes(now)
-    changes: list[str] = []
-    if start.class_names and start.class_names != now.classes:
-        changes.append(f"classes {differing(start.class_names, now.classes)}")
-    position = Position.from_dict(start.progress)
-    steps = now.splits["train"].count // recipe.batch
-    # In the epoch under way so many steps are done; those before it fill whole epochs.
-    under_way = position.count // recipe.batch
-    if began is not None and began != steps:
-        changes.append(f"{began} -> {steps} steps per epoch")
-    elif under_way > steps or (position.step - under_way) % max(steps, 1):
-        changes.append(f"now {steps} steps per epoch, which it cannot have begun with")
-    return changes
 
 
 def _check_network(start: Checkpoint, recipe: Recipe, now: Fingerprint, where: str) -> None:
@@ -180,11 +138,11 @@ def _told(changes: Sequence[str], position: Position, passes: int) -> str:
 
 
 def _changed(
-    position: Position, changes: Sequence[str], before: Fingerprint | None, now: Fingerprint
+    position: Position, changes: Sequence[str], before: Fingerprint, now: Fingerprint
 ) -> Position:
     """Return the position with the change kept; what was best on other test images is not."""
     kept = f"the data changed after step {position.step}: {'; '.join(changes)}"
     position = replace(position, data_changes=(*position.data_changes, kept))
-    if before is not None and not before.image_changes(now, ("test",)):
+    if not before.image_changes(now, ("test",)):
         return position
     return replace(position, best_accuracy=-1.0, best_epoch=0)

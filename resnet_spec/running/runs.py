@@ -75,7 +75,7 @@ class Position:
     """Where a run stands: what `last.safetensors` keeps beside the arrays.
 
     The sums belong to the epoch under way, so that a run stopped in its middle reports the same.
-    legs: who has trained the run so far. epoch_steps: the steps of an epoch, 0 in older files.
+    legs: who has trained the run so far. epoch_steps: the steps of an epoch; 0 before the first.
     data_changes: how the data changed, by consent, since the run began; a line each.
     """
 
@@ -92,24 +92,24 @@ class Position:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Position:
-        """Return the position that `to_dict` wrote; a run of an older version has no legs.
-
-        Raises CheckpointError for what is no position.
-        """
+        """Return the position that `to_dict` wrote. Raises CheckpointError for what is none."""
         unknown = sorted(data.keys() - {field.name for field in fields(cls)})
         if unknown:
             rule = "the position of its run has what this version does not know"
             raise CheckpointError(f"{rule} ({', '.join(unknown)}); update")
+        missing = [field.name for field in fields(cls) if field.name not in data]
+        if missing:
+            raise CheckpointError(f"the position of its run lacks {', '.join(missing)}")
         try:
-            legs = tuple(Leg(str(name), int(first)) for name, first in data.get("legs", ()))
-            changes = tuple(str(line) for line in data.get("data_changes", ()))
+            legs = tuple(Leg(str(name), int(first)) for name, first in data["legs"])
+            changes = tuple(str(line) for line in data["data_changes"])
         except (TypeError, ValueError):
             raise CheckpointError("the position of its run is damaged (legs)") from None
         lists = ("legs", "data_changes")
         numbers = {name: value for name, value in data.items() if name not in lists}
         for name, value in numbers.items():
             kinds = (int, float) if isinstance(getattr(cls, name), float) else (int,)
-            if not isinstance(value, kinds) or isinstance(value, bool) or not math.isfinite(value):
+            if not isinstance(value, kinds) or isinstance(value, bool) or not _is_finite(value):
                 raise CheckpointError(f"the position of its run is damaged ({name} = {value})")
         return cls(**numbers, legs=legs, data_changes=changes)
 
@@ -160,7 +160,7 @@ class Summary(Shown):
     backends that trained it, and from which step on. peak_memory_mb: the most main memory (10^6
     bytes) that the process held at once, data and framework included; None where the system does
     not say. Speed, compilation and memory are those of the last process that trained the run.
-    dataset: the data's identity, as `Fingerprint.to_dict` gives it; None in older summaries. notes:
+    dataset: the data's identity, as `Fingerprint.to_dict` gives it; None where no run said. notes:
     what was assumed, joined or left out on the way, one line each.
     """
 
@@ -211,22 +211,19 @@ class Summary(Shown):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Summary:
-        """Return the summary in a `summary.json`; one of an older version lacks some fields.
+        """Return the summary in a `summary.json`. Raises DataError for what is no summary.
 
-        Raises DataError for what is no summary.
+        Those in docs/studies/records were written before a field with a default was.
         """
-        values: dict[str, Any] = {"legs": []}
+        values: dict[str, Any] = {}
         for name, kinds in _SUMMARY.items():
             if name not in data:
                 continue
             value = data[name]
-            if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            is_flag = isinstance(value, bool) and bool not in kinds
+            if not isinstance(value, kinds) or is_flag or not _is_finite(value):
                 raise DataError(f"summary: {name} = {value!r}: is not of its kind")
             values[name] = value
-        # A run of an older version counted the arg-max of logits that were not finite.
-        if any(isinstance(value, float) and not math.isfinite(value) for value in values.values()):
-            values |= dict.fromkeys(_ACCURACIES)
-            values |= {"complete": False, "failed": values.get("failed") or _NOT_FINITE}
         try:
             return cls(**values)
         except TypeError as error:
@@ -259,5 +256,7 @@ _SUMMARY: dict[str, tuple[type, ...]] = {
     "asked": (dict, _NONE),
 }
 """The fields of a summary, and what JSON may hold for them."""
-_ACCURACIES = ("final_accuracy", "final_loss", "final_test_loss")
-_NOT_FINITE = "a loss of the run is not finite: there is no accuracy"
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)

@@ -32,7 +32,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
 from resnet_spec.printing.cards import Card, Shown
 from resnet_spec.recipe import Recipe
-from resnet_spec.weights.digests import digest, matches
+from resnet_spec.weights.digests import digest
 from resnet_spec.weights.files.safetensors_file import mapped_safetensors, safetensors_metadata
 from resnet_spec.weights.files.weight_file import finite_problems
 
@@ -46,7 +46,7 @@ class Checkpoint(Shown):
 
     state: what `Session.state` returns. class_names: () when unknown. data: the place or name that
     the training data was read from. progress: what `fit` needs to go on, {} for weights alone.
-    dataset: the identity of the training data; None when unknown, as in files of older versions.
+    dataset: the identity of the training data; None for weights that no run here made.
     """
 
     spec: Spec
@@ -149,7 +149,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: has format {found}, and this version reads {FORMAT}; update"
         )
-    if not matches(header.get("digest"), arrays):
+    if header.get("digest") != digest(arrays):
         raise CheckpointError(f"{path}: its tensors do not match their digest; the file is damaged")
     try:
         spec = Spec.from_dict(header["spec"])

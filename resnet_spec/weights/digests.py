@@ -7,7 +7,6 @@ longer than everything else that loading a file takes.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +27,6 @@ def digest(arrays: Mapping[str, Array]) -> str:
     return f"xxh3-128:{whole.hexdigest()}"
 
 
-def matches(text: object, arrays: Mapping[str, Array]) -> bool:
-    """Whether `text` is the digest of `arrays`, of this version or an earlier one."""
-    is_early = isinstance(text, str) and text.startswith("sha256:")
-    return text == (_sha256 if is_early else digest)(arrays)
-
-
 def _hashes(arrays: Sequence[Array]) -> list[bytes]:
     """Return each array's own digest; two threads take half of the bytes each."""
     ends = list(accumulate(array.nbytes for array in arrays))
@@ -45,15 +38,6 @@ def _hashes(arrays: Sequence[Array]) -> list[bytes]:
 
 def _hash(array: Array) -> bytes:
     return xxhash.xxh3_128_digest(_bytes(array))
-
-
-def _sha256(arrays: Mapping[str, Array]) -> str:
-    """Return the digest that earlier versions wrote."""
-    whole = hashlib.sha256()
-    for name in sorted(arrays):
-        whole.update(_described(name, arrays[name]))
-        whole.update(_bytes(arrays[name]))
-    return f"sha256:{whole.hexdigest()}"
 
 
 def _described(name: str, array: Array) -> bytes:
