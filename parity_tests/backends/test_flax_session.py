@@ -160,6 +160,17 @@ def test_an_overflow_in_float16_skips_the_step_and_halves_the_scale() -> None:
     assert state["loss_scale/scale"] == 512.0 and state["loss_scale/good_steps"] == 0
 
 
+def test_gradients_halve_the_scale_while_they_overflow_and_no_further() -> None:
+    tried: list[float] = []
+
+    def run(loss_scale: Any) -> Any:
+        tried.append(float(loss_scale["scale"]))
+        return 0.0, {"w": jnp.asarray(np.inf if tried[-1] > 2.0**14 else 1.0)}
+
+    session_of("tiny", "float16")._without_overflow(run)
+    assert tried == [2.0**16, 2.0**15, 2.0**14]
+
+
 def test_float32_products_are_not_computed_in_less() -> None:
     """Without this, accelerators take TF32 or bfloat16."""
     lowered = {}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from cases import CASES
 
+from resnet_spec.parity.background_floors import _Worker
 from resnet_spec.parity.comparison import difference
 from resnet_spec.parity.floors import UNIT, Floors
+from resnet_spec.parity.kink_margin import _smallest
 from resnet_spec.parity.levels import LEVELS
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
@@ -97,3 +100,16 @@ def test_differences_say_where_and_how() -> None:
     assert found.cosine == pytest.approx(cosine)
     assert difference("x", got[0], expected).max_rel == np.inf
     assert difference("x", got * np.nan, expected).max_rel == np.inf
+
+
+def test_a_value_of_exactly_zero_is_no_corner() -> None:
+    assert _smallest(np.array([0.0, 0.5, 0.25])) == 0.25
+    assert _smallest(np.zeros(2)) == np.inf
+
+
+def test_floors_do_not_outlive_the_program() -> None:
+    done = threading.Event()
+    worker = _Worker(lambda: None if done.wait(60) else None)
+    assert worker._thread.daemon
+    done.set()
+    worker.wait()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 
 from resnet_spec.describing.spec_files import load_spec
-from resnet_spec.errors import MOST_LINES, few
+from resnet_spec.errors import MOST_LINES, BackendError, few
+from resnet_spec.parity.compare import compare_backends
 from resnet_spec.parity.misfits import reason
+from resnet_spec.parity.setup import make_recipe
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.naming import SCHEMES
 from resnet_spec.weights.naming.lifting import shapes_of
@@ -103,3 +107,9 @@ def test_a_network_of_nan_is_one_line() -> None:
     state = {t.name: np.full(t.shape, np.nan, np.float32) for t in lower(spec).tensors}
     (line,) = _problems(Checkpoint(spec, state), is_known_finite=False)
     assert "hold NaN or infinite values; the first: conv1.weight: " in line
+
+
+def test_a_precision_that_cannot_be_judged_is_refused_before_anything_is_computed() -> None:
+    rule = "precision = float16: is not computed by numpy, or cannot be judged; use float32 or"
+    with pytest.raises(BackendError, match=rule):
+        compare_backends(PLAN, make_recipe(), "numpy", "logits", cast(Any, "float16"))

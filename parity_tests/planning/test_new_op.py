@@ -25,7 +25,7 @@ from resnet_spec.parity.side import Side
 from resnet_spec.plan import Plan, walk
 from resnet_spec.planning import op_rows
 from resnet_spec.planning.costs import describe
-from resnet_spec.planning.dataflow import steps
+from resnet_spec.planning.dataflow import _flow, image, steps
 from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.recipe import Recipe
@@ -208,6 +208,11 @@ def test_every_op_has_a_row() -> None:
 def test_an_unknown_kind_is_an_error_at_once(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_node_of_no_kind_has_no_steps() -> None:
+    with pytest.raises(AssertionError, match="'node'"):
+        list(_flow(cast(Any, "node"), image(PLAN)))
 
 
 def _norm() -> ops.Norm:

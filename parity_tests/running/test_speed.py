@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from resnet_spec.running import memory
 from resnet_spec.running.progress import NotebookView
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.tracking.forwarding import Mark, _mark
@@ -45,3 +46,13 @@ def test_what_is_left_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_mark_of_a_tracker_begins_at_nothing() -> None:
     assert _mark({"id": "a", "newer": 1}) == Mark("a", 0, False)
+
+
+@pytest.mark.parametrize(("system", "megabytes"), [("linux", 3.072), ("darwin", 0.003)])
+def test_the_system_says_its_peak_in_its_own_unit(
+    system: str, megabytes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: SimpleNamespace(ru_maxrss=3000))
+    monkeypatch.setitem(sys.modules, "resource", usage)
+    monkeypatch.setattr(sys, "platform", system)
+    assert memory._by_rusage() == pytest.approx(megabytes)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.planning.lowering import lower
+from resnet_spec.reporting import plot_text
 from resnet_spec.showing.confusion import MOST_NUMBERED, lines
 from resnet_spec.showing.diagram import _end_rows
+from resnet_spec.showing.features import figure
 from resnet_spec.showing.filters import Filters, about
 from resnet_spec.showing.network import network_of
 from resnet_spec.showing.part import First
@@ -62,3 +66,18 @@ def test_the_first_images_are_told_from_those_of_other_data() -> None:
     images = np.arange(3 * 4 * 4 * 3, dtype=np.uint8).reshape(3, 4, 4, 3)
     assert first_two(images) == first_two(images.copy()) != first_two(images + 1)
     assert first_two(images).startswith(b"first 2\n")
+
+
+def test_fonts_to_fall_back_on_are_those_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = pytest.importorskip("matplotlib.font_manager")
+    there = [SimpleNamespace(name=name) for name in ("Other", plot_text._FALLBACKS[-1])]
+    monkeypatch.setattr(manager, "fontManager", SimpleNamespace(ttflist=there))
+    assert plot_text._installed.__wrapped__() == (plot_text._FALLBACKS[-1],)
+
+
+def test_a_drawing_of_features_says_what_of() -> None:
+    pytest.importorskip("matplotlib")
+    drawn = figure([], np.zeros((4, 4, 3), np.uint8), "resnet18 of a.pth", "cat")
+    texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
+    assert "resnet18 of a.pth" in texts and "cat" in texts
+    assert any(text.endswith("(dark) to its largest (light)") for text in texts)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import stat
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,17 @@ from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import CheckpointError
 from resnet_spec.weights import read_weights, write_weights
 from resnet_spec.weights.files import hdf5
+from resnet_spec.weights.files.folders import replacing_folder
 from resnet_spec.weights.files.source import shown
 from resnet_spec.weights.files.torch_pickle import _integer
 from resnet_spec.weights.files.tree import as_integers
+from resnet_spec.weights.files.zip_writing import opened_member
 from resnet_spec.weights.naming.keras_applications import KERAS_APPLICATIONS
 from resnet_spec.weights.published.hub import _with_revision
 from resnet_spec.weights.recognising.assumed import assumed
 from resnet_spec.weights.recognising.cover import Cover
 from resnet_spec.weights.recognising.unseen import UnseenField, _unseen
+from resnet_spec.weights.soundness import as_float32
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**31 - 1, 2**31, 2**40, 2**63 - 1])
@@ -88,3 +93,26 @@ def test_images_of_keras_applications_are_less_their_mean_of_0_to_255() -> None:
     given = dict(KERAS_APPLICATIONS.conventions)["input"]
     assert [255 * value for value in given["mean"]] == pytest.approx([123.68, 116.779, 103.939])
     assert [255 * value for value in given["std"]] == pytest.approx([1.0] * 3)
+
+
+def test_tensors_in_float32_are_not_copied_and_others_are_rounded(tmp_path: Path) -> None:
+    single, double = np.ones(2, np.float32), np.full(2, 1.1)
+    found = as_float32(tmp_path, {"a": single, "b": double})
+    assert found["a"] is single
+    assert found["b"].dtype == np.float32 and found["b"][0] == np.float32(1.1)
+    with pytest.raises(CheckpointError, match=r"b = 1e\+39: is beyond the range of float32"):
+        as_float32(tmp_path, {"a": single, "b": np.full(2, 1e39)})
+
+
+def test_a_folder_of_weights_can_be_read_by_others(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "net") as folder:
+        (folder / "a").write_bytes(b"1")
+    assert stat.S_IMODE((tmp_path / "net").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(("size", "version"), [(1 << 20, 20), (3 << 30, 45)])
+def test_members_beyond_2_gib_are_those_of_zip64(size: int, version: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive, opened_member(archive, "a", size) as member:
+        member.write(b"1")
+    assert path.read_bytes()[:6] == b"PK\3\4" + version.to_bytes(2, "little")

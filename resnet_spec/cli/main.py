@@ -168,7 +168,7 @@ def _help() -> str:
 def _print_errors(lines: Sequence[str]) -> None:
     try:
         for line in lines:
-            print(f"{PROGRAM}: error: {line}", file=sys.stderr, flush=True)
+            print(f"{PROGRAM}: error: {line}", file=sys.stderr)
     except OSError:  # Nobody reads the error stream any more.
         streams.abandon(sys.stderr)
 
