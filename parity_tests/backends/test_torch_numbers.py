@@ -121,3 +121,13 @@ def test_correct_images_are_counted():
     assert log.correct.tolist() == [int((logits.argmax(1).numpy() == batch.labels).sum())]
     assert log.count.tolist() == [8]
     assert (log.loss.dtype, log.correct.dtype) == (np.float64, np.int64)
+
+
+def test_fast_math_is_named_where_it_can_be_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    from resnet_spec_torch import session
+
+    monkeypatch.setattr(session, "_float32_settings", lambda cuda: {"products": "tf32"})
+    on = {name: torch.device(name) for name in ("cpu", "meta")}
+    assert session._math(on["cpu"], "float32") == "products tf32"
+    assert session._math(on["cpu"], "float64") == "strict"
+    assert session._math(on["meta"], "float32") == "strict"

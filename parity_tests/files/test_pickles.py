@@ -108,6 +108,8 @@ MISSHAPEN = {
     "half an item": (b"}(Nu", "damaged", "damaged"),
     "no list": (b"}Na", "no list", "no list"),
     "no dict": (b"]NNs", "no dict", "no dict"),
+    "a name of a number": (b"K\x01" + text("a") + b"\x93", "damaged", "damaged"),
+    "a name that is a number": (text("a") + b"K\x01\x93", "damaged", "damaged"),
     "no opcode": (b"\xff", "no opcode 0xff", "no opcode 0xff"),
     "no number": (b"Ix\n", "invalid literal", "invalid literal"),
     "no quotes": (b"Sx\n", "no string quotes", "no string quotes"),

@@ -109,7 +109,11 @@ def test_a_value_of_exactly_zero_is_no_corner() -> None:
 
 def test_floors_do_not_outlive_the_program() -> None:
     done = threading.Event()
-    worker = _Worker(lambda: None if done.wait(60) else None)
+
+    def work() -> None:
+        done.wait(60)
+
+    worker = _Worker(work)
     assert worker._thread.daemon
     done.set()
     worker.wait()

@@ -34,6 +34,14 @@ def test_receptive_field_of_the_last_stage(preset: str, field: int) -> None:
     assert description_of(preset).stages[-2].receptive_field == field
 
 
+def test_gates_leave_the_receptive_field_as_it_is() -> None:
+    plain, gated = (
+        [stage.receptive_field for stage in description_of("resnet50", *more).stages]
+        for more in ((), ("squeeze=0.0625",))
+    )
+    assert gated == plain
+
+
 def test_the_head_sees_the_whole_image() -> None:
     head = description_of("resnet50").stages[-1]
     assert head.receptive_field >= 224

@@ -10,6 +10,7 @@ import pytest
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.planning.lowering import lower
 from resnet_spec.reporting import plot_text
+from resnet_spec.showing.canvas import Tile, page, picture
 from resnet_spec.showing.confusion import MOST_NUMBERED, lines
 from resnet_spec.showing.diagram import _end_rows
 from resnet_spec.showing.features import figure
@@ -81,3 +82,14 @@ def test_a_drawing_of_features_says_what_of() -> None:
     texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
     assert "resnet18 of a.pth" in texts and "cat" in texts
     assert any(text.endswith("(dark) to its largest (light)") for text in texts)
+
+
+def test_a_tile_is_drawn_where_it_is_to_be() -> None:
+    pytest.importorskip("matplotlib")
+    _, axes = page(4.0, 4.0)
+    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    picture(axes, Tile(pixels, ""), 1.0, 2.0, 0.5)
+    (drawn,) = axes.images
+    times = drawn.get_array().shape[0] // 4
+    assert drawn.get_extent() == [1.0, 1.5, 2.5, 2.0]
+    assert np.array_equal(drawn.get_array()[::times, ::times], pixels)

@@ -260,6 +260,16 @@ def test_a_file_that_exists_is_kept_where_the_new_one_is_refused(tmp_path: Path)
     assert (tmp_path / "b.safetensors").read_bytes() == b"before"
 
 
+def test_a_folder_of_weights_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    spec, to = spec_for("flax-imagenet"), tmp_path / "net.orbax"
+    for i in (1, 2):
+        bias = np.full(8, i, np.float32)
+        source = file_of(tmp_path / f"{i}.npz", spec, "canonical", **{"bn1.bias": bias})
+        convert(source, to, spec=spec, names="canonical", to="flax-imagenet", overwrite=True)
+    assert np.array_equal(load_weights(to).state["bn1.bias"], np.full(8, 2))
+    only(tmp_path, "1.npz", "2.npz", "net.orbax")
+
+
 def test_the_new_file_s_name_must_say_what_it_is(tmp_path: Path) -> None:
     source = file_of(tmp_path / "a.npz", SMALL, "timm")
     with pytest.raises(CheckpointError, match=r"b\.pth: needs to know whose names to write"):

@@ -6,6 +6,7 @@ import pickle
 import stat
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,18 @@ import pytest
 from resnet_spec.describing.presets import list_presets
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import CheckpointError
-from resnet_spec.weights import read_weights, write_weights
-from resnet_spec.weights.files import hdf5
+from resnet_spec.planning.lowering import lower
+from resnet_spec.weights import loading, read_weights, write_weights
+from resnet_spec.weights.files import flax_msgpack, hdf5, unwrapping
 from resnet_spec.weights.files.folders import replacing_folder
-from resnet_spec.weights.files.source import shown
+from resnet_spec.weights.files.source import Origin, shown
 from resnet_spec.weights.files.torch_pickle import _integer
 from resnet_spec.weights.files.tree import as_integers
 from resnet_spec.weights.files.zip_writing import opened_member
+from resnet_spec.weights.loading import load_pretrained
+from resnet_spec.weights.naming import scheme
 from resnet_spec.weights.naming.keras_applications import KERAS_APPLICATIONS
+from resnet_spec.weights.naming.numbered_nodes import number_nodes
 from resnet_spec.weights.published.hub import _with_revision
 from resnet_spec.weights.recognising.assumed import assumed
 from resnet_spec.weights.recognising.cover import Cover
@@ -116,3 +121,38 @@ def test_members_beyond_2_gib_are_those_of_zip64(size: int, version: int, tmp_pa
     with zipfile.ZipFile(path, "w") as archive, opened_member(archive, "a", size) as member:
         member.write(b"1")
     assert path.read_bytes()[:6] == b"PK\3\4" + version.to_bytes(2, "little")
+
+
+def test_what_is_nested_as_deeply_as_may_be_is_read(tmp_path: Path) -> None:
+    tree: Any = {"leaf": 1}
+    for _ in range(unwrapping._DEEPEST):
+        tree = {"a": tree}
+    origin = Origin(tmp_path, 1)
+    assert [leaf for _, leaf in unwrapping._leaves(tree, "", origin, [0])] == [1]
+    with pytest.raises(CheckpointError, match="is nested too deeply for weights"):
+        list(unwrapping._leaves({"a": tree}, "", origin, [0]))
+
+
+def test_an_array_of_a_whole_chunk_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    msgpack = pytest.importorskip("msgpack")
+    monkeypatch.setattr(flax_msgpack, "_CHUNK", 16)
+    whole, cut = (flax_msgpack._packed(np.zeros(n, np.float32), "float32", msgpack) for n in (4, 5))
+    assert isinstance(whole, msgpack.ExtType) and isinstance(cut, dict)
+
+
+def test_activations_of_mindvision_are_the_third_of_their_features() -> None:
+    plan = lower(load_spec("resnet18"))
+    modules = scheme("mindvision").paths(number_nodes(plan)).modules
+    ends = {name: modules[name].rpartition("features.")[2] for name in ("conv1", "bn1", "act1")}
+    assert ends == {"conv1": "0", "bn1": "1", "act1": "2"}
+
+
+def test_weights_are_fetched_unless_told_not_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(source: str, *, download: bool) -> None:
+        raise CheckpointError(f"{source}: {download}")
+
+    monkeypatch.setattr(loading, "find", find)
+    with pytest.raises(CheckpointError, match="a: True"):
+        load_pretrained("a")
+    with pytest.raises(CheckpointError, match="a: False"):
+        load_pretrained("a", download=False)
