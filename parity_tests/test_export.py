@@ -17,7 +17,9 @@ from cases import CASES
 
 from resnet_spec.cli.main import main
 from resnet_spec.contract import Batch, State
-from resnet_spec.exporting import LIMIT, Exported, check, export
+from resnet_spec.describing.spec_files import load_spec
+from resnet_spec.errors import BackendError
+from resnet_spec.exporting import LIMIT, Exported, check, export, formats, writing
 from resnet_spec.loader import export_formats, installed_backends, load_backend
 from resnet_spec.ops import Norm
 from resnet_spec.parity.setup import worn_state
@@ -376,3 +378,18 @@ def test_help_and_formats_import_no_framework() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_file_says_what_images_it_takes() -> None:
+    known = formats.export_formats()["onnx"]
+    said = [
+        json.loads(writing._metadata(load_spec("resnet18"), known, images, False, (), None))
+        for images in ("normalised", "uint8")
+    ]
+    assert [it["images"] for it in said] == ["float32 NCHW, normalised", "uint8 NHWC"]
+
+
+def test_a_format_of_two_backends_is_nobody_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "writers_of", lambda name: ["mine", "torch"])
+    with pytest.raises(BackendError, match="onnx: is written by several backends, mine and torch"):
+        formats.format_of("onnx")
