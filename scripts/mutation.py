@@ -19,6 +19,9 @@ its own room in front. So:
 - timed out: the tests took several times as long as without the mutation, which ends it;
 - not noticed: all passed, or no test runs the line. Of these the exit status is 1.
 
+What a fixture of a whole module runs counts for the first of its tests alone, so before a mutant is
+judged, the whole files of its tests are worth a run.
+
 Each is printed as `file:line: before -> after`; `--out` has them all as JSON. What is not noticed
 is for a person to judge: a test is missing, or the line is not needed, or the mutant means the
 same. Takes a few seconds per mutant and process (`--jobs`), so no workflow runs it. Needs the
