@@ -24,6 +24,8 @@ from patches import (
 )
 from planted import Fault
 
+from resnet_spec.parity.localise.rules import dampened, decoupled, rate_inside
+
 TRAINING: dict[str, Fault] = {
     # --- backward ---
     "no_smoothing": Fault(
@@ -123,7 +125,7 @@ TRAINING: dict[str, Fault] = {
         "plain",
         node="conv1.weight",
         causes=("coupled against decoupled decay",),
-        patch=rule(decoupled=True),
+        patch=rule(equation=decoupled),
         native=False,
     ),
     "rate_inside_the_velocity": Fault(
@@ -131,7 +133,7 @@ TRAINING: dict[str, Fault] = {
         "plain",
         node="conv1.weight",
         causes=("learning rate inside the velocity",),
-        patch=rule(rate_inside=True),
+        patch=rule(equation=rate_inside),
         native=False,
     ),
     "dampening": Fault(
@@ -139,7 +141,7 @@ TRAINING: dict[str, Fault] = {
         "plain",
         node="conv1.weight",
         causes=("dampening",),
-        patch=rule(dampened=True),
+        patch=rule(equation=dampened),
         native=False,
     ),
     "nesterov": Fault(

@@ -97,12 +97,12 @@ def contiguous() -> Iterator[None]:
     import torch
 
     session = _session_module("torch")
-    choose = session._memory_format
-    session._memory_format = lambda device, plan: torch.contiguous_format
+    choose = session.memory_format_of
+    session.memory_format_of = lambda device, plan: torch.contiguous_format
     try:
         yield
     finally:
-        session._memory_format = choose
+        session.memory_format_of = choose
 
 
 @contextmanager

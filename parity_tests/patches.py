@@ -8,14 +8,14 @@ MindSpore compiles source, and has its cells in patches_mindspore.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from resnet_spec.contract import Batch, StepLog
-from resnet_spec.parity.localise.rules import Rule
+from resnet_spec.parity.localise.rules import Move, Rule
 from resnet_spec.parity.setup import Setup
 from resnet_spec.parity.side import Side
 
@@ -274,25 +274,21 @@ class _OtherRule:
 
     def _step(self, batch: Batch, rate: float) -> StepLog:
         inner, recipe = self._inner, self._inner._recipe
-        optimizer = recipe.optimizer
-        chosen = Rule(**{"momentum": optimizer.momentum, "nesterov": False, **self._fields})
+        chosen = replace(Rule.of(recipe), **self._fields)
         before = inner.state()
         _, gradients = inner.gradients(batch)
         log = inner.train(iter([batch]), np.array([rate]))
         after = inner.state()  # Of which the statistics are kept.
         for tensor in inner._plan.tensors:
             if tensor.trainable:
-                decay = optimizer.weight_decay if chosen.decays(tensor, recipe) else 0.0
                 slot = f"momentum/{tensor.name}"
-                new = chosen.step(
-                    before[tensor.name].astype(np.float64),
-                    before[slot].astype(np.float64),
-                    gradients[tensor.name],
-                    decay,
-                    rate * tensor.rate if chosen.by_tensor else rate,
-                )
+                wide = (before[tensor.name], before[slot], gradients[tensor.name])
+                w, v, g = (array.astype(np.float64) for array in wide)
+                move = Move(tensor, w, {"momentum": v}, g, w, {}, 0)
+                new, slots = chosen.step(move, recipe, np.array([rate]))
                 dtype = after[slot].dtype
-                after[tensor.name], after[slot] = (array.astype(dtype) for array in new)
+                after[tensor.name] = new.astype(dtype)
+                after[slot] = slots["momentum"].astype(dtype)
         inner.load(after)
         return log
 

@@ -20,7 +20,16 @@ HERE = Path(__file__).parent
 PACKAGE = HERE / "out_of_tree"
 SMALL = str(PACKAGE / "small.toml")
 DOCUMENT = HERE.parent / "docs" / "backends.md"
-CONTRACT = {"contract", "ops", "plan", "recipe", "errors", "session_state", "session_steps"}
+CONTRACT = {
+    "contract",
+    "errors",
+    "ops",
+    "optimizers",
+    "plan",
+    "recipe",
+    "session_state",
+    "session_steps",
+}
 COMMAND = (sys.executable, "-m", "resnet_spec.cli.main")
 
 pytestmark = pytest.mark.xdist_group("third_party")

@@ -79,7 +79,7 @@ class Watch:
 def session(backend: str, recipe_json: str) -> Session:
     """Return a session, compiled once for all tests of this process."""
     run = make_run(backend, Path(), **json.loads(recipe_json))
-    return load_backend(backend).Session(run.plan, run.recipe)
+    return load_backend(backend).Session(run.plan, run.recipe, precision=run.recipe.precision)
 
 
 def go(
@@ -120,6 +120,26 @@ def test_a_stopped_and_resumed_run_is_bit_identical(
         for tensor, array in one.state.items():
             assert array.tobytes() == two.state[tensor].tobytes(), tensor
     assert without_times(read_metrics(whole.out)) == without_times(read_metrics(parts.out))
+
+
+HALF = [
+    pytest.param(name, marks=() if name == "torch" else pytest.mark.thorough)
+    for name in BACKENDS
+    if "float16" in load_backend(name).PRECISIONS
+]
+
+
+@pytest.mark.parametrize("backend", HALF)
+def test_a_float16_run_goes_on_with_its_loss_scale(backend: str, tmp_path: Path) -> None:
+    half = {"precision": "float16", "epochs": 2}
+    whole, parts = (make_run(backend, tmp_path / name, **half) for name in ("whole", "parts"))
+    go(whole, **half)
+    assert not go(parts, Watch(2), **half).complete
+    start = load_checkpoint(parts.out / "last.safetensors")
+    assert start.state["loss_scale/good_steps"] > 0
+    assert go(parts, start=start, **half).complete
+    one, two = (load_checkpoint(run.out / "last.safetensors").state for run in (whole, parts))
+    assert {k: a.tobytes() for k, a in one.items()} == {k: a.tobytes() for k, a in two.items()}
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(tmp_path: Path) -> None:

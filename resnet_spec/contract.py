@@ -21,7 +21,7 @@ A backend is an importable package that offers
 
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
 and `contract`, `session_state`, `session_steps` (what every session does without its framework),
-`ops`, `plan`, `recipe` and `errors` of the core; nothing else.
+`ops`, `optimizers`, `plan`, `recipe` and `errors` of the core; nothing else.
 
 Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
 linear [out, in]) under canonical names, activations NCHW.
@@ -48,10 +48,10 @@ State = dict[str, Array]
 
 float32, or float64 in float64 sessions.
 
-Keys: every tensor of the plan; with a recipe also `momentum/<trainable name>` (the velocity v,
-zeros before the first step; absent when the recipe's momentum is 0; a frozen tensor has none) and,
-with a `recipe.ema.decay` above 0, `ema/<name>` for every tensor of the plan. A float16 session adds
-`loss_scale/scale` and `loss_scale/good_steps`, shape ().
+Keys: every tensor of the plan; with a recipe also the slots of its optimiser, family by family
+(`optimizers.slots_of`: of a frozen tensor there are none) and, with a `recipe.ema.decay` above 0,
+`ema/<name>` for every tensor of the plan. A float16 session adds `loss_scale/scale` and
+`loss_scale/good_steps`, shape (). `session_state.state_shapes` returns them all.
 """
 
 Precision = Literal["float32", "float64", "bfloat16", "float16"]
@@ -135,9 +135,9 @@ class Session(Protocol):
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`: the plan's tensors, and optimiser slots where present, else fresh.
 
-        A fresh velocity is zero; a fresh average equals the weights. Raises CheckpointError that
-        lists every missing, unexpected and misshapen name (see `session_state.whole_state`);
-        nothing is changed then.
+        A fresh average equals the weights; how other slots start, `optimizers.Slot.first` says.
+        Raises CheckpointError that lists every missing, unexpected and misshapen name (see
+        `session_state.whole_state`); nothing is changed then.
         """
         ...
 
@@ -175,10 +175,12 @@ class Session(Protocol):
         `batches` may be an iterator that goes on: no more than len(rates) items are taken from it.
 
         With `recipe.accumulate = k` a batch is split into k equal consecutive parts whose
-        gradients are averaged (each part has its own batch statistics). Per step, for every
-        trainable tensor w with gradient g:
+        gradients are averaged (each part has its own batch statistics). Per step, every trainable
+        tensor and its slots move by the equation of the recipe's optimiser, a row of
+        `optimizers.OPTIMIZERS`, with the decay `recipe.decay_of(tensor)` and at rate * tensor.rate.
+        That of "sgd", for a tensor w with gradient g and velocity v:
 
-            g += weight_decay * w, where `recipe.decays(tensor)`
+            g += decay * w
             v = momentum * v + g
             w -= rate * tensor.rate * (g + momentum * v if nesterov else v)
 

@@ -1,7 +1,7 @@
 """The Recipe: how a network is trained, as a frozen, validated value.
 
 Holds what a person decides. `schedules.rates` turns it into one learning rate per step; backends
-read the optimiser's numbers and `decays`. Imports `errors`, `ops` and `from_text` only.
+read the optimiser's settings and `decay_of`. Imports `descriptions`, `errors`, `ops`, `optimizers`.
 """
 
 from __future__ import annotations
@@ -12,32 +12,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from resnet_spec.describing.descriptions import Description, Table
+from resnet_spec.describing.descriptions import Description, Fraction, NotNegative, Positive, Table
 from resnet_spec.errors import RecipeError, did_you_mean, problem
 from resnet_spec.ops import Tensor
+from resnet_spec.optimizers import Optimizer
 
-NotNegative = Annotated[float, Field(ge=0.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
 """What `Recipe.freeze` may be."""
-
-
-class Optimizer(Table):
-    """Stochastic gradient descent: g += weight_decay w; v = momentum v + g; w -= rate v."""
-
-    momentum: Fraction = 0.9
-    nesterov: bool = False
-    """Step with w -= rate (g + momentum v) instead."""
-    weight_decay: NotNegative = 1e-4
-    """Coupled: it is added to the gradient, before the velocity."""
-    decay_norms: bool = True
-    """Whether decay reaches the scales and shifts of norms."""
-    decay_biases: bool = True
-    """Whether decay reaches biases."""
 
 
 class Schedule(Table):
@@ -147,6 +131,10 @@ class Recipe(Description):
             case "running_mean" | "running_var":
                 return False
 
+    def decay_of(self, tensor: Tensor) -> float:
+        """Return the weight decay of `tensor`; 0 where it has none."""
+        return self.optimizer.weight_decay if self.decays(tensor) else 0.0
+
 
 def _broken_rules(recipe: Recipe) -> Iterator[str]:
     """Yield a line for each rule between fields that `recipe` breaks."""
@@ -169,5 +157,4 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
         yield problem("schedule.milestones", "[]", "must be given when schedule.kind is multi_step")
     if list(schedule.milestones) != sorted(set(schedule.milestones)):
         yield problem("schedule.milestones", list(schedule.milestones), "must rise")
-    if recipe.optimizer.nesterov and recipe.optimizer.momentum == 0:
-        yield problem("optimizer.nesterov", "true", "needs optimizer.momentum > 0")
+    yield from recipe.optimizer.broken_rules()

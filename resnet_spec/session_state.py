@@ -1,8 +1,8 @@
 """The state of a session where no framework is needed: its names, its fresh values, its checks.
 
-A session holds the plan's tensors, and slots beside them: what an optimiser, a moving average and
-the scale of a float16 loss keep from step to step. A slot's name is its family, "/" and the rest,
-as `momentum/fc.bias`; no tensor's name has a "/". Backends import this; everything is NumPy.
+A session holds the plan's tensors, and slots beside them: what an optimiser (see `optimizers`), a
+moving average and the scale of a float16 loss keep from step to step. A slot's name is its family,
+"/" and the rest; no tensor's name has a "/". Backends import this; everything is NumPy.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from resnet_spec.contract import Array, Precision
 from resnet_spec.errors import BackendError, CheckpointError, few, problem
+from resnet_spec.optimizers import known_slots, slots_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -30,9 +31,14 @@ GROWTH_STEPS = 2000
 
 
 def family(name: str) -> str:
-    """Return the family of a slot's name, as `momentum`; "" for a tensor's."""
+    """Return the family of a slot's name, as `ema` of `ema/fc.bias`; "" for a tensor's."""
     before, slash, _ = name.partition("/")
     return before if slash else ""
+
+
+def is_slot(name: str) -> bool:
+    """Whether `name` is that of a slot of any session there can be."""
+    return family(name) in {*known_slots(), AVERAGE, LOSS_SCALE}
 
 
 def weight_shapes(plan: Plan) -> Shapes:
@@ -44,8 +50,9 @@ def state_shapes(plan: Plan, recipe: Recipe | None, precision: Precision) -> Sha
     """Return the shape of every array in a session's state, in the order of `Session.state`."""
     weights = weight_shapes(plan)
     shapes = dict(weights)
-    if recipe is not None and recipe.optimizer.momentum > 0:
-        shapes |= {f"momentum/{name}": weights[name] for name in plan.trainable}
+    trained = {name: weights[name] for name in plan.trainable}
+    for slot in () if recipe is None else slots_of(recipe.optimizer):
+        shapes |= slot.shapes(trained)
     if recipe is not None and recipe.ema.decay > 0:
         shapes |= {f"{AVERAGE}/{name}": shape for name, shape in weights.items()}
     if precision == "float16":
@@ -71,7 +78,7 @@ def _fresh(name: str, shape: tuple[int, ...], state: Mapping[str, Array]) -> Arr
     kind, _, rest = name.partition("/")
     if kind == AVERAGE:
         return state[rest]
-    first = FIRST_LOSS_SCALE[rest] if kind == LOSS_SCALE else 0.0
+    first = FIRST_LOSS_SCALE[rest] if kind == LOSS_SCALE else known_slots()[kind].first
     return np.full(shape, first, np.float32)
 
 

@@ -7,6 +7,8 @@ there: RuntimeError, but AssertionError, too, without a text.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -68,3 +70,15 @@ def _cpu() -> list[str]:
     except Exception:
         return []
     return ["cpu"]
+
+
+@contextmanager
+def memory_errors(device: Any) -> Iterator[None]:
+    """Turn the device's want of memory in a training step into a BackendError."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        rule = f"a training step does not fit into the memory of {describe(device)}"
+        raise BackendError(f"batch: {rule}; lower it, or raise accumulate") from None

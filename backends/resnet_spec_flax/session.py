@@ -29,13 +29,13 @@ from resnet_spec.session_state import (
     whole_state,
 )
 from resnet_spec.session_steps import Intake, filled, recipe_for_training, step_log
-from resnet_spec_flax.devices import describe, find_device
+from resnet_spec_flax.devices import describe, find_device, memory_errors
 from resnet_spec_flax.modules import empty
+from resnet_spec_flax.optimizers import make_optimizer, slots_to_state, with_slots
 from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite
 from resnet_spec_flax.weights import (
     Weights,
     check_native,
-    make_optimizer,
     read,
     to_flax,
     to_state,
@@ -94,9 +94,8 @@ class Session:
         check_native(self.native, self._plan)
         tensors, slots = self._plan.tensors, self._slots
         state = to_state(tensors, read(self.native, tensors))
-        velocity = _velocity(slots)
-        if velocity is not None:
-            state |= to_state(trainable(self._plan), velocity, "momentum/")
+        if self._recipe is not None:
+            state |= slots_to_state(slots.optimizer, self._plan, self._recipe)
         if slots.average:
             state |= to_state(tensors, slots.average, f"{AVERAGE}/")
         numbers = jax.device_get(slots.loss_scale)
@@ -108,9 +107,9 @@ class Session:
         whole, tensors = whole_state(self._shapes, state), self._plan.tensors
         with self._settings():
             slots, numbers = self._slots, self._slots.loss_scale
-            if _velocity(slots) is not None:
-                velocity = self._taken(whole, trainable(self._plan), "momentum/")
-                slots = slots._replace(optimizer=optax.tree.set(slots.optimizer, trace=velocity))
+            if self._recipe is not None:
+                fixed = self._plan, self._recipe, self._dtype, self._device
+                slots = slots._replace(optimizer=with_slots(slots.optimizer, whole, *fixed))
             if slots.average:
                 slots = slots._replace(average=self._taken(whole, tensors, f"{AVERAGE}/"))
             scale = {name: np.array(whole[f"{LOSS_SCALE}/{name}"], np.float32) for name in numbers}
@@ -189,7 +188,7 @@ class Session:
         losses: list[jax.Array] = []
         correct: list[jax.Array] = []
         count: list[int] = []
-        with self._settings(), _memory_errors(self._device):
+        with self._settings(), memory_errors(self._device):
             program, weights = self._program()
             # Each step gives its arrays up to the next; who holds the module's own keeps them.
             weights, slots = jax.device_put(weights, self._device, may_alias=False), self._slots
@@ -255,7 +254,7 @@ class Session:
         return program, read(self.native, self._plan.tensors)
 
     def _fresh_slots(self) -> Slots:
-        """Return zero velocities, an average that equals the weights, and the first loss scale."""
+        """Return the optimiser's fresh slots, an average equal to the weights, the loss scale."""
         weights = read(self.native, self._plan.tensors)
         first = {name: np.float32(value) for name, value in FIRST_LOSS_SCALE.items()}
         has_average = self._recipe is not None and self._recipe.ema.decay > 0
@@ -292,20 +291,5 @@ def _can_halve(loss_scale: LossScale) -> bool:
     return bool(loss_scale) and bool(loss_scale["scale"] > 1.0)
 
 
-def _velocity(slots: Slots) -> Weights | None:
-    return optax.tree.get(slots.optimizer, "trace")
-
-
 def _first(logits: jax.Array, count: int) -> Array:
     return np.array(logits)[:count]
-
-
-@contextmanager
-def _memory_errors(device: Any) -> Iterator[None]:
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        rule = f"a training step does not fit into the memory of {describe(device)}"
-        raise BackendError(f"batch: {rule}; lower it, or raise accumulate") from None

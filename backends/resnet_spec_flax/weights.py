@@ -1,24 +1,20 @@
 """The border between Flax variables and the canonical state: names, layouts, checked arrays.
 
 Inside, weights are a flat dict too, under canonical names but in Flax's layouts (kernels HWIO and
-[in, out]): JAX flattens a dict of arrays in C++ at every step, an `nnx.State` in Python. Also makes
-the optimiser, since its velocities are part of the state.
+[in, out]): JAX flattens a dict of arrays in C++ at every step, an `nnx.State` in Python.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
-import optax
 from flax import nnx
 
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
-from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import check_network, check_state, weight_shapes
 
 Weights = dict[str, jax.Array]
@@ -104,19 +100,3 @@ def to_state(tensors: Iterable[Tensor], weights: Weights, prefix: str = "") -> S
 def trainable(plan: Plan) -> list[Tensor]:
     """Return the tensors the optimiser updates, in order of execution."""
     return [tensor for tensor in plan.tensors if tensor.trainable]
-
-
-def make_optimizer(plan: Plan, recipe: Recipe) -> optax.GradientTransformation:
-    """Return SGD without its last factor: the update to be multiplied by the learning rate.
-
-    Works on dicts by canonical name, of trainable tensors only.
-    """
-    sgd = recipe.optimizer
-    decayed = {t.name: recipe.decays(t) for t in trainable(plan)}
-    factors = {t.name: t.rate for t in trainable(plan)}
-    steps = [optax.add_decayed_weights(sgd.weight_decay, decayed)]
-    if sgd.momentum > 0:
-        steps.append(optax.trace(sgd.momentum, sgd.nesterov))
-    # After the velocity, as every rate: v knows nothing of it.
-    steps.append(optax.stateless(lambda step, _: jax.tree.map(operator.mul, step, factors)))
-    return optax.chain(*steps)

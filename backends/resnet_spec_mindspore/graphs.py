@@ -19,7 +19,6 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from resnet_spec.plan import Input, Plan
-from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_mindspore.modules import ResNet
 
@@ -121,57 +120,12 @@ class Sum(nn.Cell):
         return self.map(ops.add, both[:half], both[half:])
 
 
-# Updates go over all tensors by HyperMap: a loop with a condition in it nests, in the compiler, as
-# many calls as it has turns, and ResNet-50 exceeds its limit of 1000.
-
-
 def _is_finite(gradient: Tensor) -> Tensor:
     return ops.isfinite(gradient).all().astype(ms.float32)
 
 
-def _with_decay(divisor: Any, decay: float, weight: Tensor, g: Tensor) -> Tensor:
-    """Return the gradient of the loss (`divisor` None: g is that), weight decay included."""
-    if divisor is not None:
-        g = g / divisor
-    if decay > 0.0:
-        g = g + decay * weight
-    return g
-
-
-def _scaled(rate: Tensor, factor: float) -> Tensor:
-    return rate if factor == 1.0 else rate * factor
-
-
-def _move_fused(
-    apply: Any,
-    momentum: float,
-    rate: Tensor,
-    factor: float,
-    weight: Parameter,
-    velocity: Parameter,
-    g: Tensor,
-) -> Any:
-    return apply(weight, velocity, _scaled(rate, factor), g, momentum)
-
-
-def _move(
-    momentum: float,
-    nesterov: bool,
-    rate: Tensor,
-    finite: Tensor | None,
-    factor: float,
-    weight: Parameter,
-    velocity: Parameter,
-    g: Tensor,
-) -> Any:
-    """Move one weight in single operators, where `finite` (None: in any case)."""
-    step = g
-    if momentum > 0.0:
-        moved = momentum * velocity + g
-        step = g + momentum * moved if nesterov else moved
-        ops.assign(velocity, moved if finite is None else ops.select(finite, moved, velocity))
-    new = weight - _scaled(rate, factor) * step
-    return ops.assign(weight, new if finite is None else ops.select(finite, new, weight))
+def _divided(divisor: Any, gradient: Tensor) -> Tensor:
+    return gradient / divisor
 
 
 def _move_average(decay: float, average: Parameter, tensor: Parameter) -> Any:
@@ -179,42 +133,19 @@ def _move_average(decay: float, average: Parameter, tensor: Parameter) -> Any:
 
 
 class Update(nn.Cell):
-    """One step of SGD by the formulas of `contract.Session.train`, in place.
-
-    The fused operator where it can be: nn.Momentum's ignores Nesterov on a CPU. With decay added
-    before it, it is faster than nn.SGD's (0.454 against 0.476 s of CPU time in a step of ResNet-50,
-    64 px, batch 8; 0.50 s in single operators), and needs no third copy of the weights.
+    """One step of the optimiser by the mean gradient, in place.
 
     With a loss scale, a step with gradients that are not finite changes nothing but the scale.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        weights: Sequence[Parameter],
-        velocities: Sequence[Parameter],
-        decays: Sequence[bool],
-        factors: Sequence[float],
-        loss_scale: Sequence[Parameter],
-    ) -> None:
-        """Take the weights and what else is updated: velocities, and (scale, good steps) or ().
-
-        decays, factors: whether each weight decays, and what its rate is multiplied by.
-        """
+    def __init__(self, optimizer: nn.Cell, parts: int, loss_scale: Sequence[Parameter]) -> None:
+        """Take a cell of `optimizers`; loss_scale: (scale, good steps) or ()."""
         super().__init__(auto_prefix=False)
-        optimizer = recipe.optimizer
-        self.weights = ParameterTuple(weights)
-        self.velocities = ParameterTuple(velocities or weights)
-        self.decays = tuple(optimizer.weight_decay if decay else 0.0 for decay in decays)
-        self.factors = tuple(factors)
-        self.momentum = optimizer.momentum
-        self.nesterov = optimizer.nesterov
-        self.parts = float(recipe.accumulate)
+        self.optimizer: Any = optimizer
+        self.parts = float(parts)
         self.has_scale = len(loss_scale) > 0
         if self.has_scale:
             self.loss_scale, self.good_steps = loss_scale
-        self.is_fused = self.momentum > 0 and not self.nesterov and not self.has_scale
-        self.apply_momentum = ops.ApplyMomentum()
         self.map = ops.HyperMap()
 
     def construct(self, rate: Tensor, *gradients: Tensor) -> tuple[Tensor, ...]:
@@ -224,12 +155,9 @@ class Update(nn.Cell):
         if self.has_scale:
             finite = ops.stack(self.map(_is_finite, gradients)).min() > 0.0
             divisor = self.loss_scale * self.parts
-        decayed = self.map(ops.partial(_with_decay, divisor), self.decays, self.weights, gradients)
-        if self.is_fused:
-            move = ops.partial(_move_fused, self.apply_momentum, self.momentum, rate)
-        else:
-            move = ops.partial(_move, self.momentum, self.nesterov, rate, finite)
-        moved = self.map(move, self.factors, self.weights, self.velocities, decayed)
+        if divisor is not None:
+            gradients = self.map(ops.partial(_divided, divisor), gradients)
+        moved = self.optimizer(rate, finite, gradients)
         if self.has_scale:
             self.adapt(finite)
         return moved

@@ -10,16 +10,16 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
+from resnet_spec.optimizers import native_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import (
     AVERAGE,
     LOSS_SCALE,
-    Shapes,
     check_network,
     family,
     state_shapes,
@@ -40,13 +40,15 @@ from resnet_spec_mindspore.graphs import (
     mode,
 )
 from resnet_spec_mindspore.modules import GlobalPool, empty, training
+from resnet_spec_mindspore.optimizers import OPTIMIZERS, trained_of
 from resnet_spec_mindspore.weights import (
-    Parameters,
     copy_into,
+    fetched,
     parameters_of,
     to_array,
     to_state,
     to_tensor,
+    zero_slots,
 )
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
@@ -72,7 +74,7 @@ class Session:
         self.native = empty(plan)
         self._shapes = state_shapes(plan, recipe, precision)
         self._intake = Intake(plan)
-        self._slots = _slots(self._shapes)
+        self._slots = zero_slots(self._shapes)
         self._loss_scale = [p for name, p in self._slots.items() if family(name) == LOSS_SCALE]
         self._scale = self._loss_scale[0] if self._loss_scale else None
         self._sum: Any = Sum()
@@ -106,16 +108,10 @@ class Session:
         return describe_environment(self._device, self._precision, "graph")
 
     def _make_update(self, recipe: Recipe) -> Update:
-        trainable = [tensor for tensor in self._plan.tensors if tensor.trainable]
-        slots = [self._slots.get(f"momentum/{tensor.name}") for tensor in trainable]
-        return Update(
-            recipe,
-            weights=[self._weights[tensor.name] for tensor in trainable],
-            velocities=[slot for slot in slots if slot is not None],
-            decays=[recipe.decays(tensor) for tensor in trainable],
-            factors=[tensor.rate for tensor in trainable],
-            loss_scale=self._loss_scale,
-        )
+        is_guarded = self._scale is not None
+        trained = trained_of(self._plan, recipe, self._weights, self._slots, is_guarded)
+        make = native_of(recipe.optimizer, OPTIMIZERS, "mindspore")
+        return Update(make(recipe.optimizer, trained), recipe.accumulate, self._loss_scale)
 
     def _make_average(self, recipe: Recipe) -> Average | None:
         if recipe.ema.decay == 0:
@@ -239,8 +235,8 @@ class Session:
                     correct.append(hits)
                 count.append(len(batch))
         shape = (len(count), recipe.accumulate)
-        loss = _fetch(losses, np.float64).reshape(shape).mean(axis=1)
-        hits = _fetch(correct, np.int64).reshape(shape).sum(axis=1)
+        loss = fetched(losses, np.float64).reshape(shape).mean(axis=1)
+        hits = fetched(correct, np.int64).reshape(shape).sum(axis=1)
         return step_log(loss, hits, count, rates)
 
     def _take_step(self, batch: Batch, rate: Tensor, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
@@ -279,16 +275,6 @@ class Session:
             copy_into(statistics, before)
 
 
-def _slots(shapes: Shapes) -> Parameters:
-    """Return the slots among a state's names, zero."""
-    return {name: _slot(name, shape) for name, shape in shapes.items() if family(name)}
-
-
-def _slot(name: str, shape: tuple[int, ...]) -> Parameter:
-    zeros = Tensor(np.zeros(shape, np.float32))
-    return Parameter(zeros, name=name.replace("/", ".", 1), requires_grad=False)
-
-
 def _reduce(network: nn.Cell, dtype: ms.Type) -> None:
     """Compute in `dtype`, statistics and means in float32 (Micikevicius et al. 2018)."""
     network.to_float(dtype)
@@ -310,8 +296,3 @@ def _add(
 
 def _keep(outputs: State, name: str, cell: nn.Cell, inputs: object, output: Tensor) -> None:
     outputs[name] = to_array(output.astype(ms.float32))
-
-
-def _fetch(values: list[Tensor], dtype: type) -> Array:
-    """Return scalars of the device as one array; the only wait of a chunk."""
-    return to_array(ops.stack(values)).astype(dtype) if values else np.empty(0, dtype)

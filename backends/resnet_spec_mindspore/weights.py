@@ -13,7 +13,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from resnet_spec.contract import Array, State
 from resnet_spec.plan import Plan
-from resnet_spec.session_state import check_state, weight_shapes
+from resnet_spec.session_state import Shapes, check_state, family, weight_shapes
 
 Parameters = dict[str, Parameter]
 
@@ -71,3 +71,18 @@ def to_array(tensor: Tensor) -> Array:
 def to_state(tensors: Mapping[str, Tensor]) -> State:
     """Return copies of `tensors` on the host."""
     return {name: to_array(tensor) for name, tensor in tensors.items()}
+
+
+def zero_slots(shapes: Shapes) -> Parameters:
+    """Return the slots among a state's names, zero."""
+    return {name: _slot(name, shape) for name, shape in shapes.items() if family(name)}
+
+
+def _slot(name: str, shape: tuple[int, ...]) -> Parameter:
+    zeros = Tensor(np.zeros(shape, np.float32))
+    return Parameter(zeros, name=name.replace("/", ".", 1), requires_grad=False)
+
+
+def fetched(values: list[Tensor], dtype: type) -> Array:
+    """Return scalars of the device as one array; the only wait of a chunk."""
+    return to_array(ops.stack(values)).astype(dtype) if values else np.empty(0, dtype)

@@ -1,4 +1,4 @@
-"""One plan in NumPy: prediction, gradients, and SGD as the contract writes it down."""
+"""One plan in NumPy: prediction, gradients, and steps by the optimiser's equation itself."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.optimizers import row_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec.session_state import state_shapes, whole_state
+from resnet_spec.session_state import AVERAGE, family, state_shapes, whole_state
 from resnet_spec.session_steps import Intake, Part, recipe_for_training, step_log, steps
 from resnet_spec_numpy.modules import empty
 from resnet_spec_numpy.passes import Run, reached_of
@@ -70,13 +71,8 @@ class Session:
         self._choices = choices or {}
         self._reached = reached_of(plan)
         self.native = empty(plan, self._dtype)
-        self._velocity: State = {}
-        self._average: State = {}
-        weights = self._weights()
-        if recipe is not None and recipe.optimizer.momentum > 0:
-            self._velocity = {name: np.zeros_like(weights[name]) for name in plan.trainable}
-        if recipe is not None and recipe.ema.decay > 0:
-            self._average = to_state(weights)
+        shapes = self._shapes.items()
+        self._slots = {n: np.zeros(shape, self._dtype) for n, shape in shapes if family(n)}
         self.info: Mapping[str, str] = {
             "framework": "numpy",
             "version": np.__version__,
@@ -88,12 +84,12 @@ class Session:
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
-        return to_state(self._weights() | self._slots())
+        return to_state(self._weights() | self._slots)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
         whole = whole_state(self._shapes, state)
-        copy_into(self._weights() | self._slots(), whole)
+        copy_into(self._weights() | self._slots, whole)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order."""
@@ -165,26 +161,22 @@ class Session:
         return loss, correct
 
     def _descend(self, gradients: Mapping[str, Any], rate: float, recipe: Recipe) -> None:
-        """Stochastic gradient descent with (Nesterov's) momentum and coupled weight decay."""
-        optimizer, weights = recipe.optimizer, self._weights()
+        """Move every trainable tensor by the equation of the optimiser, and what that keeps."""
+        settings, weights = recipe.optimizer, self._weights()
+        moved: State = {}
         for tensor in self._plan.tensors:
-            if not tensor.trainable:
-                continue
-            w, g = weights[tensor.name], gradients[tensor.name]
-            if recipe.decays(tensor):
-                g = g + optimizer.weight_decay * w
-            v = g
-            if tensor.name in self._velocity:
-                v = self._velocity[tensor.name]
-                v[...] = optimizer.momentum * v + g
-            step = g + optimizer.momentum * v if optimizer.nesterov else v
-            w -= rate * tensor.rate * step
+            if tensor.trainable:
+                numbers = rate * tensor.rate, recipe.decay_of(tensor)
+                own = weights[tensor.name], gradients[tensor.name], self._slots
+                new, slots = row_of(settings).step(settings, tensor.name, *numbers, *own)
+                moved |= {tensor.name: new, **slots}
+        copy_into(weights | self._slots, moved)
 
     def _note_average(self, decay: float) -> None:
         weights = self._weights()
-        for tensor in self._plan.tensors if self._average else ():
+        for tensor in self._plan.tensors if decay > 0 else ():
             if not tensor.frozen:
-                average = self._average[tensor.name]
+                average = self._slots[f"{AVERAGE}/{tensor.name}"]
                 average[...] = decay * average + (1.0 - decay) * weights[tensor.name]
 
     @_silence()
@@ -233,11 +225,6 @@ class Session:
 
     def _weights(self) -> State:
         return weights_of(self.native, self._plan)
-
-    def _slots(self) -> State:
-        """Return the live velocities and averages by name."""
-        slots = {f"momentum/{name}": array for name, array in self._velocity.items()}
-        return slots | {f"ema/{name}": array for name, array in self._average.items()}
 
 
 def cross_entropy(

@@ -5,8 +5,9 @@ Reached by name through the core's loader, which imports it only when it is aske
 
 from __future__ import annotations
 
+from resnet_spec_torch.devices import PRECISIONS
 from resnet_spec_torch.modules import build
-from resnet_spec_torch.session import PRECISIONS, Session
+from resnet_spec_torch.session import Session
 from resnet_spec_torch.shapes import abstract_shapes, output_shape
 
 __all__ = [

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
-from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.ops import Conv, Op
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec.session_state import state_shapes, whole_state
+from resnet_spec.session_state import AVERAGE, state_shapes, whole_state
 from resnet_spec.session_steps import Intake, recipe_for_training, step_log, steps
+from resnet_spec_torch.devices import (
+    REDUCED,
+    check_compiler,
+    describe,
+    find_dtype,
+    math_of,
+    memory_errors,
+    memory_format_of,
+    started,
+)
 from resnet_spec_torch.modules import empty, mode, unchanged
-from resnet_spec_torch.weights import (
-    Tensors,
-    copy_into,
+from resnet_spec_torch.optimizers import (
+    describe_optimizer,
     followed,
+    live_slots,
     load_loss_scale,
     loss_scale_of,
     make_optimizer,
     make_scaler,
+    move_average,
+)
+from resnet_spec_torch.weights import (
+    Tensors,
+    copy_into,
+    fetched,
     to_array,
     to_state,
     to_tensor,
     weights_of,
 )
-
-PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
-
-# Parameters and statistics stay in float32 under the reduced precisions (mixed precision,
-# Micikevicius et al. 2018).
-_REDUCED = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Session:
@@ -63,17 +66,17 @@ class Session:
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
         self._intake = Intake(plan)
-        self._device = _started(_find_device(device))
-        self._dtype = _find_dtype(precision, self._device)
-        self._format = _memory_format(self._device, plan)
+        self._device = started(device)
+        self._dtype = find_dtype(precision, self._device)
+        self._format = memory_format_of(self._device, plan)
         network = empty(plan, self._device, self._dtype)
         self.native = network.to(memory_format=self._format)  # pyright: ignore[reportCallIssue]
         if compile:
-            _check_compiler(self._device)
+            check_compiler(self._device)
         self._forward = torch.compile(self.native) if compile else self.native
         self._cast = nullcontext
-        if precision in _REDUCED:
-            self._cast = partial(torch.autocast, self._device.type, _REDUCED[precision])
+        if precision in REDUCED:
+            self._cast = partial(torch.autocast, self._device.type, REDUCED[precision])
         self._scaler = make_scaler(self._device, precision)
         self._scale, self._shift = (
             torch.tensor(values, dtype=self._dtype, device=self._device).view(1, -1, 1, 1)
@@ -84,28 +87,30 @@ class Session:
         self._average: Tensors = {}
         if recipe is not None and recipe.ema.decay > 0:
             self._average = {k: v.detach().clone() for k, v in self._weights().items()}
-        fused = self._optimizer is not None and self._optimizer.defaults["fused"]
         self.info: Mapping[str, str] = {
             "framework": "torch",
             "version": torch.__version__,
-            "device": _describe(self._device),
+            "device": describe(self._device),
             "precision": precision,
-            "math": _math(self._device, precision),
+            "math": math_of(self._device, precision),
             "threads": str(torch.get_num_threads()),
             "memory_format": str(self._format).removeprefix("torch."),
-            "optimizer": "sgd, fused" if fused else "sgd",
+            "optimizer": describe_optimizer(self._optimizer, recipe),
             "compile": str(compile).lower(),
         }
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
-        return to_state(self._weights() | self._slots()) | loss_scale_of(self._scaler)
+        slots = {name: tensors[0] for name, tensors in self._slots().items()}
+        return to_state(self._weights() | slots) | loss_scale_of(self._scaler)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
-        targets = self._weights() | self._slots()
         whole = whole_state(self._shapes, state)
-        copy_into(targets, whole)
+        copy_into(self._weights(), whole)
+        for name, tensors in self._slots().items():
+            for tensor in tensors:
+                copy_into({name: tensor}, whole)
         load_loss_scale(self._scaler, whole)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
@@ -118,8 +123,7 @@ class Session:
         waiting: deque[Tensor] = deque()
         for batch in batches:
             with torch.inference_mode(), mode(self.native, training=False):
-                images = self._images(self._intake.images(batch))
-                waiting.append(self._logits(images))
+                waiting.append(self._logits(self._images(self._intake.images(batch))))
             if len(waiting) > ahead:
                 yield to_array(waiting.popleft())
         yield from map(to_array, waiting)
@@ -196,13 +200,13 @@ class Session:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         count: list[int] = []
-        with mode(self.native, training=True), _memory_errors(self._device):
+        with mode(self.native, training=True), memory_errors(self._device):
             for rate, batch in steps(batches, rates):
                 loss, hits = self._step(batch, rate, recipe)
                 losses.append(loss)
                 correct.append(hits)
                 count.append(len(batch))
-        return step_log(_fetch(losses), _fetch(correct), count, rates)
+        return step_log(fetched(losses), fetched(correct), count, rates)
 
     def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; return the mean loss and the correct images, on the device."""
@@ -222,9 +226,7 @@ class Session:
         self._scaler.step(optimizer)
         self._scaler.update()
         if self._average:
-            names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
-            weights, average = self._weights(), get_ema_multi_avg_fn(recipe.ema.decay)
-            average([self._average[name] for name in names], [weights[name] for name in names], 0)
+            move_average(self._average, self._weights(), self._plan, recipe)
         return total, correct
 
     def _parts(
@@ -284,135 +286,15 @@ class Session:
     def _follow(self) -> None:
         """Take in what was replaced in the native module, or moved in memory, since last time."""
         weights = self._weights()
-        if self._optimizer is not None and self._recipe is not None:
-            fixed = self._known, weights, self._plan, self._recipe
-            self._optimizer = followed(self._optimizer, *fixed)
+        recipe, before = self._recipe, self._known
+        if self._optimizer is not None and recipe is not None:
+            self._optimizer = followed(self._optimizer, before, weights, self._plan, recipe)
         self._known = weights
 
-    def _slots(self) -> Tensors:
-        """Return the live velocities and averages by name."""
+    def _slots(self) -> dict[str, list[Tensor]]:
+        """Return the live slots and averages by name, in the order of a state."""
         self._follow()
-        slots: Tensors = {}
-        if self._optimizer is not None and self._optimizer.defaults["momentum"] > 0:
-            weights = self._weights()
-            for name in self._plan.trainable:
-                slot = self._optimizer.state[weights[name]]
-                slots[f"momentum/{name}"] = slot["momentum_buffer"]
-        return slots | {f"ema/{name}": tensor for name, tensor in self._average.items()}
-
-
-@contextmanager
-def _memory_errors(device: torch.device) -> Iterator[None]:
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError:
-        rule = f"a training step does not fit into the memory of {device}"
-        raise BackendError(f"batch: {rule}; lower it, or raise accumulate") from None
-
-
-def _fetch(values: list[Tensor]) -> Array:
-    """Return scalars of the device as one array; the only wait of a chunk."""
-    return to_array(torch.stack(values)) if values else np.empty(0)
-
-
-def _find_device(name: str) -> torch.device:
-    """Return the device called `name`, or the best there is. Raises BackendError."""
-    try:
-        # Ascend's torch_npu adds torch.npu when imported.
-        if (name == "auto" or name.startswith("npu")) and importlib.util.find_spec("torch_npu"):
-            importlib.import_module("torch_npu")
-        if name == "auto":
-            return torch.device(next(filter(_is_available, ("cuda", "npu", "mps")), "cpu"))
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except Exception:  # Whatever a driver, or a package that torch asks for the device, raises.
-        device = torch.device("meta")
-    if device.type == "meta":
-        there = [kind for kind in ("cuda", "npu", "mps") if _is_available(kind)]
-        remedy = f"choose from auto, {', '.join([*there, 'cpu'])}"
-        raise BackendError(problem("device", name, "cannot be used by torch here", remedy))
-    return device
-
-
-def _started(device: torch.device) -> torch.device:
-    """Return `device`, in use: one that torch calls available may still be broken or taken."""
-    try:
-        torch.empty(1, device=device)
-    except Exception as error:
-        why = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-        rule = f"cannot be started by torch here ({why})"
-        raise BackendError(problem("device", device, rule, "use device = cpu")) from None
-    return device
-
-
-def _check_compiler(device: torch.device) -> None:
-    """Raise BackendError when torch.compile has no C++ compiler to run its CPU kernels through."""
-    compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
-    if device.type == "cpu" and not any(map(shutil.which, compilers)):
-        raise BackendError(problem("compile", "true", "needs a C++ compiler", "install g++"))
-
-
-def _is_available(kind: str) -> bool:
-    module = torch.backends.mps if kind == "mps" else getattr(torch, kind, None)
-    return module is not None and module.is_available()
-
-
-def _find_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of parameters and statistics. Raises BackendError."""
-    if precision not in PRECISIONS:
-        hint = did_you_mean(precision, PRECISIONS)
-        raise BackendError(problem("precision", precision, "is not one of torch's", hint))
-    if precision == "float64" and device.type in ("mps", "npu"):
-        rule = f"is not computed by {device.type}"
-        raise BackendError(problem("precision", precision, rule, "use float32, or device = cpu"))
-    return torch.float64 if precision == "float64" else torch.float32
-
-
-def _memory_format(device: torch.device, plan: Plan) -> torch.memory_format:
-    """Return the memory format of images and weights in which the device is fastest.
-
-    Measured on two AVX2 cores, images/s of a training step, channels_last against contiguous:
-    ResNet-20 at 32 pixels 458 : 362, ResNet-50 at 64 pixels 51 : 47, in float64 even. CUDA's
-    tensor cores take NHWC; MPS and NPU keep layouts of their own.
-
-    On a CPU, the backward pass of a strided 1x1 convolution over fewer than eight channels writes
-    past its memory in channels_last (torch 2.13, AVX2): a tiny network with one stays contiguous.
-    """
-    if device.type == "cpu" and any(_overruns(op) for op in plan.ops):
-        return torch.contiguous_format
-    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
-
-
-def _overruns(op: Op) -> bool:
-    is_pointwise = isinstance(op, Conv) and op.kernel == (1, 1) and op.stride > 1
-    return is_pointwise and op.in_shape[0] < 8
-
-
-def _describe(device: torch.device) -> str:
-    if device.type != "cuda":
-        return str(device)
-    return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
-def _math(device: torch.device, precision: str) -> str:
-    """Name the fast-math modes that torch's global settings put in force; "strict" for none."""
-    if precision in _REDUCED:
-        return f"autocast {precision}"
-    if precision == "float64" or device.type not in ("cpu", "cuda"):
-        return "strict"
-    settings = _float32_settings(device.type == "cuda").items()
-    fast = [f"{name} {setting}" for name, setting in settings if setting not in ("none", "ieee")]
-    return ", ".join(fast) or "strict"
-
-
-def _float32_settings(cuda: bool) -> dict[str, str]:
-    backends: Any = torch.backends
-    if hasattr(backends, "fp32_precision"):  # Since torch 2.9; the older flags may then raise.
-        convolutions = backends.cudnn.conv if cuda else backends.mkldnn.conv
-        products = backends.cuda.matmul if cuda else backends.mkldnn.matmul
-        settings = convolutions.fp32_precision, products.fp32_precision
-    else:
-        is_tf32 = cuda and backends.cudnn.allow_tf32
-        product = torch.get_float32_matmul_precision().replace("highest", "none")
-        settings = "tf32" if is_tf32 else "none", product
-    return dict(zip(("convolutions", "products"), settings, strict=True))
+        slots: dict[str, list[Tensor]] = {}
+        if self._optimizer is not None and self._recipe is not None:
+            slots = live_slots(self._optimizer, self._weights(), self._plan, self._recipe)
+        return slots | {f"{AVERAGE}/{name}": [tensor] for name, tensor in self._average.items()}

@@ -20,8 +20,8 @@ from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec_torch.devices import describe, math_of
 from resnet_spec_torch.modules import mode, unchanged
-from resnet_spec_torch.session import _describe, _math
 from resnet_spec_torch.weights import Tensors, copy_into, to_array, to_state, to_tensor
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -72,9 +72,9 @@ class Model:
         self.info: Mapping[str, str] = {
             "framework": "torch",
             "version": torch.__version__,
-            "device": _describe(self._device),
+            "device": describe(self._device),
             "precision": precision,
-            "math": _math(self._device, precision),
+            "math": math_of(self._device, precision),
             "threads": str(torch.get_num_threads()),
         }
 

@@ -49,9 +49,9 @@ def test_info_names_what_is_in_force():
     info = session_of(plan_of(), RECIPE).info
     assert info["framework"] == "torch" and info["version"] == torch.__version__
     assert info["device"] == "cpu" and info["precision"] == "float32" and info["math"] == "strict"
-    session = importlib.import_module(f"{backend.__name__}.session")
+    devices = importlib.import_module(f"{backend.__name__}.devices")
     with torch.backends.cudnn.flags(allow_tf32=True):
-        math = session._math(torch.device("cuda"), "float32")
+        math = devices.math_of(torch.device("cuda"), "float32")
     assert "convolutions tf32" in math
     torch.set_float32_matmul_precision("medium")
     try:
@@ -74,12 +74,12 @@ def test_bad_devices_and_precisions_give_one_line(arguments, line):
 
 
 def test_the_best_device_is_taken(monkeypatch):
-    session = importlib.import_module(f"{backend.__name__}.session")
+    devices = importlib.import_module(f"{backend.__name__}.devices")
     there: set[str] = set()
-    monkeypatch.setattr(session, "_is_available", lambda kind: kind in there)
+    monkeypatch.setattr(devices, "_is_available", lambda kind: kind in there)
     for kind in ("cpu", "mps", "cuda"):
         there.add(kind)
-        assert session._find_device("auto").type == kind
+        assert devices.find_device("auto").type == kind
 
 
 @pytest.mark.parametrize("name", ["hpu", "privateuseone", "cuda:99", "", "nosuch:0", "meta"])
@@ -90,8 +90,8 @@ def test_a_device_that_is_not_there_is_one_line(name):
 
 
 def test_a_device_that_is_there_and_broken_is_one_line(monkeypatch):
-    session = importlib.import_module(f"{backend.__name__}.session")
-    monkeypatch.setattr(session, "_find_device", lambda name: torch.device("cuda", 99))
+    devices = importlib.import_module(f"{backend.__name__}.devices")
+    monkeypatch.setattr(devices, "find_device", lambda name: torch.device("cuda", 99))
     with pytest.raises(BackendError) as error:
         backend.Session(plan_of())
     assert str(error.value).startswith("device = cuda:99: cannot be started by torch here (")

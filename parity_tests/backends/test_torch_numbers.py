@@ -124,10 +124,10 @@ def test_correct_images_are_counted():
 
 
 def test_fast_math_is_named_where_it_can_be_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    from resnet_spec_torch import session
+    from resnet_spec_torch import devices
 
-    monkeypatch.setattr(session, "_float32_settings", lambda cuda: {"products": "tf32"})
+    monkeypatch.setattr(devices, "_float32_settings", lambda cuda: {"products": "tf32"})
     on = {name: torch.device(name) for name in ("cpu", "meta")}
-    assert session._math(on["cpu"], "float32") == "products tf32"
-    assert session._math(on["cpu"], "float64") == "strict"
-    assert session._math(on["meta"], "float32") == "strict"
+    assert devices.math_of(on["cpu"], "float32") == "products tf32"
+    assert devices.math_of(on["cpu"], "float64") == "strict"
+    assert devices.math_of(on["meta"], "float32") == "strict"

@@ -7,10 +7,8 @@ here, out of the tree, and put into a plan by hand in the place of its lowering.
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -33,8 +31,6 @@ from resnet_spec.showing.diagram_ops import look_of
 from resnet_spec.showing.network import network_of
 from resnet_spec.showing.op_text import op_text
 from resnet_spec.showing.tree import lines
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,16 +234,3 @@ def test_a_backend_takes_no_activation_for_another(name: str) -> None:
         session = package.Session(plan, device="cpu")
         session.load(initial_state(plan))
         next(iter(session.predict(make_setup(PLAN, RECIPE, seed=0).batches[:1])))
-
-
-def test_contributing_counts_the_files_of_a_new_op() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    row = next(
-        line for line in text.splitlines() if line.startswith("| a variant that needs a new op")
-    )
-    named = re.findall(r"`([\w/]+\.py)`", row)
-    # Its class, its row and its case; the field and the lowering are those of any variant.
-    assert {"ops.py", "op_rows.py"} <= {Path(name).name for name in named}
-    backends = sorted(path.name for path in (ROOT / "backends").iterdir() if path.is_dir())
-    kinds = [name for name in backends if name.startswith("resnet_spec_")]
-    assert f"{len(named) + len(kinds)} files" in row

@@ -26,7 +26,16 @@ OWN_FRAMEWORK = {
 }
 CONTRACT = {
     f"resnet_spec.{name}"
-    for name in ("contract", "ops", "plan", "recipe", "errors", "session_state", "session_steps")
+    for name in (
+        "contract",
+        "errors",
+        "ops",
+        "optimizers",
+        "plan",
+        "recipe",
+        "session_state",
+        "session_steps",
+    )
 }
 
 

@@ -27,10 +27,10 @@ def rooms() -> list[str]:
 
 
 def room_of(module: str) -> str:
-    """Return the room of a module: `recipe.py` stands at the top and belongs to `describing`."""
+    """Return the room of a module; those at the top that share a row of the table are one room."""
     parts = module.split(".")
     name = parts[1] if len(parts) > 1 else "__init__"
-    return "describing" if name == "recipe" else name
+    return "describing" if name in ("recipe", "optimizers") else name
 
 
 def wrong_arrows(graph: dict[str, set[str]], order: list[str]) -> list[str]:

@@ -9,12 +9,9 @@ LONGEST_TEST = 400
 LONGEST_SOURCE = 300
 LONGER = {
     "backends/resnet_spec_flax/modules.py": "one class for each op",
-    "backends/resnet_spec_flax/session.py": "the session, not yet taken apart",
     "backends/resnet_spec_mindspore/modules.py": "one class for each op",
-    "backends/resnet_spec_mindspore/session.py": "the session, not yet taken apart",
     "backends/resnet_spec_numpy/layers.py": "one class for each op, forward and backward",
     "backends/resnet_spec_torch/modules.py": "one class for each op",
-    "backends/resnet_spec_torch/session.py": "the session, not yet taken apart",
     "resnet_spec/cli/hints.py": "a table of words that people try, a line or two each",
     "resnet_spec/data/cifar.py": "four forms of one dataset",
     "resnet_spec/ops.py": "every op with its row",

@@ -17,6 +17,7 @@ from resnet_spec.files.writing import beside, replacing
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import FIRST_LOSS_SCALE
 from resnet_spec.weights import checkpoint as checkpoint_module
 from resnet_spec.weights.checkpoint import (
     Checkpoint,
@@ -81,6 +82,16 @@ def test_arrays_that_are_not_contiguous_are_kept_right(
     turned = {**checkpoint.state, name: hwio.transpose(3, 2, 0, 1)}
     save_checkpoint(tmp_path / "c", replace(checkpoint, state=turned))
     assert np.array_equal(load_checkpoint(tmp_path / "c").state[name], checkpoint.state[name])
+
+
+def test_the_numbers_of_loss_scaling_stay_numbers(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for shape in ((), (1,)):  # Some files have them as lists of one.
+        numbers = {f"loss_scale/{n}": np.full(shape, 8.0, np.float32) for n in FIRST_LOSS_SCALE}
+        save_checkpoint(path, replace(checkpoint, state={**checkpoint.state, **numbers}))
+        found = load_checkpoint(path).state
+        assert [found[name].shape for name in numbers] == [(), ()]
+        assert found["loss_scale/scale"] == 8.0
 
 
 def test_evaluated_takes_the_average_and_drops_the_slots(checkpoint: Checkpoint) -> None:

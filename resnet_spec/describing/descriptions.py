@@ -6,12 +6,17 @@ Imports `errors` and `from_text` only.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from resnet_spec.describing.from_text import Fields, RuleError, problems_of
 from resnet_spec.errors import ResnetSpecError
+
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""Of something that is never all of it."""
 
 
 class Table(BaseModel):

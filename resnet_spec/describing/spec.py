@@ -13,12 +13,10 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
-from resnet_spec.describing.descriptions import Description, Table
+from resnet_spec.describing.descriptions import Description, Fraction, Positive, Table
 from resnet_spec.errors import SpecError, problem
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
 Padding = Literal["explicit", "same"]
 
 

@@ -17,6 +17,7 @@ from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
 from resnet_spec.parity.comparison import Difference, apart, difference, differences
 from resnet_spec.parity.side import Side
+from resnet_spec.session_state import family
 
 Compare = Callable[[Side, Side], list[Difference]]
 
@@ -108,7 +109,7 @@ def _statistics(got: Side, expected: Side) -> list[Difference]:
 
 
 def _update(got: Side, expected: Side) -> list[Difference]:
-    slots = [name for name in expected.stepped if name.startswith("momentum/")]
+    slots = [name for name in expected.stepped if family(name)]
     weights = [t.name for t in expected.setup.plan.tensors if not t.is_statistic]
     names = [*weights, *slots]
     return differences(got.stepped, expected.stepped, names)
@@ -191,7 +192,10 @@ LEVELS: dict[str, Level] = {
     ),
     "statistics": Level("running mean and variance after one step", _statistics, ("stepped",)),
     "update": Level(
-        "weights and momentum after one step", _update, ("activations", "stepped"), derivative=True
+        "weights and the optimiser's slots after one step",
+        _update,
+        ("activations", "stepped"),
+        derivative=True,
     ),
     "trajectory": Level(
         "loss of every step of a short run, and where it ends", _trajectory, ("run",)

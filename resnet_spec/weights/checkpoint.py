@@ -32,6 +32,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
 from resnet_spec.printing.cards import Card, Shown
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import AVERAGE, LOSS_SCALE, family, is_slot
 from resnet_spec.weights.digests import digest
 from resnet_spec.weights.files.safetensors_file import mapped_safetensors, safetensors_metadata
 from resnet_spec.weights.files.weight_file import finite_problems
@@ -81,16 +82,13 @@ class Checkpoint(Shown):
 
     def evaluated(self) -> Checkpoint:
         """Return weights alone, the moving average where there is one, as evaluation uses them."""
-        plain = {name: a for name, a in self.state.items() if not name.startswith(_SLOTS)}
+        plain = {name: a for name, a in self.state.items() if not is_slot(name)}
         average = {
-            name.removeprefix("ema/"): a
+            name.removeprefix(f"{AVERAGE}/"): a
             for name, a in self.state.items()
-            if name.startswith("ema/")
+            if family(name) == AVERAGE
         }
         return replace(self, state={**plain, **average}, progress={})
-
-
-_SLOTS = ("momentum/", "ema/", "loss_scale/")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -100,8 +98,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     from safetensors import numpy as safetensors
 
-    # The format's writer corrupts arrays that are not contiguous.
-    arrays = {name: np.ascontiguousarray(a) for name, a in sorted(checkpoint.state.items())}
+    # The format's writer corrupts arrays that are not contiguous. `ascontiguousarray` would make a
+    # list of a single number.
+    arrays = {name: np.asarray(a, order="C") for name, a in sorted(checkpoint.state.items())}
     header = {
         "format": FORMAT,
         "spec": checkpoint.spec.to_dict(),
@@ -156,7 +155,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         recipe = None if header["recipe"] is None else Recipe.from_dict(header["recipe"])
         checkpoint = Checkpoint(
             spec=spec,
-            state=arrays,
+            state={name: _as_number(name, array) for name, array in arrays.items()},
             recipe=recipe,
             backend=dict(header["backend"]),
             data=str(header["data"]),
@@ -170,6 +169,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if lines:
         raise CheckpointError(*(f"{path}: {line}" for line in lines))
     return checkpoint
+
+
+def _as_number(name: str, array: Array) -> Array:
+    """Return the numbers of loss scaling in shape (): some files have them as lists of one."""
+    return array.reshape(()) if family(name) == LOSS_SCALE and array.size == 1 else array
 
 
 def dataset_of(fields: Mapping[str, Any]) -> Fingerprint | None:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.optimizers import row_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec.session_state import family, state_shapes, whole_state
+from resnet_spec.session_state import AVERAGE, family, state_shapes, whole_state
 from resnet_spec.session_steps import Intake, Part, recipe_for_training, step_log, steps
 
 from .modules import Network, Tape, apply
@@ -103,20 +104,19 @@ class Session:
         decay = recipe.ema.decay
         for tensor in self._plan.tensors if decay > 0 else ():
             if not tensor.frozen:
-                average = self._slots[f"ema/{tensor.name}"]
+                average = self._slots[f"{AVERAGE}/{tensor.name}"]
                 average[...] = decay * average + (1.0 - decay) * self._weights[tensor.name]
         return loss, correct
 
     def _descend(self, gradients: State, rate: float, recipe: Recipe) -> None:
-        momentum = recipe.optimizer.momentum
+        row = row_of(recipe.optimizer)
+        moved: State = {}
         for tensor in (tensor for tensor in self._plan.tensors if tensor.trainable):
-            weight, g = self._weights[tensor.name], gradients[tensor.name]
-            if recipe.decays(tensor):
-                g = g + recipe.optimizer.weight_decay * weight
-            velocity = self._slots.get(f"momentum/{tensor.name}", np.zeros_like(g))
-            velocity[...] = momentum * velocity + g
-            step = g + momentum * velocity if recipe.optimizer.nesterov else velocity
-            weight -= rate * tensor.rate * step
+            numbers = rate * tensor.rate, recipe.decay_of(tensor)
+            arrays = self._weights[tensor.name], gradients[tensor.name], self._slots
+            new, slots = row.step(recipe.optimizer, tensor.name, *numbers, *arrays)
+            moved |= {tensor.name: new, **slots}
+        copy_into(self._weights | self._slots, moved)
 
     def _pass(self, part: Part) -> tuple[Tape, float, int, Array]:
         """Return a tape with gradients, the loss, correct images and the images' gradient."""

@@ -6,12 +6,13 @@ shows at the second step, and a schedule that is off by one where the rate chang
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
+from resnet_spec.optimizers import Slot, slots_of
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.localise.rules import Move, Rule, rules, solved
 from resnet_spec.parity.side import Side
@@ -21,7 +22,7 @@ from resnet_spec.reporting.report import Finding
 
 _STEPS = 3
 _LIMIT = 16.0
-"""Roundings, of the largest value in the sum that makes a weight or velocity: a few operations."""
+"""Roundings, of the largest value in the sum that makes a weight or a slot: a few operations."""
 
 
 def search_update(got: Side, floors: Floors) -> Finding | None:
@@ -29,7 +30,7 @@ def search_update(got: Side, floors: Floors) -> Finding | None:
     recipe, rates = floors.expected.setup.recipe, floors.expected.setup.rates
     right = Rule.of(recipe)
     seen: list[list[Move]] = []
-    for moves in _moves(got, floors.expected.setup.plan):
+    for moves in _moves(got, floors.expected.setup.plan, recipe):
         seen.append(moves)
         wrong = [m for m in moves if _error(m, right, recipe, rates, got) > _LIMIT]
         if wrong:
@@ -46,7 +47,8 @@ def _finding(
     wrong: list[Move],
 ) -> Finding:
     first = wrong[0]
-    error = _error(first, right, recipe, rates, got)
+    errors = _errors(first, right, recipe, rates, got)
+    error = max(errors.values())
     others = tuple(move.tensor.name for move in wrong[1:])
     moves = [move for step in seen for move in step]
     tried = [*rules(recipe, rates), *solved(recipe, rates, moves, right)]
@@ -55,65 +57,70 @@ def _finding(
         if all(_error(move, rule, recipe, rates, got) <= _LIMIT for move in moves):
             detail = f"{cause}: {detail} (step {first.step + 1})"
             return Finding(got.backend, "update", first.tensor.name, error, cause, detail, others)
-    detail = f"step {first.step + 1} is off by {error:.3g} roundings"
+    off = [f"{name} is off by {e:.3g} roundings" for name, e in errors.items() if e > _LIMIT]
+    detail = f"step {first.step + 1}: {', '.join(off)}"
     return Finding(got.backend, "update", first.tensor.name, error, "", detail, others)
 
 
-def _moves(got: Side, plan: Plan) -> Iterator[list[Move]]:
+def _moves(got: Side, plan: Plan, recipe: Recipe) -> Iterator[list[Move]]:
     """Yield the moves of each of the first steps, from where the side is before it.
 
     plan: the reference's, which says at what rate a tensor should move.
     """
-    session, setup = got.session, got.setup
-    before = session.state()
+    session, setup, slots = got.session, got.setup, slots_of(recipe.optimizer)
+    before = _wide(session.state())
     for i in range(min(_STEPS, len(setup.batches))):
         batch = setup.batches[i]
         _, gradients = session.gradients(batch)
         session.train(iter([batch]), setup.rates[i : i + 1])
-        after = session.state()
+        after = _wide(session.state())
         yield [
-            _move(tensor, before, gradients, after, i)
+            _move(tensor, slots, before, gradients, after, i)
             for tensor in plan.tensors
             if tensor.trainable and tensor.name in gradients
         ]
         before = after
 
 
-def _move(tensor: Tensor, before: State, gradients: State, after: State, step: int) -> Move:
-    name, slot = tensor.name, f"momentum/{tensor.name}"
-    wide = {
-        key: state[key].astype(np.float64) if key in state else None
-        for state in (before,)
-        for key in (name, slot)
-    }
-    new_velocity = after.get(slot)
-    weight = wide[name]
-    assert weight is not None
-    return Move(
-        tensor,
-        weight,
-        wide[slot],
-        gradients[name].astype(np.float64),
-        after[name].astype(np.float64),
-        None if new_velocity is None else new_velocity.astype(np.float64),
-        step,
-    )
+def _wide(state: State) -> State:
+    return {name: array.astype(np.float64) for name, array in state.items()}
+
+
+def _move(
+    tensor: Tensor,
+    slots: Sequence[Slot],
+    before: State,
+    gradients: State,
+    after: State,
+    step: int,
+) -> Move:
+    names = {slot.family: slot.name_for(tensor.name) for slot in slots}
+    weight, gradient = before[tensor.name], gradients[tensor.name].astype(np.float64)
+    # A side that lacks a slot starts it anew each time, as the first step does.
+    own = {s.family: np.full(s.shape_for(weight.shape), s.first) for s in slots}
+    own |= {family: before[name] for family, name in names.items() if name in before}
+    new = {family: after[name] for family, name in names.items() if name in after}
+    return Move(tensor, weight, own, gradient, after[tensor.name], new, step)
 
 
 def _error(move: Move, rule: Rule, recipe: Recipe, rates: Array, got: Side) -> float:
-    """Return the larger error of weight and velocity, in roundings of the terms' largest value."""
-    velocity = np.zeros_like(move.weight) if move.velocity is None else move.velocity
-    decay = recipe.optimizer.weight_decay if rule.decays(move.tensor, recipe) else 0.0
-    new_weight, new_velocity = rule.step(
-        move.weight, velocity, move.gradient, decay, rule.rate(rates, move.step, move.tensor)
-    )
+    """Return the largest error of weight and slots, in roundings of the terms' largest value."""
+    return max(_errors(move, rule, recipe, rates, got).values())
+
+
+def _errors(move: Move, rule: Rule, recipe: Recipe, rates: Array, got: Side) -> dict[str, float]:
+    """Return the error of the weight and of each slot, by what they are called."""
+    new_weight, new_slots = rule.step(move, recipe, rates)
     unit = UNIT[got.precision]
-    change = float(np.abs(new_weight - move.weight).max())
     # A gradient that is computed twice may differ by its own rounding.
-    slack = unit * (float(np.abs(move.weight).max()) + 64.0 * change)
-    errors = [float(np.abs(move.new_weight - new_weight).max()) / slack]
-    if move.new_velocity is not None and move.velocity is not None:
-        largest = max(float(np.abs(a).max()) for a in (velocity, move.gradient, new_velocity))
-        slack = 64.0 * unit * largest
-        errors.append(float(np.abs(move.new_velocity - new_velocity).max()) / max(slack, 1e-300))
-    return max(errors)
+    slack = unit * (_largest(move.weight) + 64.0 * _largest(new_weight - move.weight))
+    errors = {"the weight": _largest(move.new_weight - new_weight) / slack}
+    for family, new in move.new_slots.items():
+        before, expected = move.slots[family], new_slots[family]
+        slack = 64.0 * unit * max(_largest(before), _largest(expected))
+        errors[family] = _largest(new - expected) / max(slack, 1e-300)
+    return errors
+
+
+def _largest(array: Array) -> float:
+    return float(np.abs(array).max())

@@ -1,0 +1,167 @@
+"""torch's own optimisers that compute the core's equations, and their slots by canonical name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from resnet_spec.contract import Array, Precision, State
+from resnet_spec.optimizers import Optimizer as Settings
+from resnet_spec.optimizers import Slot, native_of, slots_of
+from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import FIRST_LOSS_SCALE, GROWTH_STEPS, LOSS_SCALE
+from resnet_spec_torch.weights import Tensors
+
+Groups = list[dict[str, Any]]
+
+
+class Native(NamedTuple):
+    """One of torch's optimisers.
+
+    make: takes groups that have their weight decay, the settings, and whether to be fused; raises
+        RuntimeError where it cannot be. Its learning rate is set at every step.
+    keys: for each family of slots, the key in torch's own state of a parameter.
+    """
+
+    make: Callable[[Groups, Settings, bool], Optimizer]
+    keys: Mapping[str, str]
+
+
+def _sgd(groups: Groups, settings: Settings, fused: bool) -> Optimizer:
+    momentum, nesterov = settings.momentum, settings.nesterov
+    return torch.optim.SGD(groups, 1.0, momentum, nesterov=nesterov, fused=fused)
+
+
+OPTIMIZERS = {"sgd": Native(_sgd, {"momentum": "momentum_buffer"})}
+"""By the names of the core's rows."""
+
+
+def make_optimizer(weights: Tensors, plan: Plan, recipe: Recipe) -> Optimizer:
+    """Return the recipe's optimiser with fresh slots: a group for each decay and rate factor.
+
+    A group's `lr` is to be the step's rate times its `rate_factor`.
+
+    Fused where the device can: one kernel for all tensors and, under a GradScaler, no wait for
+    "found inf". On a CPU a step of ResNet-20 takes 0.44 ms fused and 0.75 ms otherwise.
+    """
+    trainable = [tensor for tensor in plan.tensors if tensor.trainable]
+    alike: dict[tuple[float, float], list[Tensor]] = {}
+    for tensor in trainable:
+        alike.setdefault((recipe.decay_of(tensor), tensor.rate), []).append(weights[tensor.name])
+    groups: Groups = [
+        {"params": tensors, "weight_decay": decay, "rate_factor": factor}
+        for (decay, factor), tensors in alike.items()
+    ]
+    settings = recipe.optimizer
+    native = native_of(settings, OPTIMIZERS, "torch")
+    try:
+        optimizer = native.make(groups, settings, True)
+    except RuntimeError:
+        optimizer = native.make(groups, settings, False)
+    for tensor in trainable:
+        weight = weights[tensor.name]
+        optimizer.state[weight] = {
+            native.keys[slot.family]: _fresh(slot, weight, is_fused(optimizer))
+            for slot in slots_of(settings)
+        }
+    return optimizer
+
+
+def _fresh(slot: Slot, weight: Tensor, fused: bool) -> Tensor:
+    """Return the first value of a slot, in the memory format of its weight."""
+    if slot.per == "tensor":
+        return torch.full_like(weight, slot.first, requires_grad=False)
+    # torch counts steps on the host, unless one kernel moves everything.
+    return torch.full((), slot.first, device=weight.device if fused else "cpu")
+
+
+def is_fused(optimizer: Optimizer) -> bool:
+    """Whether one kernel takes the step of all tensors."""
+    return bool(optimizer.defaults.get("fused"))
+
+
+def describe_optimizer(optimizer: Optimizer | None, recipe: Recipe | None) -> str:
+    """Return the kind of optimiser, and whether it is fused; `none` without a recipe."""
+    if optimizer is None or recipe is None:
+        return "none"
+    return f"{recipe.optimizer.kind}{', fused' if is_fused(optimizer) else ''}"
+
+
+def move_average(average: Tensors, weights: Tensors, plan: Plan, recipe: Recipe) -> None:
+    """Move the moving average of every tensor that is not frozen, in place."""
+    names = [tensor.name for tensor in plan.tensors if not tensor.frozen]
+    move = get_ema_multi_avg_fn(recipe.ema.decay)
+    move([average[name] for name in names], [weights[name] for name in names], 0)
+
+
+def live_slots(
+    optimizer: Optimizer, weights: Tensors, plan: Plan, recipe: Recipe
+) -> dict[str, list[Tensor]]:
+    """Return the live slots by name; of the number of steps there is one for each tensor."""
+    keys = native_of(recipe.optimizer, OPTIMIZERS, "torch").keys
+    found: dict[str, list[Tensor]] = {}
+    for slot in slots_of(recipe.optimizer):
+        for name in plan.trainable:
+            tensor = optimizer.state[weights[name]][keys[slot.family]]
+            found.setdefault(slot.name_for(name), []).append(tensor)
+    return found
+
+
+def followed(
+    optimizer: Optimizer, before: Tensors, weights: Tensors, plan: Plan, recipe: Recipe
+) -> Optimizer:
+    """Return the optimiser for the tensors that the module has now; slots stay with names.
+
+    before: the tensors that `optimizer` has. A slot takes the memory format of its tensor: the
+    fused kernel reads both in one order, whatever theirs is.
+    """
+    names = [tensor.name for tensor in plan.tensors if tensor.trainable]
+    kept = {name: dict(optimizer.state[before[name]]) for name in names}
+    if any(before[name] is not weights[name] for name in names):
+        optimizer = make_optimizer(weights, plan, recipe)
+    for name, slots in kept.items():
+        state, like = optimizer.state[weights[name]], weights[name].detach()
+        for key, slot in slots.items():
+            state[key] = _placed(slot, like) if slot.shape == like.shape else slot
+    return optimizer
+
+
+def _placed(slot: Tensor, like: Tensor) -> Tensor:
+    """Return a slot in the memory format, in the type and on the device of its tensor."""
+    if slot.stride() != like.stride() or slot.dtype != like.dtype:
+        slot = torch.empty_like(like).copy_(slot)
+    return slot.to(like.device)
+
+
+def make_scaler(device: torch.device, precision: Precision) -> torch.amp.GradScaler:
+    """Return the dynamic loss scaling of float16; switched off for every other precision."""
+    return torch.amp.GradScaler(
+        device.type,
+        init_scale=FIRST_LOSS_SCALE["scale"],
+        growth_interval=GROWTH_STEPS,
+        enabled=precision == "float16",
+    )
+
+
+def loss_scale_of(scaler: torch.amp.GradScaler) -> State:
+    """Return the two numbers of dynamic loss scaling; {} where it is off."""
+    if not scaler.is_enabled():
+        return {}
+    state = scaler.state_dict()
+    numbers = {"scale": state["scale"], "good_steps": state["_growth_tracker"]}
+    return {f"{LOSS_SCALE}/{name}": np.array(n, np.float32) for name, n in numbers.items()}
+
+
+def load_loss_scale(scaler: torch.amp.GradScaler, state: Mapping[str, Array]) -> None:
+    """Take over the two numbers of a whole state, where there is loss scaling."""
+    if scaler.is_enabled():
+        scale, steps = (float(state[f"{LOSS_SCALE}/{name}"]) for name in ("scale", "good_steps"))
+        kept = scaler.state_dict()
+        scaler.load_state_dict({**kept, "scale": scale, "_growth_tracker": int(steps)})
