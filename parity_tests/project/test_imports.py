@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from border import CONTRACT
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "resnet_spec"
@@ -23,19 +24,6 @@ OWN_FRAMEWORK = {
     "resnet_spec_torch": {"torch"},
     "resnet_spec_flax": {"jax", "jaxlib", "flax", "optax"},
     "resnet_spec_mindspore": {"mindspore"},
-}
-CONTRACT = {
-    f"resnet_spec.{name}"
-    for name in (
-        "contract",
-        "errors",
-        "ops",
-        "optimizers",
-        "plan",
-        "recipe",
-        "session_state",
-        "session_steps",
-    )
 }
 
 

@@ -1,0 +1,15 @@
+"""What of the core a backend may import; the contract says the same in words."""
+
+CONTRACT = frozenset(
+    f"resnet_spec.{name}"
+    for name in (
+        "contract",
+        "errors",
+        "ops",
+        "optimizers",
+        "plan",
+        "recipe",
+        "session_state",
+        "session_steps",
+    )
+)
