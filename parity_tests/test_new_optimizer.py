@@ -6,7 +6,6 @@ tensor and the number of steps. It is made here, out of the tree; everything els
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backend_modules import module_of
 from cases import CASES
 
 from resnet_spec.contract import Array
@@ -68,15 +68,10 @@ ROW = Row(
 )
 
 
-def module_of(backend: str) -> Any:
-    package = load_backend(backend).__name__  # type: ignore[attr-defined]
-    return importlib.import_module(f"{package}.optimizers")
-
-
 def native_torch(beta2: float = BETA2) -> Any:
     import torch
 
-    native = module_of("torch").Native
+    native = module_of("torch", "optimizers").Native
 
     def make(groups: Any, settings: Optimizer, fused: bool) -> Any:
         betas = settings.momentum, beta2
@@ -88,7 +83,7 @@ def native_torch(beta2: float = BETA2) -> Any:
 def native_flax() -> Any:
     import optax
 
-    native = module_of("flax").Native
+    native = module_of("flax", "optimizers").Native
 
     def make(settings: Optimizer, decay: Any) -> Any:
         return optax.chain(decay, optax.scale_by_adam(settings.momentum, BETA2, EPSILON))
@@ -99,7 +94,7 @@ def native_flax() -> Any:
 def native_mindspore() -> Any:
     from mindspore import ParameterTuple, nn, ops
 
-    module = module_of("mindspore")
+    module = module_of("mindspore", "optimizers")
     assigned, scaled, with_decay = module.assigned, module.scaled, module.with_decay
 
     def move(
@@ -138,7 +133,7 @@ NATIVE = {"torch": native_torch, "flax": native_flax, "mindspore": native_mindsp
 
 
 def table_of(backend: str) -> dict[str, Any]:
-    return module_of(backend).OPTIMIZERS
+    return module_of(backend, "optimizers").OPTIMIZERS
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -122,9 +122,8 @@ def followed(
     before: the tensors that `optimizer` has. A slot takes the memory format of its tensor: the
     fused kernel reads both in one order, whatever theirs is.
     """
-    names = [tensor.name for tensor in plan.tensors if tensor.trainable]
-    kept = {name: dict(optimizer.state[before[name]]) for name in names}
-    if any(before[name] is not weights[name] for name in names):
+    kept = {name: dict(optimizer.state[before[name]]) for name in plan.trainable}
+    if any(before[name] is not weights[name] for name in kept):
         optimizer = make_optimizer(weights, plan, recipe)
     for name, slots in kept.items():
         state, like = optimizer.state[weights[name]], weights[name].detach()

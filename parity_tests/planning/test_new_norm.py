@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backend_modules import module_of
 from cases import CASES
 
 from resnet_spec import ops
-from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.loader import installed_backends
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.levels import LEVELS
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
@@ -66,10 +67,6 @@ _PARTS = ("entry", "body", "tail")
 def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.setattr(op_rows, "ROWS", {**op_rows.ROWS, GroupNorm: ROW})
     return replace(CASE.plan, root=exchanged(CASE.plan.root))
-
-
-def module_of(backend: str, name: str) -> Any:
-    return importlib.import_module(f"{load_backend(backend).__name__}.{name}")  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
+from backend_modules import module_of
 from cases import CASES
 
 from resnet_spec import ops
@@ -59,10 +60,6 @@ def with_scale(plan: Plan) -> Plan:
 @pytest.fixture
 def rowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(op_rows, "ROWS", {**op_rows.ROWS, Scale: ROW})
-
-
-def module_of(backend: str, name: str) -> Any:
-    return importlib.import_module(f"{load_backend(backend).__name__}.{name}")  # type: ignore[attr-defined]
 
 
 @pytest.fixture
