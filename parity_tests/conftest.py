@@ -9,6 +9,7 @@ import os
 
 import pytest
 from serving import server  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from tiny_run import here  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # Set for its workers by pytest-xdist, and by some shells: tables are as wide as in a pipe.
 os.environ.pop("COLUMNS", None)

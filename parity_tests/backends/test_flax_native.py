@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_plans import BASIC, PRE_ACTIVATION, SIZE, small_plan
 
 from resnet_spec.contract import Batch
-from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
-from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
 
 pytest.importorskip("jax")
@@ -28,29 +27,14 @@ backend: Any = load_backend("flax")
 jax: Any = importlib.import_module("jax")
 nnx: Any = importlib.import_module("flax.nnx")
 
-SIZE = 16
 SPECS: dict[str, dict[str, Any]] = {
-    "basic": {"squeeze": 0.25},
-    "pre_activation": {
-        "order": "pre_activation",
-        "block": "bottleneck",
-        "downsample": "avg_pool",
-        "stochastic_depth": 0.5,
-        "dropout": 0.5,
-    },
+    "basic": BASIC,
+    "pre_activation": PRE_ACTIVATION,
 }
 
 
 def make_plan(name: str = "basic") -> Plan:
-    small: dict[str, Any] = {
-        "name": name,
-        "classes": 5,
-        "block": "basic",
-        "stem": {"widths": [8], "kernel": 3, "stride": 1, "pool": True},
-        "stages": [{"width": 8, "blocks": 2}, {"width": 8, "blocks": 1, "stride": 2}],
-        "input": {"mean": [0.5] * 3, "std": [0.25] * 3},
-    }
-    return lower(Spec(**(small | SPECS[name])), (SIZE, SIZE))
+    return small_plan(SPECS[name])
 
 
 IMAGES = np.random.default_rng(0).normal(size=(2, SIZE, SIZE, 3)).astype(np.float32)

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_plans import BASIC, SIZE, small_plan
 
 from resnet_spec.contract import Batch
-from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
-from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
 from resnet_spec.weights.loading import load_pretrained
 
@@ -32,23 +31,9 @@ ms: Any = importlib.import_module("mindspore")
 nn: Any = ms.nn
 
 MODES = {"graph": ms.GRAPH_MODE, "pynative": ms.PYNATIVE_MODE}
-SIZE = 16
 
 
-def make_plan(**fields: Any) -> Plan:
-    small: dict[str, Any] = {
-        "name": "small",
-        "classes": 5,
-        "block": "basic",
-        "stem": {"widths": [8], "kernel": 3, "stride": 1, "pool": True},
-        "stages": [{"width": 8, "blocks": 2}, {"width": 8, "blocks": 1, "stride": 2}],
-        "squeeze": 0.25,
-        "input": {"mean": [0.5] * 3, "std": [0.25] * 3},
-    }
-    return lower(Spec(**(small | fields)), (SIZE, SIZE))
-
-
-PLAN = make_plan()
+PLAN = small_plan(BASIC)
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, SIZE, SIZE)).astype(np.float32)
 
 

@@ -8,19 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_run import TINY
 
 from resnet_spec.cli.main import main
-
-SPEC = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    (tmp_path / "tiny.toml").write_text(SPEC)
+    (tmp_path / "tiny.toml").write_text(TINY)
     return tmp_path
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_run import TINY
 
 from resnet_spec.cli.main import main
 from resnet_spec.comparing.cells import cells_of
@@ -13,11 +14,6 @@ from resnet_spec.comparing.grid import Grid
 from resnet_spec.comparing.sources import list_studies, load_grid
 from resnet_spec.errors import GridError, ResnetSpecError
 
-TINY = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
 GRID = """
 name = "try"
 networks = [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from browsing import OPTIONS, browser, looked_at
 from grid_runs import write_run
+from tiny_run import TINY
 
 from resnet_spec.cli.main import main
 from resnet_spec.cli.report import told
@@ -233,15 +234,8 @@ def test_runs_whose_metrics_are_lost_are_drawn_without_curves(tmp_path: Path) ->
     assert loss.get_yscale() == "linear"
 
 
-SPEC = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
-
-
 def train(folder: Path, name: str, *more: str) -> Path:
-    (folder / "tiny.toml").write_text(SPEC)
+    (folder / "tiny.toml").write_text(TINY)
     arguments = ["train", str(folder / "tiny.toml"), "--backend", "numpy", "--input-size", "8"]
     arguments += ["--out", str(folder / name), "--set", "batch=700", *more]
     assert main(arguments) == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from tiny_run import TINY
 
 from resnet_spec.cli.compare_progress import GridView
 from resnet_spec.cli.main import main
@@ -37,11 +38,6 @@ networks = [
 backends = ["numpy"]
 input_size = 8
 set = ["steps=3", "schedule.kind=constant"]
-"""
-TINY = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
 """
 
 

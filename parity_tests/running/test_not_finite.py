@@ -23,11 +23,6 @@ from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.weights.checkpoint import load_checkpoint, save_checkpoint
 
-SPEC = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
 BAD = (float("nan"), float("inf"), float("-inf"))
 
 
@@ -97,13 +92,6 @@ def test_probabilities_of_what_is_no_number_are_none() -> None:
 
 
 # --- Commands -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.toml").write_text(SPEC)
-    return tmp_path
 
 
 @pytest.fixture

@@ -18,20 +18,6 @@ from resnet_spec.running.run_folder import Begins, RunFolder
 from resnet_spec.running.training import train
 from resnet_spec.weights.checkpoint import load_checkpoint
 
-SPEC = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.toml").write_text(SPEC)
-    return tmp_path
-
-
 FRESH = ("train", "tiny.toml", "--backend", "numpy", "--input-size", "8", "--set", "steps=2")
 
 

@@ -19,19 +19,6 @@ from resnet_spec.running.metrics import Epoch, append_metrics, keep_metrics, rea
 from resnet_spec.running.tracking.forwarding import read_marks
 from resnet_spec.weights.checkpoint import load_checkpoint, save_checkpoint
 
-SPEC = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    Path("tiny.toml").write_text(SPEC)
-    return tmp_path
-
 
 def train(*more: str) -> list[str]:
     command = ["train", "tiny.toml", "--backend", "numpy", "--input-size", "8", "--out", "run"]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_run import TINY
 
 from resnet_spec.cli.main import main
 from resnet_spec.cli.progress import TrainingBar
@@ -26,12 +27,6 @@ from resnet_spec.running.tracking import choice
 from resnet_spec.running.tracking import forwarding as watching
 from resnet_spec.running.tracking.forwarding import Tracking, read_marks
 from resnet_spec.running.tracking.tracker import Outcome, Tracked, measured
-
-SPEC = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
 
 SCALARS = {
     *("loss/train", "loss/test", "accuracy/train", "accuracy/test"),
@@ -204,7 +199,7 @@ def test_a_missing_client_is_told_with_the_command_that_installs_it(
 
 def train(folder: Path, monkeypatch: pytest.MonkeyPatch, tracker: str) -> Path:
     """Train three epochs, interrupted after the first and resumed; return the run's folder."""
-    (folder / "tiny.toml").write_text(SPEC)
+    (folder / "tiny.toml").write_text(TINY)
     out = folder / "run"
     spoken = TrainingBar.epoch
 

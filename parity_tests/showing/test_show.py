@@ -13,17 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_run import TINY
 
 from resnet_spec.cli.main import main
 from resnet_spec.cli.show_data import print_thumbnails
 from resnet_spec.reporting import plots
 from resnet_spec.reporting.report import Item, Report, Row
 
-SPEC = """
-block = "basic"
-stem = {widths = [4], kernel = 3, stride = 1, pool = false}
-stages = [{width = 4, blocks = 1}]
-"""
 WEIGHTS = ("--backend", "numpy", "--count", "4")
 
 
@@ -31,7 +27,7 @@ WEIGHTS = ("--backend", "numpy", "--count", "4")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a tiny network's run on digits, and a parity report."""
     folder = tmp_path_factory.mktemp("show")
-    (folder / "tiny.toml").write_text(SPEC)
+    (folder / "tiny.toml").write_text(TINY)
     run = ["--backend", "numpy", "--input-size", "8", "--set", "steps=2"]
     assert main(["train", str(folder / "tiny.toml"), *run, "--out", str(folder / "run")]) == 0
     row = Row("torch", "gradients", "rounding", (Item("conv1", "rounding", 1e-7, 1e-7),), 8.0)
