@@ -2,7 +2,7 @@
 
 A row says all that the core knows of an optimiser: states, checkpoints, comparisons and the search
 for what went wrong read it. A backend has one native function for each row, in a table by the same
-names (`native_of`). Imports `descriptions` and `errors` only.
+names (`native_of`).
 """
 
 from __future__ import annotations

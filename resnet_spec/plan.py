@@ -1,7 +1,7 @@
 """The Plan: a spec lowered for one input size, with nothing left to decide.
 
 One description of the model. Analysis, initial weights, naming, the reference and every backend's
-modules are folds over it. Imports only `ops`; made by `lowering.lower`.
+modules are folds over it. Made by `lowering.lower`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Recipe: how a network is trained, as a frozen, validated value.
 
 Holds what a person decides. `schedules.rates` turns it into one learning rate per step; backends
-read the optimiser's settings and `decay_of`. Imports `descriptions`, `errors`, `ops`, `optimizers`.
+read the optimiser's settings and `decay_of`.
 """
 
 from __future__ import annotations

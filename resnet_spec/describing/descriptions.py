@@ -1,7 +1,4 @@
-"""What specs, recipes and grids have in common: frozen, validated values, to and from plain dicts.
-
-Imports `errors` and `from_text` only.
-"""
+"""What specs, recipes and grids have in common: frozen, validated values, from and to dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes by name, from files, with overrides. Imports `recipe` and `from_text`.
+"""Recipes by name, from files, with overrides.
 
 Each name's source is said beside it.
 """

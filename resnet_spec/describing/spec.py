@@ -1,8 +1,7 @@
 """The Spec: a residual network as a frozen, validated value.
 
 Holds what a person decides; everything that follows from it is worked out by `lowering.lower`. Read
-and written by `Spec.from_dict`/`to_dict` and by `spec_files` (TOML, JSON, preset names). Imports
-`errors` and `from_text` only.
+and written by `Spec.from_dict`/`to_dict` and by `spec_files` (TOML, JSON, preset names).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Specs by name, from files, with overrides; and back to TOML, JSON and JSON Schema.
-
-Imports `spec`, `presets` and `from_text`.
-"""
+"""Specs by name, from files, with overrides; and back to TOML, JSON and JSON Schema."""
 
 from __future__ import annotations
 

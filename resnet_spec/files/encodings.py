@@ -1,4 +1,4 @@
-"""Text that a person gives, in the encodings that editors and shells write. Imports `errors` alone.
+"""Text that a person gives, in the encodings that editors and shells write.
 
 UTF-8 with or without a byte order mark, and UTF-16 or UTF-32 with one. Nothing is guessed: bytes
 that are none of these are refused by a line that names the likely encoding and the remedy.

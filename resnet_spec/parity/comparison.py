@@ -1,4 +1,4 @@
-"""How far two arrays are apart. Imports `contract` only."""
+"""How far two arrays are apart."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The classifier of a plan: the op that puts out the logits, and the plan without it.
-
-Imports `errors`, `ops` and `plan` only.
-"""
+"""The classifier of a plan: the op that puts out the logits, and the plan without it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a plan costs: parameters, multiply-accumulates, memory and receptive field, all exact.
 
-Folds over the plan in plain integers. Imports `dataflow`, `ops` and `plan`; needs no framework.
+Folds over the plan in plain integers; needs no framework.
 """
 
 from __future__ import annotations

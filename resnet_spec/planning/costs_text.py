@@ -1,4 +1,4 @@
-"""A description as a table for the terminal, in plain text. Imports `describe`."""
+"""A description as a table for the terminal, in plain text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A plan as a list of steps, each with the names of the values it reads.
 
 The tree says how a network is built; the folds that follow a value from its maker to its readers
-(receptive field, memory) need the edges. Imports `ops` and `plan`.
+(receptive field, memory) need the edges.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Fine-tuning, resolved in the plan: what is frozen, and the classifier's own learning rate.
 
 What is frozen is a fixed function of the images: its norms run on their running statistics in
-training, too, as with Keras' `trainable = False`, and its blocks are never dropped. Imports
-`classifier`, `errors`, `ops`, `plan` and `recipe` only.
+training, too, as with Keras' `trainable = False`, and its blocks are never dropped.
 """
 
 from __future__ import annotations

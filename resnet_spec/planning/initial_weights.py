@@ -1,7 +1,7 @@
 """Initial weights from a seed: one stream per tensor, keyed by (seed, canonical name).
 
 Adding a layer therefore changes no other layer's draw, and every backend starts from the same
-numbers; no framework's initialiser is used. Imports `ops` and `plan`.
+numbers; no framework's initialiser is used.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """One row per op: all that the core knows of it beside its fields.
 
 Costs, memory, receptive fields, words and pictures, and parity's care for kinks are folds over a
-plan that read these rows. An op without a row is an error that names it, in every fold. Imports
-`ops` only.
+plan that read these rows. An op without a row is an error that names it, in every fold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The learning rate of every step, as one float64 array computed once.
 
-No framework's scheduler is used, so all of them step at the same rates. Imports `recipe` and
-`errors`.
+No framework's scheduler is used, so all of them step at the same rates.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Report: what was compared, worst first; a table for the terminal, JSON for machines.
 
-Holds findings and knows nothing of how they were reached. Imports `cards` and `coloured_table`.
+Holds findings and knows nothing of how they were reached.
 """
 
 from __future__ import annotations

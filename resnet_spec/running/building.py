@@ -1,6 +1,6 @@
 """From a spec's name to a native module or a session, with initial weights from a seed.
 
-The public entry points for Python. Imports the core and, by name, a backend.
+The public entry points for Python.
 """
 
 from __future__ import annotations

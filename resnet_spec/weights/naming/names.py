@@ -1,7 +1,4 @@
-"""What a naming scheme says: how another project calls the plan's tensors, and where outputs show.
-
-Imports `ops`, `plan` and `errors` of the core.
-"""
+"""What a naming scheme says: how another project calls the tensors, and where outputs show."""
 
 from __future__ import annotations
 

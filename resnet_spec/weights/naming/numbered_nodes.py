@@ -1,7 +1,7 @@
 """The plan's nodes with their addresses and counted: what schemes make paths of.
 
 A post-activation `layer2.0.bn1` and a pre-activation `stages.1.blocks.0.norm2` are both a norm of
-a body in stage 2, block 0. Imports `ops` and `plan` of the core.
+a body in stage 2, block 0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One set of published weights: where it is, whose names it has, and how its accuracy was measured.
 
-Imports the core's specs and naming only; the tables beside it are lists of these.
+The tables beside it are lists of these.
 """
 
 from __future__ import annotations
