@@ -1,11 +1,13 @@
 """Gives tests that ask for a `pair` the whole matrix, one worker per case.
 
-A case's sessions are compiled once and shared by every level's tests (`--dist loadgroup`).
+A case's sessions are compiled once and shared by every level's tests (`--dist loadgroup`), and so
+is what a file of tests compiles for several of them: it has a group of its own.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 from serving import server  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -19,6 +21,24 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Compiled quicker so; scripts/parity_matrix.py compares what is optimised.
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+_compiled = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all processes of a run share what XLA compiles, in a folder that goes with the run."""
+    if "PYTEST_XDIST_WORKER" in os.environ or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = config.stash[_compiled] = tempfile.TemporaryDirectory(prefix="resnet-spec-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if folder := config.stash.get(_compiled, None):
+        del os.environ["JAX_COMPILATION_CACHE_DIR"]
+        folder.cleanup()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -153,7 +153,7 @@ HARMLESS: dict[str, Variation] = {
     "sums_one_by_one": Variation(
         "pre_activation_everything", options={"order": "sequential"}, backends=("numpy",)
     ),
-    "other_thread_count": Variation("bottleneck", around=two_threads, backends=("torch",)),
+    "other_thread_count": Variation("plain", around=two_threads, backends=("torch",)),
     "contiguous_for_channels_last": Variation("bottleneck", around=contiguous, backends=("torch",)),
     "without_onednn": Variation("imagenet_stem", around=without_onednn, backends=("torch",)),
     "torch_compile": Variation("plain", options={"compile": True}, backends=("torch",)),

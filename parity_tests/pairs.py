@@ -100,18 +100,27 @@ def pairs() -> list[Pair]:
 _FEWER = ("bottleneck", "pre_activation_everything")
 SLOW = ("flax", "mindspore")
 """Backends that compile every network and every function of it for seconds."""
-# These have every kind of op, and every option that the plan does not resolve into numbers of ops.
-_ENOUGH = (*_FEW, "imagenet_stem", "same_padding", "dilation")
+# With the tests of each one's numbers, which compile padded channels and SAME, these have every
+# kind of op, and every option that the plan does not resolve into numbers of ops.
+_ENOUGH = (
+    *("bottleneck", "groups", "noise", "pre_activation_everything"),
+    *("imagenet_stem", "dilation"),
+)
 
 
 def cell(pair: Pair, is_thorough: bool = False) -> Any:
     """Return `pair` as a parameter of a test, in its case's group."""
     marks = [pytest.mark.xdist_group(pair.case)]
-    in_float64 = (pair.backend, pair.precision) == ("flax", "float64")
     is_more = pair.backend in SLOW and pair.case not in _ENOUGH
-    if is_thorough or is_more or (in_float64 and pair.case not in _FEWER):
+    if is_thorough or is_more or _is_repeated(pair):
         marks.append(pytest.mark.thorough)
     return pytest.param(pair, marks=marks)
+
+
+def _is_repeated(pair: Pair) -> bool:
+    """Whether it is Flax in the other precision: few cases are compiled in float64, others not."""
+    in_float64 = pair.precision == "float64"
+    return pair.backend == "flax" and in_float64 != (pair.case in _FEWER)
 
 
 def cells_of_few() -> list[Any]:

@@ -27,6 +27,8 @@ from resnet_spec.plan import Plan
 from resnet_spec.planning.folding import fold_norms
 from resnet_spec.weights.checkpoint import Checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.xdist_group("export")
+
 Captured = pytest.CaptureFixture[str]
 Patching = pytest.MonkeyPatch
 

@@ -29,6 +29,8 @@ from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 
+pytestmark = pytest.mark.xdist_group("training")
+
 BACKENDS = installed_backends()
 
 

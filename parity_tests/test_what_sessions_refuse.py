@@ -17,6 +17,8 @@ from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.planning.lowering import lower
 
+pytestmark = pytest.mark.xdist_group("refusing")
+
 BACKENDS = installed_backends()
 RATES = np.array([0.1])
 

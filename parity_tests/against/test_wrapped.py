@@ -15,6 +15,8 @@ from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup, worn_state
 from resnet_spec.parity.wrapping import wrap
 
+pytestmark = pytest.mark.xdist_group("wrapped")
+
 BACKENDS = [name for name in ("torch", "flax", "mindspore") if name in installed_backends()]
 # MindSpore has no float64. A rounding difference is far below, a wrong layout or pad far above.
 PRECISION: dict[str, Precision] = {"torch": "float64", "flax": "float64", "mindspore": "float32"}

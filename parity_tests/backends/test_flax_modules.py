@@ -18,6 +18,8 @@ jax = pytest.importorskip("jax")
 jnp = jax.numpy
 nnx = pytest.importorskip("flax.nnx")
 optax = pytest.importorskip("optax")
+
+pytestmark = pytest.mark.xdist_group("flax_networks")
 backend: Any = load_backend("flax")
 layers: Any = importlib.import_module(f"{backend.__name__}.layers")
 

@@ -32,6 +32,8 @@ from resnet_spec.recipe import Recipe
 jax = pytest.importorskip("jax")
 jnp = jax.numpy
 nnx = pytest.importorskip("flax.nnx")
+
+pytestmark = pytest.mark.xdist_group("flax_networks")
 backend: Any = load_backend("flax")
 layers: Any = importlib.import_module(f"{backend.__name__}.layers")
 

@@ -31,6 +31,8 @@ from resnet_spec.loader import load_backend
 from resnet_spec.planning.lowering import lower
 
 jax = pytest.importorskip("jax")
+
+pytestmark = pytest.mark.xdist_group("flax_networks")
 jnp = jax.numpy
 backend: Any = load_backend("flax")
 

@@ -23,6 +23,8 @@ from resnet_spec.recipe import Recipe
 
 jax = pytest.importorskip("jax")
 nnx = pytest.importorskip("flax.nnx")
+
+pytestmark = pytest.mark.xdist_group("flax_networks")
 backend: Any = load_backend("flax")
 
 

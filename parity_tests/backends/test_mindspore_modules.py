@@ -14,6 +14,8 @@ from resnet_spec.contract import State
 from resnet_spec.loader import load_backend
 from resnet_spec.planning.initial_weights import initial_state
 
+pytestmark = pytest.mark.xdist_group("mindspore_networks")
+
 backend: Any = load_backend("mindspore")
 ms: Any = importlib.import_module("mindspore")
 modules: Any = importlib.import_module("resnet_spec_mindspore.modules")

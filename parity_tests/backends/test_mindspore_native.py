@@ -128,8 +128,14 @@ def more(cell: Any) -> None:
     cell.extra = nn.Dense(5, 4)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("change", "classes"), [(fewer, 5), (more, 4)])
+@pytest.mark.parametrize(
+    ("change", "classes", "mode"),
+    [
+        (fewer, 5, "pynative"),
+        pytest.param(fewer, 5, "graph", marks=pytest.mark.thorough),
+        *((more, 4, mode) for mode in MODES),
+    ],
+)
 def test_children_are_deleted_and_added(change: Any, classes: int, mode: str) -> None:
     cell = network()
     with run_in(mode):

@@ -27,6 +27,8 @@ from resnet_spec.contract import Batch, State
 from resnet_spec.loader import load_backend
 from resnet_spec.planning.initial_weights import initial_state
 
+pytestmark = pytest.mark.xdist_group("mindspore_networks")
+
 reference: Any = load_backend("numpy")
 
 
@@ -48,7 +50,7 @@ def test_twenty_steps(name: str) -> None:
     assert worst(made.state(), state) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["zero_pad", "v2"])
+@pytest.mark.parametrize("name", ["zero_pad", pytest.param("v2", marks=pytest.mark.thorough)])
 def test_twenty_steps_can_fail(name: str) -> None:
     """A rate, an image, or a weight that is off by little is seen."""
     plan, (expected, _) = make_plan(name), expected_run(name)

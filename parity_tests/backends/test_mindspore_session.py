@@ -28,6 +28,8 @@ from resnet_spec.loader import load_backend
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.recipe import Recipe
 
+pytestmark = pytest.mark.xdist_group("mindspore_networks")
+
 backend: Any = load_backend("mindspore")
 ms: Any = importlib.import_module("mindspore")
 

@@ -21,6 +21,8 @@ from torch_by_hand import (
 from resnet_spec.contract import Batch, State
 from resnet_spec.recipe import Recipe
 
+pytestmark = pytest.mark.xdist_group("torch_training")
+
 
 @cache
 def train_by_hand(case: str) -> tuple[State, list[float]]:
