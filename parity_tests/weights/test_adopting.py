@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 from resnet_spec.weights import write_weights
 from resnet_spec.weights.adopting import adopt
-from resnet_spec.weights.checkpoint import load_checkpoint
+from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 from resnet_spec.weights.loading import Pretrained, load_pretrained
 from resnet_spec.weights.naming import scheme
 from resnet_spec.weights.naming.lifting import to_file
@@ -84,6 +85,18 @@ def test_a_head_is_drawn_anew_from_the_seed(
 def test_a_head_that_must_be_kept_and_cannot_is_refused(kuangliu: Pretrained) -> None:
     with pytest.raises(CheckpointError, match="--head = keep: the weights have 7 classes, and 10"):
         adopt(kuangliu, spec(classes=10), head="keep")
+
+
+def test_classes_are_matched_by_name_unless_they_are_ignored(
+    kuangliu: Pretrained, state: State
+) -> None:
+    names = tuple("abcdefg")
+    checkpoint = Checkpoint(kuangliu.spec, kuangliu.state, class_names=names)
+    named = replace(kuangliu, checkpoint=checkpoint)
+    adopted = adopt(named, spec(), classes=names[::-1])
+    assert np.array_equal(adopted.state["fc.weight"], state["fc.weight"][::-1])
+    adopted = adopt(named, spec(), classes=names[::-1], ignore_classes=True)
+    assert np.array_equal(adopted.state["fc.weight"], state["fc.weight"])
 
 
 def test_the_mean_is_the_weights_unless_it_was_set(kuangliu: Pretrained) -> None:

@@ -15,6 +15,7 @@ from resnet_spec.planning.lowering import lower
 from resnet_spec.weights.naming import SCHEMES, Scheme, scheme
 from resnet_spec.weights.naming.lifting import foreign_shape
 from resnet_spec.weights.recognising.inference import Inferred, infer, recognise
+from resnet_spec.weights.recognising.matching_preset import matching_preset
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -149,6 +150,13 @@ def test_a_preset_is_named_with_its_differences() -> None:
     assert (found.preset.name, found.preset.differs) == ("resnet50", ("classes = 10",))
     assert found.spec.name == "resnet50"
     assert infer(shapes_of(SMALL, scheme("timm"))).preset is None
+
+
+def test_shortcuts_without_tensors_are_one_to_the_preset_and_those_with_are_not() -> None:
+    plain = matching_preset(load_spec("resnet1202_cifar", ["shortcut=none"]))
+    assert plain is not None
+    assert (plain.name, plain.differs) == ("resnet1202_cifar", ("shortcut = none",))
+    assert matching_preset(load_spec("resnet50", ["shortcut=projection_all"])) is None
 
 
 def test_settings_say_what_tensors_do_not() -> None:
