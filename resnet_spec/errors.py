@@ -93,6 +93,19 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def not_one_of(where: str, value: object, choices: Sequence[str]) -> str | None:
+    """Return the problem with a value that is none of `choices`, and None for one that is.
+
+    For callers in Python, whom a type does not bind and no parser guards.
+    """
+    if isinstance(value, str) and value in choices:
+        return None
+    rule = f"must be {', '.join(choices[:-1])} or {choices[-1]}"
+    shown = value if isinstance(value, str) and value.strip() else repr(value)
+    close = nearest(value.lower(), choices) if isinstance(value, str) else None
+    return problem(where, shown, rule, "" if close is None else f"did you mean '{close}'?")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `did you mean 'x'?`, or the choices when nothing is close and they are few."""
     choices = sorted(known)

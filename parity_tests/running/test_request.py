@@ -14,7 +14,15 @@ import pytest
 import resnet_spec
 from resnet_spec.cli.main import main
 from resnet_spec.cli.train import add_arguments
-from resnet_spec.errors import CheckpointError, RecipeError, ResnetSpecError
+from resnet_spec.comparing.comparison import Comparison, asked
+from resnet_spec.errors import (
+    BackendError,
+    CheckpointError,
+    GridError,
+    RecipeError,
+    ResnetSpecError,
+)
+from resnet_spec.exporting.formats import check_images
 from resnet_spec.loader import installed_backends
 from resnet_spec.running.job import Reach, job_of
 from resnet_spec.running.request import Request
@@ -65,6 +73,44 @@ def test_a_wrong_request_from_python_leaves_the_run_that_was_to_be_replaced(
         resnet_spec.train(**{**FRESH, **wrong}, out=old, overwrite=True)
     assert line in str(caught.value)
     assert files(old) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"head": "keeep"}, "--head = keeep: must be auto, keep or replace; did you mean 'keep'?"),
+        ({"head": "drop"}, "--head = drop: must be auto, keep or replace"),
+        ({"head": True}, "--head = True: must be auto, keep or replace"),
+        ({"head": ["keep"]}, "--head = ['keep']: must be auto, keep or replace"),
+        ({"overwrite": "no"}, "--overwrite = 'no': must be True or False"),
+        ({"ignore_classes": "no"}, "--ignore-classes = 'no': must be True or False"),
+        ({"compile": "no"}, "--compile = 'no': must be True or False"),
+        ({"resume": None}, "--resume = None: must be True or False, or name a run"),
+        ({"resume": 1}, "--resume = 1: must be True or False, or name a run"),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_no_choice_is_never_another_one(
+    wrong: dict[str, Any], line: str, old: Path
+) -> None:
+    before = files(old)
+    given = {**FRESH, "pretrained": old / "best.safetensors", "overwrite": True, **wrong}
+    with pytest.raises(ResnetSpecError) as caught:
+        resnet_spec.train(**given, out=old)
+    assert str(caught.value) == line
+    assert files(old) == before
+
+
+def test_choices_that_only_a_parser_guarded_are_guarded_from_python() -> None:
+    wrong: Any = "uint9"
+    with pytest.raises(BackendError) as images:
+        check_images(resnet_spec.load_spec(TINY), wrong)
+    rule = "must be normalised or uint8; did you mean 'uint8'?"
+    assert str(images.value) == f"--input = uint9: {rule}"
+    wrong = "eror"
+    with pytest.raises(GridError) as shown:
+        asked(Comparison("report", ()), show=wrong)
+    assert str(shown.value) == "--show = eror: must be accuracy or error; did you mean 'error'?"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from resnet_spec.comparing.statistics import (
     spreads,
 )
 from resnet_spec.describing.from_text import Fields
-from resnet_spec.errors import DataError, GridError, did_you_mean, problem
+from resnet_spec.errors import DataError, GridError, did_you_mean, not_one_of, problem
 from resnet_spec.printing.cards import Card, Shown, rounded
 from resnet_spec.running.metrics import torn
 from resnet_spec.running.run_folder import LAST, SUMMARY
@@ -135,6 +135,9 @@ def asked(
         if baseline not in known:
             rule = "is no network, backend or NETWORK/BACKEND of these runs"
             raise GridError(problem("--baseline", baseline, rule, did_you_mean(baseline, known)))
+    wrong = None if show is None else not_one_of("--show", show, ("accuracy", "error"))
+    if wrong is not None:
+        raise GridError(wrong)
     if target is not None and not 0 < target < 1:
         raise GridError(problem("--target-accuracy", target, "must be > 0 and < 1"))
     return replace(

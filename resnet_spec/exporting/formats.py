@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 from resnet_spec.contract import Array
 from resnet_spec.describing.spec import Spec
-from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, problem
+from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, not_one_of, problem
 from resnet_spec.loader import export_formats, load_backend, writers_of
 from resnet_spec.manifest import Format
 from resnet_spec.plan import Plan
@@ -84,7 +84,10 @@ def exporter_of(format: str) -> Exporter:
 
 
 def check_images(spec: Spec, images: Images) -> None:
-    """Raise BackendError for uint8 images whose mean and deviation are not known."""
+    """Raise BackendError for no `Images`, and for uint8 ones of unknown mean and deviation."""
+    wrong = not_one_of("--input", images, get_args(Images))
+    if wrong is not None:
+        raise BackendError(wrong)
     if images == "uint8" and not (spec.input.mean and spec.input.std):
         rule = "needs the mean and deviation of the images, which the weights come without"
         remedy = "say --set input.mean=[...] --set input.std=[...]"

@@ -85,6 +85,7 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH) -> Job:
     say: hears of what was changed on the way, a line each. Raises every error of the inputs but
     those of the session, which is made before anything is touched, too.
     """
+    request.check()
     last = request.goes_on_from()
     job = _fresh(request, say, reach) if last is None else _continued(request, last, say, reach)
     rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.

@@ -14,11 +14,11 @@ from resnet_spec.data.class_matching import IGNORE
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
-from resnet_spec.errors import CheckpointError, RecipeError
+from resnet_spec.errors import CheckpointError, RecipeError, problem
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.resuming import ACCEPT
 from resnet_spec.running.run_folder import checkpoint_to_go_on
-from resnet_spec.weights.adopting import Head
+from resnet_spec.weights.adopting import Head, check_head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,19 @@ class Request:
     head_rate: float | None = None
     accept_data: bool = False
     ignore_classes: bool = False
+
+    def check(self) -> None:
+        """Raise for a value that no run can have: a caller in Python is not bound to the types."""
+        if self.head is not None:
+            check_head(self.head)
+        for name in _FLAGS:
+            value = getattr(self, name)
+            if not isinstance(value, bool):  # "no" and "false" would be yes.
+                raise RecipeError(problem(_option(name), repr(value), "must be True or False"))
+        resume: object = vars(self)["resume"]
+        if not isinstance(resume, bool | str | Path):
+            rule = "must be True or False, or name a run"
+            raise CheckpointError(problem("--resume", repr(resume), rule))
 
     def goes_on_from(self) -> Path | None:
         """Return the checkpoint to go on from, or None for a fresh run.
@@ -74,15 +87,20 @@ class Request:
         """Raise RecipeError for what is given and belongs to a run from its beginning."""
         for field in fields(self):
             if field.name not in _CHANGES_LATER and self._gives(field.name):
-                option = _OPTIONS.get(field.name, f"--{field.name.replace('_', '-')}")
                 rule = "cannot be changed in the middle of a run; leave it out"
-                raise RecipeError(f"{option}: {rule}")
+                raise RecipeError(f"{_option(field.name)}: {rule}")
 
     def _gives(self, name: str) -> bool:
         value = getattr(self, name)
         return not (value is None or value is False or value in ((), [], ""))
 
 
+def _option(name: str) -> str:
+    """Return how a field is spelled on the command line."""
+    return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+
+
+_FLAGS = ("overwrite", "compile", "accept_data", "ignore_classes")
 _CHANGES_LATER = {
     *("backend", "data", "out", "overwrite", "resume"),
     *("device", "compile", "accept_data", "ignore_classes"),

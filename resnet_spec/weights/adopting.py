@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from resnet_spec.contract import State
 from resnet_spec.data.class_matching import IGNORE, differing, match_classes
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.text_lists import Texts, listed
-from resnet_spec.errors import CheckpointError, DataError, SpecError, problem
+from resnet_spec.errors import CheckpointError, DataError, SpecError, not_one_of, problem
 from resnet_spec.plan import Plan
 from resnet_spec.planning.classifier import classifier
 from resnet_spec.planning.initial_weights import initial_state
@@ -29,6 +29,13 @@ from resnet_spec.weights.naming.conventions import Conflict, conflicts
 from resnet_spec.weights.recognising.unseen import for_channels
 
 Head = Literal["auto", "keep", "replace"]
+
+
+def check_head(head: object) -> None:
+    """Raise CheckpointError for what is no `Head`."""
+    wrong = not_one_of("--head", head, get_args(Head))
+    if wrong is not None:
+        raise CheckpointError(wrong)
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,6 +99,7 @@ def adopt(
     the spec and the weights' own code compute otherwise, or that the classes of a classifier that
     is to be kept are others.
     """
+    check_head(head)
     settings = listed(settings, "settings", SpecError)
     spec, notes = with_statistics(weights, spec)
     plan = lower(spec)
