@@ -93,6 +93,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
+def empty(where: str) -> str:
+    """Return the problem with an empty text, as of a variable of the shell that is not set.
+
+    It never stands for what is usual: who gave it meant something else.
+    """
+    return problem(where, '""', "must not be empty", "give a value, or leave it out")
+
+
 def not_one_of(where: str, value: object, choices: Sequence[str]) -> str | None:
     """Return the problem with a value that is none of `choices`, and None for one that is.
 

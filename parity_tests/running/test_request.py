@@ -237,11 +237,35 @@ def test_a_device_takes_effect_where_a_run_goes_on(old: Path) -> None:
     assert files(old) == before
 
 
-def test_an_empty_text_names_no_run(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CheckpointError, match="--resume: is an empty text"):
-        resnet_spec.train(resume="")
-    assert main(["train", "--resume", ""]) == 2
-    assert "--resume: is an empty text" in capsys.readouterr().err
+EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("spec", "backend", "data", "recipe", "settings", "out", "resume"), ""),
+    **dict.fromkeys(("device", "pretrained", "part", "freeze"), " "),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize("goes_on", [False, True], ids=["fresh", "resume"])
+def test_an_empty_text_is_never_taken_for_what_is_usual(
+    name: str, goes_on: bool, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(old.parent)
+    before = files(old.parent)
+    given = {"resume": old} if goes_on else {**FRESH, "overwrite": True, "out": old}
+    option = {"spec": "SPEC", "settings": "--set"}.get(name, f"--{name}")
+    for value in ([""], ["steps=2", ""], "") if name == "settings" else (EMPTY[name],):
+        with pytest.raises(ResnetSpecError) as caught:
+            resnet_spec.train(**{**given, name: value})
+        rule = "must not be empty; give a value, or leave it out"
+        assert str(caught.value) == f'{option} = "": {rule}'
+    assert files(old.parent) == before
+
+
+def test_an_empty_text_is_no_weights_and_no_precision() -> None:
+    with pytest.raises(CheckpointError, match='weights = "": must not be empty'):
+        resnet_spec.build(TINY, "numpy", pretrained="")
+    wrong: Any = ""
+    with pytest.raises(BackendError, match="precision = : is not one of numpy's"):
+        resnet_spec.session(TINY, "numpy", precision=wrong)
 
 
 def test_the_last_checkpoint_goes_on_in_its_folder_from_python(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from resnet_spec.errors import did_you_mean, problem
+from resnet_spec.errors import did_you_mean, empty, problem
 
 PROGRAM = "resnet-spec"
 USAGE = 2
@@ -76,14 +76,30 @@ class Parser(argparse.ArgumentParser):
 
         return answer(word, value, self.command, known) or did_you_mean(word, known)
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Refuse empty texts, and lists of no names, for every argument. Extends argparse's."""
+        # Those of a command inside this one are looked at by its own parser.
+        given = [] if action.nargs == argparse.PARSER else arg_strings
+        if any(not text.strip() for text in given):
+            self.error(empty(_where(action)))
+        values: Any = super()._get_values(action, arg_strings)  # pyright: ignore
+        if given and values == []:  # As of a comma alone.
+            self.error(problem(_where(action), given[0], "names nothing"))
+        return values
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuse what is none of the choices, in the form of all errors. Overrides argparse's."""
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
         rule = f"must be {', '.join(choices[:-1])} or {choices[-1]}"
-        where = action.option_strings[0] if action.option_strings else str(action.metavar)
+        where = _where(action)
         self.error(problem(where, value, rule, _nearest(where, str(value), choices)))
+
+
+def _where(action: argparse.Action) -> str:
+    """Return what an argument is called."""
+    return action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
 
 
 def _value_after(arguments: Sequence[str], place: int) -> str | None:

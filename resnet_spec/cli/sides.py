@@ -82,7 +82,7 @@ def _backends(asked: Sequence[str] | None, precision: Precision) -> Sequence[str
     from resnet_spec.loader import installed_backends
     from resnet_spec.parity.compare import check_precision
 
-    if asked:
+    if asked is not None:
         for name in asked:
             check_precision(name, precision)
         return asked
@@ -184,7 +184,7 @@ def _tell(*notes: str) -> None:
 def _own(args: argparse.Namespace, setup: Setup) -> Side:
     from resnet_spec.parity.own import own_side
 
-    if args.backends:
+    if args.backends is not None:
         raise BackendError("--against: compares with the reference alone; leave --backends out")
     return own_side(args.against, setup, args.names, args.precision)
 

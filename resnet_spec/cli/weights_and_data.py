@@ -110,7 +110,7 @@ def _read(args: argparse.Namespace, weights: Pretrained) -> tuple[str, Dataset, 
     from resnet_spec.data.kept import load_kept
 
     size = weights.spec.input.size
-    if args.data:
+    if args.data is not None:
         return args.data, load_data(args.data, size=size), ()
     kept = weights.checkpoint
     if kept is None or not kept.data:

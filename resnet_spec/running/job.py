@@ -160,7 +160,7 @@ def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
     except CheckpointError as error:
         raise CheckpointError(f"--resume = {last}: {error}") from None
     folder = RunFolder.of_checkpoint(last)
-    out = request.out or folder.path
+    out = request.folder() or folder.path
     if not folder.is_same(out):
         RunFolder(out).check_free(overwrite=request.overwrite)
         say(f"note: the run of {folder.path} goes on in {out}; {folder.path} stays as it is")
@@ -203,7 +203,7 @@ def _run(
 ) -> Run:
     """Return the fresh run of `spec`, fitted to the data of the request."""
     request = start.request
-    source = request.data or "digits"
+    source = "digits" if request.data is None else request.data
     data = reach.data(source, request.input_size)
     training_split(data)  # Raises where there is none.
     data = data if weights is None else viewed(data, weights.view)
@@ -212,7 +212,7 @@ def _run(
     spec, notes = fitted(spec, data)
     for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)
-    out = request.out or Path("runs") / f"{spec.name}-{data.name}-{start.backend}"
+    out = request.folder() or Path("runs") / f"{spec.name}-{data.name}-{start.backend}"
     plan = fine_tuned(lower(spec), start.recipe)
     return Run(spec, plan, start.recipe, start.backend, data, _place(source), out)
 

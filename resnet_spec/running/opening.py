@@ -24,4 +24,5 @@ def open_session(
     """
     usual = "float32" if recipe is None else recipe.precision
     make = load_backend(backend).Session
-    return make(plan, recipe, device=device, precision=precision or usual, compile=compile)
+    chosen = usual if precision is None else precision
+    return make(plan, recipe, device=device, precision=chosen, compile=compile)

@@ -6,15 +6,16 @@ stands in `_CHANGES_LATER`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import cast
 
 from resnet_spec.data.class_matching import IGNORE
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
-from resnet_spec.errors import CheckpointError, RecipeError, problem
+from resnet_spec.errors import CheckpointError, RecipeError, empty, problem
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.resuming import ACCEPT
 from resnet_spec.running.run_folder import checkpoint_to_go_on
@@ -30,7 +31,7 @@ class Request:
     data: str | Path | Dataset | None = None
     recipe: str | Path | Mapping[str, object] | Recipe | None = None
     settings: Texts = ()
-    out: Path | None = None
+    out: str | Path | None = None
     overwrite: bool = False
     resume: bool | str | Path = False
     input_size: int | None = None
@@ -46,6 +47,10 @@ class Request:
 
     def check(self) -> None:
         """Raise for a value that no run can have: a caller in Python is not bound to the types."""
+        for field in fields(self):
+            given = getattr(self, field.name)
+            if any(not text.strip() for text in _texts(given)):
+                raise RecipeError(empty(_option(field.name)))
         if self.head is not None:
             check_head(self.head)
         for name in _FLAGS:
@@ -65,12 +70,14 @@ class Request:
         if self.resume is False:
             return None
         if self.resume is not True:
-            if not str(self.resume).strip():  # As of a variable of the shell that is not set.
-                raise CheckpointError("--resume: is an empty text; give --resume RUN")
             return checkpoint_to_go_on(self.resume)
         if self.out is None:
             raise CheckpointError("--resume: needs a run; give --resume RUN or --out DIR")
         return checkpoint_to_go_on(self.out, "--resume: --out")
+
+    def folder(self) -> Path | None:
+        """Return the run's folder, None where nobody names it."""
+        return None if self.out is None else Path(self.out)
 
     def check_fresh(self) -> None:
         """Raise RecipeError for what is given and means nothing to a fresh run."""
@@ -92,7 +99,13 @@ class Request:
 
     def _gives(self, name: str) -> bool:
         value = getattr(self, name)
-        return not (value is None or value is False or value in ((), [], ""))
+        return not (value is None or value is False or value in ((), []))
+
+
+def _texts(given: object) -> list[str]:
+    """Return the texts among what is given for a field: itself, or those in a list."""
+    parts = cast("Sequence[object]", given) if isinstance(given, list | tuple) else [given]
+    return [part for part in parts if isinstance(part, str)]
 
 
 def _option(name: str) -> str:

@@ -85,7 +85,7 @@ def train(
         data=data,
         recipe=recipe,
         settings=settings,
-        out=None if out is None else Path(out),
+        out=out,
         overwrite=overwrite,
         resume=resume,
         input_size=input_size,

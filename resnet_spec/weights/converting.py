@@ -177,7 +177,7 @@ def convert(
     if to is None and not is_own:
         rule = "needs to know whose names to write"
         raise CheckpointError(f"{destination}: {rule}; say --to timm, or another scheme")
-    target = scheme(to or "canonical")
+    target = scheme("canonical" if to is None else to)
     is_folder = not is_own and kind_to_write(destination, kind).is_folder
     check_destination(destination, overwrite=overwrite, folder=ORBAX_FILES if is_folder else ())
     found = recognise_file(source, spec, names, settings, part)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnet_spec.data.download import Remote, data_root, obtain, sha256_of
-from resnet_spec.errors import CheckpointError, DataError, problem
+from resnet_spec.errors import CheckpointError, DataError, empty, problem
 from resnet_spec.weights.files.in_folders import ENDINGS, weights_at
 from resnet_spec.weights.published import PUBLISHED, Published, published, with_digest
 from resnet_spec.weights.published.entry import HUB
@@ -46,6 +46,8 @@ def find(source: str, *, download: bool = True, root: Path | None = None) -> Fou
     Raises CheckpointError: nothing of that name, no network (it says which file to place where), or
     a digest that is not the published one.
     """
+    if not source.strip():  # A path of this would be the working folder.
+        raise CheckpointError(empty("weights"))
     folder = (data_root() if root is None else root) / "weights"
     if source in PUBLISHED:
         return _published(published(source), folder, download)
