@@ -6,16 +6,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import get_args
 
 import pytest
 
-from resnet_spec import loader, lower
+from resnet_spec import loader
 from resnet_spec.cli.main import main
 from resnet_spec.errors import BackendError
 from resnet_spec.exporting import format_of
-from resnet_spec.loader import installed_backends, load_backend, manifest_of
-from resnet_spec.manifest import Format, Manifest, read_manifest
-from resnet_spec.parity.wrapping import framework_of, wrap
+from resnet_spec.loader import installed_backends, load_backend, manifest_of, not_installed
+from resnet_spec.manifest import DialectName, Format, Manifest, read_manifest
+from resnet_spec.weights.naming.dialects import DIALECTS
 
 GOOD = """
 requires = ["ab", "cd"]
@@ -56,7 +58,17 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
         ('"float32", ', "", "precisions: must have float32, in which backends are compared"),
         ('["ab.nn.Module"]', "[1]", "modules: must be a list of names, not [1]"),
         ('dialect = "torch"', "", "dialect: is missing"),
-        ('ending = ".abx"', 'ending = "abx"', "formats.abx.ending: must begin with a dot, not be"),
+        ('ending = ".abx"', 'ending = "abx"', "formats.abx.ending: must be a dot and a word, as"),
+        ('ending = ".abx"', 'ending = "."', "formats.abx.ending: must be a dot and a word, as"),
+        ("[formats.abx]", '[formats."a b/c"]', "formats: 'a b/c' is no plain word; use letters"),
+        ('"cd"]', '"cd.ef"]', "requires: 'cd.ef' is no top-level import name; write 'cd'"),
+        ('"cd"]', '".ef"]', "requires: '.ef' is no top-level import name"),
+        ('"cd"]', '"__main__"]', "requires: '__main__' is no top-level import name"),
+        ('"cd"]', '""]', "requires: must be a list of names, not ['ab', '']"),
+        ('["abx"]', '["abx.io"]', "formats.abx.needs: 'abx.io' is no top-level import name; write"),
+        ('["float32", "float16"]', "[]", "precisions: must have float32, in which backends"),
+        ('["ab.nn.Module"]', '["nodots"]', "modules: 'nodots' is no class as module.Class; write"),
+        ('"torch"', '"tourch"', "dialect: 'tourch' is no dialect; did you mean 'torch'?"),
         ('"NHWC"', '"NHCW"', "formats.abx.layout: must be one of NCHW, NHWC, not 'NHCW'"),
         ("needs =", "need =", "formats.abx.need: is no key of a manifest; did you mean 'needs'?"),
         ('install = "pip install abx"', "", "formats.abx.install: is missing"),
@@ -179,20 +191,53 @@ def test_two_backends_that_write_one_format_are_told(site: Path) -> None:
     assert format_of("mindir").backend == "mindspore"
 
 
-class Stranger:
-    """A network of a framework that only a backend of another distribution knows."""
+def test_a_dialect_of_a_manifest_is_one_of_names_of_tensors() -> None:
+    assert {*get_args(DialectName)} == DIALECTS.keys()
 
 
-def test_a_network_of_an_unknown_dialect_is_told(site: Path) -> None:
-    place = f"{Stranger.__module__}.{Stranger.__qualname__}"
-    sound(site, "dialectal", f'modules = ["{place}"]\ndialect = "tourch"\n')
-    (site / "dialectal_backend" / "wrap.py").write_text(
-        "def wrap(model, plan, *, recipe=None, precision='float32'):\n    return model\n"
-    )
-    assert framework_of(Stranger()) == "dialectal"
-    rule = "backend = dialectal: dialect = tourch: is not known; did you mean 'torch'"
-    with pytest.raises(BackendError, match=rule):
-        wrap(Stranger(), lower("resnet20_cifar"))
+def test_a_dotted_requirement_stops_its_backend_alone(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound(site, "dotted", "")
+    path = site / "dotted_backend" / "manifest.toml"
+    needs = 'requires = ["nosuchparent.sub"]\ninstall = "pip install x"\n'
+    path.write_text(f'{needs}precisions = ["float32"]\n')
+    line = f"{path}: requires: 'nosuchparent.sub' is no top-level import name; "
+    assert main(["backends"]) == 0
+    assert f"note: dotted: {line}write 'nosuchparent'" in capsys.readouterr().out.splitlines()
+    assert "dotted" not in installed_backends() and "numpy" in installed_backends()
+
+
+def test_a_loaded_package_without_a_word_of_its_place_is_there() -> None:
+    """As `__main__` of a script, and as stand-ins: Python raises where they are looked for."""
+    module = ModuleType("placeless")
+    assert module.__spec__ is None
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setitem(sys.modules, "placeless", module)
+        assert not_installed(["placeless", "nosuchpackage"]) == ["nosuchpackage"]
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("0", "ends the process with 0"),
+        ("", "ends the process"),
+        ("'no'", "ends the process with no"),
+    ],
+)
+def test_code_that_ends_the_process_ends_its_backend_alone(
+    site: Path, capsys: pytest.CaptureFixture[str], word: str, why: str
+) -> None:
+    sound(site, "ending", "")
+    (site / "ending_backend" / "conditions.py").write_text(f"raise SystemExit({word})\n")
+    (site / "ending_backend" / "__init__.py").write_text(f"raise SystemExit({word})\n")
+    assert main(["backends"]) == 0
+    line = f"note: ending: backend = ending: conditions.py cannot be run: {why}"
+    assert line in capsys.readouterr().out.splitlines()
+    with pytest.raises(BackendError) as raised:
+        load_backend("ending")
+    where = "backend = ending: cannot be imported from ending_backend"
+    assert raised.value.problems == (f"{where}: {why}",)
 
 
 def test_the_core_names_no_framework_but_where_it_has_a_reason() -> None:
@@ -215,5 +260,6 @@ NAMES = {
     "weights/__init__.py": "the table of kinds of weight files",
     "cli/show_weights.py": "which of our backends starts quickest, as it was measured",
     "cli/hints.py": "what people type by habit",
+    "manifest.py": "the names of dialects, which are those of the files' naming",
 }
 """Other sources that may name one, each with a reason."""

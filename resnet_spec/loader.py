@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import runpy
+import sys
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -43,7 +45,7 @@ def installed_backends() -> list[str]:
 
     One that `check_backend` refuses is not among them.
     """
-    return [name for name in backend_names() if not (faults_of(name) or _missing(name))]
+    return [name for name in backend_names() if not (faults_of(name) or missing_of(name))]
 
 
 def check_backend(name: str) -> None:
@@ -59,7 +61,7 @@ def check_backend(name: str) -> None:
     faults = faults_of(name)
     if faults:
         raise BackendError(*faults)
-    missing = _missing(name)
+    missing = missing_of(name)
     if missing:
         found = manifest_of(name)
         raise BackendError(
@@ -84,13 +86,24 @@ def faults_of(name: str) -> list[str]:
     return []
 
 
+def missing_of(name: str) -> list[str]:
+    """Return which of the packages that the sound backend `name` requires are not installed."""
+    found = manifest_of(name)
+    return not_installed(found.requires if found else ())
+
+
+def not_installed(packages: Iterable[str]) -> list[str]:
+    """Return which of these top-level packages are not there; imports none of them."""
+    return [package for package in packages if not _is_there(package)]
+
+
 def load_backend(name: str) -> Backend:
     """Import the backend `name` and return its package. Raises BackendError as `check_backend`."""
     check_backend(name)
     entry = entry_of(name)
     try:
         package = entry.load()
-    except Exception as cause:  # Somebody else's code may raise anything.
+    except (Exception, SystemExit) as cause:  # Somebody else's code may raise anything.
         why = _why(cause)
         where = f"cannot be imported from {entry.value}"
         raise BackendError(f"backend = {name}: {where}: {why}") from cause
@@ -165,7 +178,7 @@ def conditions_of(name: str, part: str = "conditions") -> list[str]:
         return []
     try:
         return list(runpy.run_path(str(file)).get(part, list)())
-    except Exception as cause:  # Somebody else's code may raise anything.
+    except (Exception, SystemExit) as cause:  # Somebody else's code may raise anything.
         return [f"backend = {name}: {file.name} cannot be run: {_why(cause)}"]
 
 
@@ -184,8 +197,18 @@ def _file(package: str, name: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _why(cause: Exception) -> str:
-    return " ".join(str(cause).split()) or type(cause).__name__
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # It is loaded, by something that left no word of where it was found.
+        return package in sys.modules
+
+
+def _why(cause: BaseException) -> str:
+    words = " ".join(str(cause).split())
+    if isinstance(cause, SystemExit):
+        return f"ends the process{f' with {words}' if words else ''}"
+    return words or type(cause).__name__
 
 
 _WITHOUT_MANIFEST = ("Session", "build", "REQUIRES", "PRECISIONS")
@@ -202,9 +225,3 @@ def _entries() -> dict[str, tuple[EntryPoint, ...]]:
 
 def _distribution(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else "no distribution"
-
-
-def _missing(name: str) -> list[str]:
-    found = manifest_of(name)
-    needed = found.requires if found else ()
-    return [package for package in needed if importlib.util.find_spec(package) is None]

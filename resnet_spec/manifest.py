@@ -7,6 +7,7 @@ checked; a file with a fault is one line that names the file, the key and the ru
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from resnet_spec.errors import BackendError, did_you_mean
 FILE = "manifest.toml"
 
 ImageLayout = Literal["NCHW", "NHWC"]
+DialectName = Literal["torch", "flax", "mindspore", "keras"]
+"""The names of `weights.naming.dialects`, which is below: a test holds them equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Format:
     """A format of exported models that the backend's module `export` writes and reads.
 
     ending: of its files, with the dot. layout: of the normalised images that its models take.
-    needs: importable packages beside the backend's own. install: the command that installs them.
+    needs: top-level packages beside the backend's own. install: the command that installs them.
     """
 
     backend: str
@@ -40,7 +43,8 @@ class Format:
 class Manifest:
     """A backend, in its own words.
 
-    requires: importable packages that it needs. install: the command that installs them.
+    requires: top-level packages that it needs, as they are imported. install: the command that
+    installs them.
     precisions: what its sessions compute in. modules: the framework's own classes of networks, as
     `module.Class`; a model of one of them is for the backend's module that takes people's own
     networks; empty where it takes none. dialect: what their layers call their tensors, by a name of
@@ -65,14 +69,14 @@ def read_manifest(path: Path, backend: str) -> Manifest:
     reader = _Reader(path)
     known = ("requires", "install", "precisions", "modules", "dialect", "formats")
     reader.check_keys("", table, known)
-    requires = reader.names(table, "requires", required=True)
-    modules = reader.names(table, "modules")
+    requires = reader.packages(table, "requires", required=True)
+    modules = reader.classes(table)
     manifest = Manifest(
         requires=requires,
         install=reader.text(table, "install", required=bool(requires)),
         precisions=cast("tuple[Precision, ...]", reader.precisions(table)),
         modules=modules,
-        dialect=reader.text(table, "dialect", required=bool(modules)),
+        dialect=reader.dialect(table, required=bool(modules)),
         formats=reader.formats(table, backend),
     )
     if reader.lines:
@@ -91,7 +95,8 @@ class _Reader:
         for key in table:
             if key not in known:
                 hint = did_you_mean(key, known)
-                self._say(f"{where}{key}", "is no key of a manifest", hint)
+                shown = key if key.isprintable() else repr(key)
+                self._say(f"{where}{shown}", "is no key of a manifest", hint)
 
     def names(
         self, table: Mapping[str, Any], key: str, where: str = "", required: bool = False
@@ -104,6 +109,34 @@ class _Reader:
         self._say(f"{where}{key}", self._rule(cast(object, value), "a list of names"))
         return ()
 
+    def packages(
+        self, table: Mapping[str, Any], key: str, where: str = "", required: bool = False
+    ) -> tuple[str, ...]:
+        """Return names that can be looked for: to find `a.b`, Python would import `a`."""
+        found = self.names(table, key, where, required)
+        for name in found:
+            if not name.isidentifier() or name == "__main__":
+                top = name.partition(".")[0]
+                remedy = f"write {top!r}" if top.isidentifier() and top != "__main__" else ""
+                self._say(f"{where}{key}", f"{name!r} is no top-level import name", remedy)
+        return found
+
+    def classes(self, table: Mapping[str, Any]) -> tuple[str, ...]:
+        found = self.names(table, "modules")
+        for name in found:
+            parts = name.split(".")
+            if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+                rule = f"{name!r} is no class as module.Class"
+                self._say("modules", rule, "write it as 'torch.nn.modules.module.Module' is")
+        return found
+
+    def dialect(self, table: Mapping[str, Any], required: bool) -> str:
+        found = self.text(table, "dialect", required=required)
+        if found and found not in get_args(DialectName):
+            rule = f"{found!r} is no dialect"
+            self._say("dialect", rule, did_you_mean(found, get_args(DialectName)))
+        return found
+
     def text(
         self, table: Mapping[str, Any], key: str, where: str = "", required: bool = True
     ) -> str:
@@ -114,12 +147,14 @@ class _Reader:
         return ""
 
     def precisions(self, table: Mapping[str, Any]) -> tuple[str, ...]:
+        before = len(self.lines)
         found, known = self.names(table, "precisions", required=True), get_args(Precision)
-        if found and "float32" not in found:
+        if len(self.lines) == before and "float32" not in found:
             self._say("precisions", "must have float32, in which backends are compared")
         for name in found:
             if name not in known:
-                self._say("precisions", f"{name} is no precision", did_you_mean(name, known))
+                shown = name if name.isprintable() else repr(name)
+                self._say("precisions", f"{shown} is no precision", did_you_mean(name, known))
         return found
 
     def formats(self, table: Mapping[str, Any], backend: str) -> dict[str, Format]:
@@ -131,20 +166,22 @@ class _Reader:
         return {name: self._format(name, row, backend) for name, row in rows.items()}
 
     def _format(self, name: str, row: Any, backend: str) -> Format:
-        where = f"formats.{name}"
+        if not re.fullmatch(r"[\w-]+", name, re.ASCII):
+            self._say("formats", f"{name!r} is no plain word", "use letters, digits, - and _")
+        where = f"formats.{name}" if name.isprintable() else f"formats.{name!r}"
         if not isinstance(row, dict):
             self._say(where, self._rule(row, "a table"))
-            row = {"ending": ".", "layout": "NCHW"}
+            return Format(backend, "", "NCHW")
         values, start = cast("dict[str, Any]", row), f"{where}."
         self.check_keys(start, values, ("ending", "layout", "needs", "install"))
         ending = self.text(values, "ending", start)
-        if ending and not ending.startswith("."):
-            self._say(f"{start}ending", f"must begin with a dot, not be {ending!r}")
+        if ending and not re.fullmatch(r"\.\w[\w.-]*", ending):
+            self._say(f"{start}ending", f"must be a dot and a word, as '.onnx', not {ending!r}")
         layout = self.text(values, "layout", start)
         layouts = get_args(ImageLayout)
         if layout and layout not in layouts:
             self._say(f"{start}layout", f"must be one of {', '.join(layouts)}, not {layout!r}")
-        needs = self.names(values, "needs", start)
+        needs = self.packages(values, "needs", start)
         install = self.text(values, "install", start, required=bool(needs))
         return Format(backend, ending, cast("ImageLayout", layout), needs, install)
 

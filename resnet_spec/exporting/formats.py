@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 from resnet_spec.contract import Array
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, not_one_of, problem
-from resnet_spec.loader import export_formats, load_backend, writers_of
+from resnet_spec.loader import export_formats, load_backend, not_installed, writers_of
 from resnet_spec.manifest import Format
 from resnet_spec.plan import Plan
 
@@ -75,7 +74,7 @@ def takes(spec: Spec, format: str, batch: int | None, images: Images) -> str:
 def exporter_of(format: str) -> Exporter:
     """Return the module that writes `format`. Raises BackendError where a package is missing."""
     chosen = format_of(format)
-    missing = [package for package in chosen.needs if importlib.util.find_spec(package) is None]
+    missing = not_installed(chosen.needs)
     if missing:
         rule = f"needs {' and '.join(missing)}, not installed"
         raise BackendError(problem("--to", format, rule, f"run: {chosen.install}"))

@@ -20,7 +20,7 @@ from resnet_spec.parity.wrapped import Function, WrappedFunction, WrappedModel
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.weights.naming import Foreign, Output, scheme
-from resnet_spec.weights.naming.dialects import DIALECTS, OF_CANONICAL_NAMES
+from resnet_spec.weights.naming.dialects import OF_CANONICAL_NAMES
 from resnet_spec.weights.naming.lifting import lift
 from resnet_spec.weights.naming.names import holders, leaves
 
@@ -60,9 +60,6 @@ def wrap(
     wrapper: Any = importlib.import_module(f"{backend.__name__}.wrap")  # type: ignore[attr-defined]
     found = wrapper.wrap(model, plan, recipe=recipe, precision=precision)
     dialect = dialect_of(kind)
-    if dialect not in DIALECTS:
-        hint = did_you_mean(dialect, DIALECTS) or f"choose from {', '.join(DIALECTS)}"
-        raise BackendError(f"backend = {kind}: dialect = {dialect}: is not known; {hint}")
     tensors, outputs = resolve(plan, names, dialect)
     try:
         return WrappedModel(found, plan, tensors, outputs)
