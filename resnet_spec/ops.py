@@ -111,6 +111,9 @@ class Address:
     part: Part
 
 
+_ABSTRACT = ("_Node", "BaseOp", "NoisyOp")
+
+
 @dataclass(frozen=True, slots=True)
 class _Node:
     """What every node has: its canonical path, e.g. `layer1.0.conv1`, and where it stands.
@@ -120,6 +123,13 @@ class _Node:
 
     name: str
     at: Address | None = field(default=None, kw_only=True, repr=False)
+
+    def __init_subclass__(cls) -> None:
+        """Refuse a class made of another op's: where classes are matched, it would pass for it."""
+        for base in cls.__bases__:
+            if base.__name__ not in _ABSTRACT:
+                rule = f"must not be made of {base.__name__}, which it would pass for"
+                raise TypeError(f"{cls.__name__}: {rule}; make it of BaseOp or NoisyOp")
 
     @property
     def address(self) -> Address:

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from resnet_spec.contract import Array, Batch, StepLog
 from resnet_spec.errors import BackendError, problem
-from resnet_spec.ops import Dropout
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -39,9 +38,7 @@ class Intake:
         image = plan.input
         self._image = (image.height, image.width, image.channels)
         self._classes = plan.classes
-        self._noise = {
-            op.name: op.in_shape[:1] if isinstance(op, Dropout) else () for op in plan.noises
-        }
+        self._noise = {op.name: op.noise_shape for op in plan.noises}
         norms = {op.name: prod(op.in_shape[1:]) for op in plan.batch_norms}
         self._pixels = min(norms.values(), default=0)
         """Of the smallest norm that takes the batch's statistics."""

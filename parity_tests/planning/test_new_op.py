@@ -17,6 +17,8 @@ from backend_modules import module_of
 from cases import CASES
 
 from resnet_spec import ops
+from resnet_spec.contract import Batch
+from resnet_spec.errors import BackendError
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.parity.kink_margin import margin
 from resnet_spec.parity.setup import make_setup
@@ -28,6 +30,7 @@ from resnet_spec.planning.dataflow import _flow, image, steps
 from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_steps import Intake
 from resnet_spec.showing.diagram_ops import look_of
 from resnet_spec.showing.network import network_of
 from resnet_spec.showing.op_text import op_text
@@ -231,3 +234,35 @@ def test_a_backend_takes_no_activation_for_another(name: str) -> None:
         session = package.Session(plan, device="cpu")
         session.load(initial_state(plan))
         next(iter(session.predict(make_setup(PLAN, RECIPE, seed=0).batches[:1])))
+
+
+def test_a_class_made_of_another_op_s_is_refused_for_it_would_pass_for_that_one() -> None:
+    with pytest.raises(TypeError, match="Gelu: must not be made of Activation, .* of BaseOp or"):
+        type("Gelu", (ops.Activation,), {})
+    with pytest.raises(TypeError, match="must not be made of Chain"):
+        type("Row", (ops.Chain,), {})
+
+
+@dataclass(frozen=True, slots=True)
+class DropBlock(ops.NoisyOp):
+    """Factors for every pixel of every channel (Ghiasi et al. 2018)."""
+
+    @property
+    def noise_shape(self) -> ops.Shape:
+        return self.in_shape
+
+
+def test_noise_is_checked_by_the_shape_that_its_op_says() -> None:
+    first = PLAN.root.children[0]
+    assert isinstance(first, ops.Conv)
+    drop: Any = DropBlock("drop1", first.out_shape, first.out_shape, 0.5, at=first.at)
+    plan = replace(PLAN, root=replace(PLAN.root, children=(first, drop, *PLAN.root.children[1:])))
+    image = PLAN.input
+    images = np.zeros((2, image.height, image.width, image.channels), np.uint8)
+    noise = {"drop1": np.ones((2, *first.out_shape), np.float32)}
+    batch = Batch(images, np.zeros(2, np.int64), np.arange(2), noise=noise)
+    (part,) = Intake(plan).parts(batch)
+    assert part.noise["drop1"].shape == (2, *first.out_shape)
+    flat = replace(batch, noise={"drop1": np.ones(2, np.float32)})
+    with pytest.raises(BackendError, match="drop1"):
+        Intake(plan).parts(flat)

@@ -14,7 +14,7 @@ LONGER = {
     "backends/resnet_spec_torch/modules.py": "one class for each op",
     "resnet_spec/cli/hints.py": "a table of words that people try, a line or two each",
     "resnet_spec/data/cifar.py": "four forms of one dataset",
-    "resnet_spec/ops.py": "every op with its row",
+    "resnet_spec/ops.py": "every class of ops",
     "resnet_spec/showing/drift.py": "one figure",
     "resnet_spec/weights/files/torch_names.py": "a table of names in torch's pickles",
     "resnet_spec/weights/published/timm_weights.py": "a table of published weights",

@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     1 when a run failed, 130 after Ctrl-C.
     """
     from resnet_spec.comparing.cells import cells_of
+    from resnet_spec.comparing.devices import check_device
     from resnet_spec.comparing.grid_lock import locked
     from resnet_spec.comparing.processes import Share
     from resnet_spec.comparing.sources import load_grid
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     check_folder(out, "a comparison")
     cells = cells_of(grid, out)
     standings: list[Standing] = [standing(cell) for cell in cells]
+    to_run = [c.backend for c, at in zip(cells, standings, strict=True) if at != "complete"]
+    check_device(grid.device, to_run)
     share = Share.of(args.jobs, args.threads)
     say(_opening_lines(grid, cells, standings.count("complete"), share, out))
     if args.dry_run:

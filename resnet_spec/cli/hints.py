@@ -95,7 +95,7 @@ HINTS: tuple[Hint, ...] = (
     _set("--flip --hflip --horizontal-flip", "augment.flip", "", "true"),
     _set("--eval-interval --val-interval --val-freq --eval-every", "evaluate_every", "5"),
     _set("--save-interval --save-freq --save-every --checkpoint-every", "checkpoint_every", "5"),
-    _without("--optimizer --optim --opt", "all trains by SGD; see --set optimizer.momentum=0.9"),
+    _without("--optimizer --optim --opt", "see --set optimizer.kind=sgd or optimizer.momentum=0.9"),
     _without("--log-interval --print-freq --log-every --log-freq", "each epoch prints a line"),
     _without("--patience --early-stopping", "best.safetensors keeps the best epoch's weights"),
     # The network.

@@ -24,10 +24,10 @@ Standing = Literal["new", "partial", "complete"]
 def standing(cell: Cell) -> Standing:
     """Return where the run of `cell` stands. Raises GridError for a folder with another run."""
     place = cell.place
+    if not any(path.exists() for path in (place.last, place.best, place.summary)):
+        return "new"  # What is there, if anything, is of a try that came to nothing.
     if not place.cell.is_file():
-        if any(path.exists() for path in (place.last, place.best, place.summary)):
-            raise _other(place.path, "a run that no comparison started")
-        return "new"
+        raise _other(place.path, "a run that no comparison started")
     _check_same(cell, read_fields(place.cell))
     summary = sound_summary(place.path)
     if summary is not None and summary.complete:

@@ -127,7 +127,7 @@ def load_pretrained(
 
     spec: the network they must be of; None: the published one, an own checkpoint's own, else
         inferred. names: their naming scheme, or "auto". settings: `key=value` texts, applied last.
-    part: which network of a file with several; see `recognising.recognise_file`.
+    part: which network of a file with several; see `recognise_file`.
 
     Raises CheckpointError and SpecError as `finding.find` and `converting.load_weights` do.
     """
