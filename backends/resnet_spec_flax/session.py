@@ -99,7 +99,8 @@ class Session:
         if slots.average:
             state |= to_state(tensors, slots.average, f"{AVERAGE}/")
         numbers = jax.device_get(slots.loss_scale)
-        return state | {f"{LOSS_SCALE}/{name}": np.array(n) for name, n in numbers.items()}
+        names = [name for name in FIRST_LOSS_SCALE if name in numbers]  # jax sorts a dict's keys.
+        return state | {f"{LOSS_SCALE}/{name}": np.array(numbers[name]) for name in names}
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""

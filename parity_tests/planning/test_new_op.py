@@ -237,7 +237,7 @@ def test_a_backend_takes_no_activation_for_another(name: str) -> None:
 
 
 def test_a_class_made_of_another_op_s_is_refused_for_it_would_pass_for_that_one() -> None:
-    with pytest.raises(TypeError, match="Gelu: must not be made of Activation, .* of BaseOp or"):
+    with pytest.raises(TypeError, match=r"Gelu: must not be made of Activation, .* of BaseOp or"):
         type("Gelu", (ops.Activation,), {})
     with pytest.raises(TypeError, match="must not be made of Chain"):
         type("Row", (ops.Chain,), {})
