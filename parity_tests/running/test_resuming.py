@@ -95,6 +95,17 @@ def test_the_same_data_goes_on_in_silence_wherever_it_is(home: Path) -> None:
     assert load_checkpoint(home / "run" / "last.safetensors").data == str(home / "moved")
 
 
+def test_a_run_that_fails_elsewhere_before_its_first_step_can_go_on_there(
+    home: Path,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        resumed(home, out=home / "far", watch=Stop())
+    step = load_checkpoint(home / "far" / "last.safetensors").progress["step"]
+    assert step == 6
+    summary = resnet_spec.train(resume=home / "far", data=home / "pets")
+    assert (summary.complete, summary.steps) == (True, 24)
+
+
 def test_fewer_images_are_refused_with_their_number(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -282,10 +282,21 @@ def test_a_run_goes_on_elsewhere_and_leaves_its_folder_as_it_is(
     shown = capsys.readouterr().out
     assert "note: the run of run goes on in far/other; run stays as it is" in shown
     assert files(here / "run") == old
-    other = files(here / "far" / "other")
-    assert other["metrics.jsonl"] == old["metrics.jsonl"]
-    assert other["best.safetensors"] == old["best.safetensors"]
-    assert json.loads(other["summary.json"])["complete"]
+    assert files(here / "far" / "other") == old, "a finished run is copied whole"
+    capsys.readouterr()
+    assert main(["train", "--resume", "far/other"]) == 0
+    assert "left in far/other" in capsys.readouterr().out
+
+
+def test_a_finished_run_goes_on_in_the_place_of_another(
+    old: dict[str, bytes], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fresh("--set", "seed=5", out="other") == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--out", "other", "--overwrite"]) == 0
+    shown = capsys.readouterr().out
+    assert "left in other" in shown and "put back" not in shown
+    assert files(here / "other") == files(here / "run") == old
 
 
 def test_a_run_that_another_process_trained_meanwhile_is_not_gone_on_with(

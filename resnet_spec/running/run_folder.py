@@ -15,7 +15,7 @@ from typing import Any
 
 from resnet_spec.errors import BusyError, CheckpointError, DataError, did_you_mean, problem
 from resnet_spec.files.locking import locked
-from resnet_spec.files.writing import check_folder, write_json, writing
+from resnet_spec.files.writing import check_folder, replacing, write_json, writing
 from resnet_spec.running.metrics import FILE_NAME as METRICS
 from resnet_spec.running.metrics import Epoch, append_metrics, keep_metrics, read_metrics, torn
 from resnet_spec.running.replaced_run import ReplacedRun
@@ -30,8 +30,8 @@ _FILES = (
     *(LAST, BEST, METRICS, SUMMARY, PRETRAINED, TRACKING),
     "tensorboard/events.out.tfevents.*",
 )
-_INHERITED = (METRICS, BEST, PRETRAINED)
-"""What a run that goes on in another folder takes with it, beside its checkpoint."""
+_INHERITED = (METRICS, BEST, PRETRAINED, SUMMARY)
+"""What a run that goes on in another folder takes with it, beside its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,9 @@ class RunFolder:
         """Hold the folder for a run, with what it begins from, and without what it replaces.
 
         The replaced run is put back unless the new one has a checkpoint (`save_last`) before this
-        ends. Raises BusyError when another process holds the folder, and DataError when one has
-        trained there meanwhile.
+        ends. One that goes on from elsewhere has that run's until it has its own, so that it is a
+        whole run even where nothing is left to train. Raises BusyError when another process holds
+        the folder, and DataError when one has trained there meanwhile.
         """
         with self.locked(say):
             with writing(self.path):
@@ -140,6 +141,7 @@ class RunFolder:
                 self._take_over(begins)
                 self._tell_torn(say)
                 yield
+                self._keep_last(begins)
             finally:
                 if self._replaced.put_back() and self.found_last() is not None:
                     told = f"the run that was in {self.path} is put back"
@@ -195,11 +197,25 @@ class RunFolder:
     def _take_over(self, begins: Begins) -> None:
         if begins.goes_on_from is not None:
             for name in _INHERITED:
-                if (begins.goes_on_from / name).is_file():
-                    with writing(self.path / name):
-                        shutil.copyfile(begins.goes_on_from / name, self.path / name)
+                self._copy(begins.goes_on_from, name)
+            if not self._replaced.places[0].is_dir():  # Else a killed run would cost the other.
+                self._copy(begins.goes_on_from, LAST)
         if begins.pretrained is not None:
             write_json(self.path / PRETRAINED, begins.pretrained)
+
+    def _keep_last(self, begins: Begins) -> None:
+        """Take the last checkpoint along where a run went on and came to none of its own."""
+        if begins.goes_on_from is not None and not self.last.is_file():
+            self._copy(begins.goes_on_from, LAST)
+            self._replaced.give_up()
+
+    def _copy(self, run: Path, name: str) -> None:
+        """Copy a file of the run in another folder, which may be set aside; none that is absent."""
+        last = RunFolder(run).found_last()
+        source = (run if last is None else last.parent) / name
+        if source.is_file():
+            with replacing(self.path / name) as temporary:
+                shutil.copyfile(source, temporary)
 
     def _settle(self) -> None:
         """End what a process left that was killed while it replaced a run, and drop half files."""
