@@ -15,7 +15,13 @@ from resnet_spec import loader
 from resnet_spec.cli.main import main
 from resnet_spec.errors import BackendError
 from resnet_spec.exporting import format_of
-from resnet_spec.loader import installed_backends, load_backend, manifest_of, not_installed
+from resnet_spec.loader import (
+    faults_of,
+    installed_backends,
+    load_backend,
+    manifest_of,
+    not_installed,
+)
 from resnet_spec.manifest import DialectName, Format, Manifest, read_manifest
 from resnet_spec.weights.naming.dialects import DIALECTS
 
@@ -155,7 +161,9 @@ def test_a_broken_manifest_stops_its_backend_alone(
     assert "own" not in installed_backends() and "numpy" in installed_backends()
 
 
-def test_a_missing_framework_is_told_by_the_manifest(site: Path) -> None:
+def test_a_missing_framework_is_told_by_the_manifest(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (site / "own_backend2").mkdir()
     (site / "own_backend2" / "__init__.py").write_text("raise SystemExit('imported')")
     (site / "own_backend2" / "manifest.toml").write_text(
@@ -167,6 +175,25 @@ def test_a_missing_framework_is_told_by_the_manifest(site: Path) -> None:
         load_backend("own2")
     rule = "needs nosuchframework, not installed; run: pip install own[all]"
     assert str(raised.value) == f"backend = own2: {rule}"
+    assert main(["backends"]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("own2 "))
+    assert row.split()[1] == "missing"
+    assert row.endswith(", nosuchframework (missing); pip install own[all]")
+
+
+@pytest.mark.parametrize("value", ["nosuchbackend", "nosuchbackend.inner", "nosuchbackend:x"])
+def test_a_package_that_is_not_there_is_not_installed(
+    site: Path, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    installed(site, "own-dist", "gone", value)
+    rule = f"its entry point names {value!r}, which is not there"
+    line = f"backend = gone: {rule}; reinstall or uninstall own-dist"
+    assert "gone" not in installed_backends() and "numpy" in installed_backends()
+    with pytest.raises(BackendError) as raised:
+        load_backend("gone")
+    assert raised.value.problems == (line,)
+    assert main(["backends"]) == 0
+    assert f"note: gone: {line}" in capsys.readouterr().out.splitlines()
 
 
 def sound(site: Path, name: str, more: str) -> None:
@@ -189,6 +216,20 @@ def test_two_backends_that_write_one_format_are_told(site: Path) -> None:
     assert told.startswith("--to = onnx: is written by several backends, ")
     assert "quarrel" in told and "torch" in told
     assert format_of("mindir").backend == "mindspore"
+
+
+def test_a_format_whose_backend_cannot_be_used_is_told_with_the_cause(site: Path) -> None:
+    installed(site, "other", "torch", "other_torch")
+    with pytest.raises(BackendError) as raised:
+        format_of("onnx")
+    (cause,) = faults_of("torch")
+    rule = "is written by torch, which cannot be used"
+    assert raised.value.problems == (f"--to = onnx: {rule}; {cause}",)
+    sound(site, "faulty", 'layout = "NCHW"\n[formats.own]\nending = ".own"\nlayout = "NCHW"\n')
+    with pytest.raises(BackendError, match=r"own: is written by faulty, .*layout: is no key of"):
+        format_of("own")
+    with pytest.raises(BackendError, match="owm: is no format of exported models"):
+        format_of("owm")
 
 
 def test_a_dialect_of_a_manifest_is_one_of_names_of_tensors() -> None:

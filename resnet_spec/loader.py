@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 from resnet_spec.contract import Precision, Session, State
 from resnet_spec.errors import BackendError, did_you_mean
-from resnet_spec.manifest import FILE, Format, Manifest, read_manifest
+from resnet_spec.manifest import FILE, Format, Manifest, claimed_formats, read_manifest
 from resnet_spec.plan import Plan
 
 GROUP = "resnet_spec.backends"
@@ -73,12 +73,16 @@ def check_backend(name: str) -> None:
 def faults_of(name: str) -> list[str]:
     """Return why the backend `name` cannot be used, a line each, whatever else is installed.
 
-    Two distributions claim the name, or its manifest breaks a rule.
+    Two distributions claim the name, its package is not there, or its manifest breaks a rule.
     """
     claims = sorted(f"{_distribution(entry)} ({entry.value})" for entry in _entries()[name])
     if len(claims) > 1:
         rule = f"is the name of {len(claims)} backends, of {' and '.join(claims)}"
         return [f"backend = {name}: {rule}; uninstall all but one"]
+    entry = entry_of(name)
+    if not _is_entry_there(entry):
+        rule = f"its entry point names {entry.value!r}, which is not there"
+        return [f"backend = {name}: {rule}; reinstall or uninstall {_distribution(entry)}"]
     try:
         manifest_of(name)
     except BackendError as error:
@@ -150,6 +154,19 @@ def writers_of(kind: str) -> list[str]:
     return [name for name, found in _sound_manifests().items() if kind in found.formats]
 
 
+def refused_writers(kind: str) -> dict[str, str]:
+    """Return of the backends that cannot be used and write `kind` the first reason, by name."""
+    faults = {name: faults_of(name) for name in backend_names()}
+    return {
+        name: told[0] for name, told in faults.items() if told and kind in _formats_claimed(name)
+    }
+
+
+def _formats_claimed(name: str) -> set[str]:
+    files = (_file(entry.value, FILE) for entry in _entries()[name])
+    return {kind for file in files if file for kind in claimed_formats(file)}
+
+
 def dialect_of(name: str) -> str:
     """Return what the layers of the backend's framework call their tensors (see `Manifest`)."""
     found = manifest_of(name)
@@ -189,12 +206,19 @@ def entry_of(name: str) -> EntryPoint:
 
 def _file(package: str, name: str) -> Path | None:
     """Return a file beside the package's `__init__.py`, without importing the package."""
-    if "." in package:  # Finding it would import what it is in.
+    if not package.isidentifier():  # Finding it would import what it is in.
         return None
     found = importlib.util.find_spec(package)
     folders = (found and found.submodule_search_locations) or ()
     files = (Path(folder) / name for folder in folders)
     return next((file for file in files if file.is_file()), None)
+
+
+def _is_entry_there(entry: EntryPoint) -> bool:
+    """Return whether the module is there, as far as can be told without importing any."""
+    module = entry.value.partition(":")[0].partition("[")[0].strip()
+    top = module.partition(".")[0]
+    return top.isidentifier() and _is_there(top)
 
 
 def _is_there(package: str) -> bool:

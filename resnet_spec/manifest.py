@@ -84,6 +84,15 @@ def read_manifest(path: Path, backend: str) -> Manifest:
     return manifest
 
 
+def claimed_formats(path: Path) -> tuple[str, ...]:
+    """Return the names of formats in a file that may break rules; none where it is no TOML."""
+    try:
+        tables: object = tomllib.loads(path.read_text(encoding="utf-8")).get("formats")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return ()
+    return tuple(cast("dict[str, Any]", tables)) if isinstance(tables, dict) else ()
+
+
 class _Reader:
     """Reads values of a table; keeps a line for each that breaks a rule."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from importlib.metadata import EntryPoint, PackageNotFoundError, requires, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from typing import NamedTuple
 
 from resnet_spec.cli.arguments import add_format
@@ -57,12 +57,15 @@ class _Row(NamedTuple):
 
 
 def _row(entry: EntryPoint, is_installed: bool, is_checked: bool) -> _Row:
-    from resnet_spec.loader import conditions_of, faults_of
+    from resnet_spec.loader import conditions_of, faults_of, missing_of
 
     distribution = entry.dist.name if entry.dist else ""
-    versions = {package: _version(package) for package in _needs(distribution, entry.name)}
+    versions = {package: _version(package) for package in _needs(entry)}
     info = dict[str, str]()
     faults = tuple(faults_of(entry.name))
+    if not faults and None not in versions.values():
+        # A backend of another distribution may need what no extra of its name asks for.
+        versions |= dict.fromkeys(missing_of(entry.name))
     notes = [*faults, *conditions_of(entry.name)]
     works = False if faults else None
     if is_installed and is_checked:
@@ -75,10 +78,11 @@ def _row(entry: EntryPoint, is_installed: bool, is_checked: bool) -> _Row:
     return _Row(*named, is_installed, versions, notes, works, info)
 
 
-def _needs(distribution: str, extra: str) -> list[str]:
+def _needs(entry: EntryPoint) -> list[str]:
     """Return what the extra named like the backend asks for; NumPy where there is none."""
-    marker = re.compile(rf"([\w.-]+).*;.*\bextra == ['\"]{re.escape(extra)}['\"]")
-    found = [marker.match(requirement) for requirement in requires(distribution) or ()]
+    marker = re.compile(rf"([\w.-]+).*;.*\bextra == ['\"]{re.escape(entry.name)}['\"]")
+    required = entry.dist.requires if entry.dist else None
+    found = [marker.match(requirement) for requirement in required or ()]
     return [match[1] for match in found if match] or ["numpy"]
 
 

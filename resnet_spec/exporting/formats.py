@@ -12,7 +12,13 @@ from typing import Any, Literal, Protocol, cast, get_args
 from resnet_spec.contract import Array
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError, ResnetSpecError, did_you_mean, not_one_of, problem
-from resnet_spec.loader import export_formats, load_backend, not_installed, writers_of
+from resnet_spec.loader import (
+    export_formats,
+    load_backend,
+    not_installed,
+    refused_writers,
+    writers_of,
+)
 from resnet_spec.manifest import Format
 from resnet_spec.plan import Plan
 
@@ -44,9 +50,15 @@ class Exporter(Protocol):
 
 
 def format_of(name: str) -> Format:
-    """Return the format called `name`. Raises BackendError, with the nearest name."""
+    """Return the format called `name`.
+
+    Raises BackendError, with the nearest name, or with what keeps its backend from being used.
+    """
     known = export_formats()
     if name not in known:
+        for backend, why in refused_writers(name).items():
+            rule = f"is written by {backend}, which cannot be used"
+            raise BackendError(problem("--to", name, rule, why))
         hint = did_you_mean(name, known)
         raise BackendError(problem("--to", name, "is no format of exported models", hint))
     writers = writers_of(name)
