@@ -157,6 +157,33 @@ def test_damaged_header(checkpoint: Checkpoint, tmp_path: Path) -> None:
     assert "its header is damaged: stages: is required" in refusal(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "line"),
+    [
+        *(("spec", it, f"spec = {json.dumps(it)}: must be a table") for it in ([], "a", 1, None)),
+        *(("recipe", it, f"recipe = {json.dumps(it)}: must be a table") for it in ([1], "", 0)),
+        *(("progress", it, f"progress = {json.dumps(it)}: must be") for it in ([], "a", 1, None)),
+        *(("backend", it, f"backend = {json.dumps(it)}: must be a table") for it in ([], "a", 1)),
+        *(("dataset", it, f"dataset = {json.dumps(it)}: must be a table") for it in ([], "a", 1)),
+        *(("data", it, f"data = {json.dumps(it)}: must be a text") for it in ([], {}, 1, None)),
+        *(("class_names", it, f"class_names = {json.dumps(it)}: must be") for it in ("abc", 1, {})),
+        ("class_names", ["a", 1], "class_names[1] = 1: must be a text"),
+        ("backend", {"name": 1}, "backend.name = 1: must be a text"),
+        ("backend", {"name": ["numpy"]}, 'backend.name = ["numpy"]: must be a text'),
+        ("backend", {"name": "numpy", "version": None}, "backend.version = null: must be a text"),
+    ],
+)
+def test_a_field_of_another_kind_is_named(
+    field: str, value: object, line: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    path = rewritten(tmp_path / "c", checkpoint, **{field: value})
+    assert refusal(path).startswith(f"{path}: its header is damaged: {line}")
+    assert "\n" not in refusal(path)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint_header(path)
+    assert str(caught.value) == refusal(path)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
 def test_a_header_that_is_no_table(text: str, tmp_path: Path) -> None:
     path = tmp_path / "c"

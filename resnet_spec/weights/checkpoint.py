@@ -7,7 +7,7 @@ bytes differ from save to save. A digest of the tensors in it tells a damaged fi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -130,10 +130,13 @@ def checkpoint_header(path: Path) -> dict[str, Any] | None:
     """Return what is written beside the arrays (spec, recipe, data, ...), which are not read.
 
     None for a file that `save_checkpoint` did not write, or that is not there. Raises
-    CheckpointError for a header that is no table.
+    CheckpointError for a header that is no table, or with a field of another kind.
     """
     text = safetensors_metadata(path, _KEY) if path.is_file() else None
-    return None if text is None else _parsed(path, text)
+    header = None if text is None else _parsed(path, text)
+    if header is not None and header.get("format") == FORMAT:  # Another's may be of other kinds.
+        _check_kinds(path, header)
+    return header
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -150,6 +153,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     if header.get("digest") != digest(arrays):
         raise CheckpointError(f"{path}: its tensors do not match their digest; the file is damaged")
+    _check_kinds(path, header)
     try:
         spec = Spec.from_dict(header["spec"])
         recipe = None if header["recipe"] is None else Recipe.from_dict(header["recipe"])
@@ -169,6 +173,43 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if lines:
         raise CheckpointError(*(f"{path}: {line}" for line in lines))
     return checkpoint
+
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "spec": ((dict,), "a table"),
+    "recipe": ((dict, type(None)), "a table or null"),
+    "backend": ((dict,), "a table of texts"),
+    "data": ((str,), "a text"),
+    "class_names": ((list,), "a list of texts"),
+    "progress": ((dict,), "a table"),
+    "dataset": ((dict, type(None)), "a table"),
+}
+"""The fields of a header, and what JSON may hold for them."""
+
+
+def _check_kinds(path: Path, header: Mapping[str, Any]) -> None:
+    """Raise CheckpointError that names the first field that is of another kind."""
+    for name, (kinds, told) in _KINDS.items():
+        value = header.get(name)
+        if name in header and not isinstance(value, kinds):
+            raise _of_another_kind(path, name, value, told)
+    backend: Mapping[str, object] = header.get("backend") or {}
+    for name, value in backend.items():
+        if not isinstance(value, str):
+            raise _of_another_kind(path, f"backend.{name}", value, "a text")
+    class_names: Sequence[object] = header.get("class_names") or []
+    for place, value in enumerate(class_names):
+        if not isinstance(value, str):
+            raise _of_another_kind(path, f"class_names[{place}]", value, "a text")
+
+
+def _of_another_kind(path: Path, name: str, value: object, told: str) -> CheckpointError:
+    shown = json.dumps(value)
+    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
+    return CheckpointError(f"{path}: its header is damaged: {name} = {shown}: must be {told}")
+
+
+_MOST_SHOWN = 60
 
 
 def _as_number(name: str, array: Array) -> Array:
