@@ -120,4 +120,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = nearest(name, choices)
     if close is not None:
         return f"did you mean '{close}'?"
-    return f"choose from {', '.join(choices)}" if len(choices) <= 12 else ""
+    return f"choose from {', '.join(choices)}" if 0 < len(choices) <= 12 else ""

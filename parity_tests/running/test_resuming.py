@@ -193,6 +193,17 @@ def test_a_run_that_does_not_say_how_it_began_is_refused(lost: str, home: Path) 
     assert load_checkpoint(last).progress == progress, "nothing on disk is touched"
 
 
+def test_an_epoch_that_its_data_does_not_have_is_refused_by_name(home: Path) -> None:
+    last = home / "run" / "last.safetensors"
+    kept = load_checkpoint(last)
+    wrong = {**kept.progress, "epoch_steps": 10**9}
+    save_checkpoint(last, replace(kept, progress=wrong))
+    with pytest.raises(CheckpointError) as caught:
+        resumed(home)
+    assert "epoch_steps = 1000000000: must be 6, by its data and batch" in str(caught.value)
+    assert load_checkpoint(last).progress == wrong, "nothing on disk is touched"
+
+
 def test_consents_belong_to_what_they_consent_to(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="--accept-data: is of a run that goes on"):
         resnet_spec.train(SPEC, "numpy", out=tmp_path / "run", accept_data=True)

@@ -275,6 +275,15 @@ def test_what_cannot_be_resumed_is_told(
     assert files(here / "run") == old and not list(Path("empty").iterdir())
 
 
+@pytest.mark.parametrize("name", ["nowhere/x", "empty/x"])
+def test_a_run_with_no_other_beside_it_is_told_of_none(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "empty").mkdir()
+    assert main(["train", "--resume", name]) == 2
+    assert error_of(capsys) == f"--resume = {name}: there is no such run"
+
+
 def test_a_run_goes_on_elsewhere_and_leaves_its_folder_as_it_is(
     old: dict[str, bytes], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +326,24 @@ def test_a_run_that_another_process_trained_meanwhile_is_not_gone_on_with(
         ({"step": "two"}, "is damaged (step = two)"),
         ({"best_accuracy": float("nan")}, "is damaged (best_accuracy = nan)"),
         ({"legs": [1]}, "is damaged (legs)"),
+        ({"legs": 1}, "is damaged (legs)"),
+        ({"legs": [["numpy", "1"]]}, "is damaged (legs)"),
+        ({"data_changes": "abc"}, "is damaged (data_changes)"),
+        ({"data_changes": [1]}, "is damaged (data_changes)"),
+        ({"data_changes": None}, "is damaged (data_changes)"),
+        ({"step": -5}, "is damaged (step = -5: must be >= 0)"),
+        ({"count": -1}, "is damaged (count = -1: must be >= 0)"),
+        ({"correct": -1}, "is damaged (correct = -1: must be >= 0)"),
+        ({"correct": 9, "count": 8}, "is damaged (correct = 9: must be <= count = 8)"),
+        ({"best_epoch": -1}, "is damaged (best_epoch = -1: must be >= 0)"),
+        ({"best_epoch": 3, "epoch_steps": 2}, "is damaged (best_epoch = 3: comes after step 3)"),
+        ({"wall_s": -0.5}, "is damaged (wall_s = -0.5: must be >= 0)"),
+        ({"epoch_steps": -2}, "is damaged (epoch_steps = -2: must be >= 0)"),
+        ({"best_accuracy": 7.0}, "is damaged (best_accuracy = 7.0: must be >= 0 and <= 1, or -1"),
+        ({"best_accuracy": -0.5}, "is damaged (best_accuracy = -0.5: must be >= 0 and <= 1"),
+        ({"legs": [["numpy", 99]]}, "is damaged (legs = [['numpy', 99]]: end at step 3)"),
+        ({"legs": [["numpy", 0]]}, "is damaged (legs = [['numpy', 0]]: end at step 3)"),
+        ({"legs": [["torch", 3], ["numpy", 1]]}, "['numpy', 1]]: end at step 3)"),
     ],
 )
 def test_a_position_that_is_none_is_one_line(change: dict[str, object], line: str) -> None:
@@ -325,6 +352,14 @@ def test_a_position_that_is_none_is_one_line(change: dict[str, object], line: st
     with pytest.raises(CheckpointError) as caught:
         Position.from_dict({**Position(step=3).to_dict(), **change})
     assert line in str(caught.value)
+
+
+def test_a_position_at_the_ends_of_its_ranges_is_one() -> None:
+    from resnet_spec.running.runs import Leg, Position
+
+    legs = (Leg("numpy", 1), Leg("torch", 4))
+    ends = Position(3, 0.0, 8, 8, 1.0, 2, 0.0, legs, 2, ("a line",))
+    assert Position.from_dict(ends.to_dict()) == ends
 
 
 # --- Comparisons ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from resnet_spec.data.batches import steps_per_epoch
 from resnet_spec.data.class_matching import Matched, match_classes
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.fingerprint import Fingerprint
@@ -63,6 +64,7 @@ def going_on(
     if before is None or not position.epoch_steps:
         rule = "does not say what data its run began with"
         raise CheckpointError(problem("--resume", folder, rule, "train it anew"))
+    _check_epoch(position, recipe, before, folder)
     changes = before.changes(now)
     if changes and not consent.data:
         rule = f"is not what the run in {folder} began with: {'; '.join(changes)}"
@@ -75,6 +77,21 @@ def going_on(
         notes.append(_told(changes, position, now.splits["train"].count // recipe.batch))
         position = _changed(position, (*changes, *matched.notes), before, now)
     return GoesOn(relabelled(data, matched), now, position, tuple(notes))
+
+
+def _check_epoch(position: Position, recipe: Recipe, before: Fingerprint, folder: Path) -> None:
+    """Refuse an epoch that is not a pass over the data that the run began with, where it is known.
+
+    After a change of the data by consent it is not: `before` is then what it was changed to.
+    """
+    split = before.splits.get("train")
+    if split is None or position.data_changes:
+        return
+    steps = steps_per_epoch(split.count, recipe.batch)
+    if position.epoch_steps != steps:
+        found = f"epoch_steps = {position.epoch_steps}: must be {steps}, by its data and batch"
+        rule = f"the position of its run is damaged ({found})"
+        raise CheckpointError(f"--resume = {folder}: {rule}")
 
 
 def _lost_epochs(position: Position, folder: Path) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from resnet_spec.contract import StepLog
 from resnet_spec.data.batches import steps_per_epoch
@@ -100,18 +100,17 @@ class Position:
         missing = [field.name for field in fields(cls) if field.name not in data]
         if missing:
             raise CheckpointError(f"the position of its run lacks {', '.join(missing)}")
-        try:
-            legs = tuple(Leg(str(name), int(first)) for name, first in data["legs"])
-            changes = tuple(str(line) for line in data["data_changes"])
-        except (TypeError, ValueError):
-            raise CheckpointError("the position of its run is damaged (legs)") from None
+        legs, changes = _legs(data["legs"]), _lines(data["data_changes"])
         lists = ("legs", "data_changes")
         numbers = {name: value for name, value in data.items() if name not in lists}
         for name, value in numbers.items():
             kinds = (int, float) if isinstance(getattr(cls, name), float) else (int,)
             if not isinstance(value, kinds) or isinstance(value, bool) or not _is_finite(value):
                 raise CheckpointError(f"the position of its run is damaged ({name} = {value})")
-        return cls(**numbers, legs=legs, data_changes=changes)
+        position = cls(**numbers, legs=legs, data_changes=changes)
+        if wrong := _out_of_range(position):
+            raise CheckpointError(f"the position of its run is damaged ({wrong})")
+        return position
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -138,6 +137,44 @@ class Position:
             correct=self.correct + int(log.correct.sum()),
             count=self.count + int(log.count.sum()),
         )
+
+
+def _legs(value: object) -> tuple[Leg, ...]:
+    parts = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [None]
+    legs = list[Leg]()
+    for part in parts:
+        match part:
+            case [str(backend), int(first)] if not isinstance(first, bool):
+                legs.append(Leg(backend, first))
+            case _:
+                raise CheckpointError("the position of its run is damaged (legs)")
+    return tuple(legs)
+
+
+def _lines(value: object) -> tuple[str, ...]:
+    parts = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [None]
+    lines = tuple(part for part in parts if isinstance(part, str))
+    if len(lines) < len(parts):
+        raise CheckpointError("the position of its run is damaged (data_changes)")
+    return lines
+
+
+def _out_of_range(position: Position) -> str:
+    """Return the first field that no run can have, with its rule; "" where all can be."""
+    for name in ("step", "correct", "count", "best_epoch", "wall_s", "epoch_steps"):
+        if getattr(position, name) < 0:
+            return f"{name} = {getattr(position, name)}: must be >= 0"
+    if position.correct > position.count:
+        return f"correct = {position.correct}: must be <= count = {position.count}"
+    best = position.best_accuracy
+    if best != Position.best_accuracy and not 0 <= best <= 1:
+        return f"best_accuracy = {best}: must be >= 0 and <= 1, or -1 for none"
+    if position.epoch_steps and position.best_epoch > -(-position.step // position.epoch_steps):
+        return f"best_epoch = {position.best_epoch}: comes after step {position.step}"
+    firsts = [leg.first_step for leg in position.legs]
+    if firsts != sorted(firsts) or any(not 1 <= one <= position.step + 1 for one in firsts):
+        return f"legs = {[list(leg) for leg in position.legs]}: end at step {position.step}"
+    return ""
 
 
 def _running_sum(start: float, log: StepLog) -> float:
