@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from border import CONTRACT
+from heard import heard
 
 HERE = Path(__file__).parent
 PACKAGE = HERE / "out_of_tree"
@@ -80,7 +81,7 @@ def test_it_is_listed_where_it_is_installed(tape: Path) -> None:
 def parity(tape: Path, *argv: str, fault: str = "") -> tuple[int, Any]:
     command = (*COMMAND, "parity", SMALL, "--backends", "tape", "--format", "json", *argv)
     done = run(*command, path=(tape,), fault=fault)
-    assert done.stderr == ""
+    assert heard(done.stderr) == []
     return done.returncode, json.loads(done.stdout)
 
 
@@ -178,9 +179,9 @@ def test_a_broken_plugin_is_one_line_and_harms_nobody(
     assert judge("tape", tape, broken).returncode == 0
     failed = judge("broken", tape, broken)
     assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr.startswith("resnet-spec: error: backend = broken: ")
-    assert failed.stderr.count("\n") == 1
-    assert "broken_plugin" in failed.stderr and why in failed.stderr
+    (line,) = heard(failed.stderr)
+    assert line.startswith("resnet-spec: error: backend = broken: ")
+    assert "broken_plugin" in line and why in line
 
 
 # --- The document ---------------------------------------------------------------------------------

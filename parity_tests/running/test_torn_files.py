@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from full_disk import limited, limited_command
 from grid_runs import write_run
+from heard import heard
 
 from resnet_spec.cli.main import main
 from resnet_spec.comparing.comparison import of_folders
@@ -183,8 +184,9 @@ def test_damaged_files_of_a_comparison_are_told(tmp_path: Path) -> None:
 
 
 def one_line(error: str) -> str:
-    assert error.startswith("resnet-spec: error: ") and error.count("\n") == 1, error
-    return error.removeprefix("resnet-spec: error: ").rstrip()
+    (line,) = heard(error)
+    assert line.startswith("resnet-spec: error: "), error
+    return line.removeprefix("resnet-spec: error: ")
 
 
 _ROOM = 5000
