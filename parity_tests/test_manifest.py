@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
 import pytest
 
-from resnet_spec import loader
+from resnet_spec import loader, lower
 from resnet_spec.cli.main import main
 from resnet_spec.errors import BackendError
 from resnet_spec.exporting import format_of
@@ -123,12 +124,16 @@ def installed(folder: Path, distribution: str, name: str, package: str) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder in which distributions are found, for one test."""
     monkeypatch.syspath_prepend(str(tmp_path))
     loader._entries.cache_clear()
     monkeypatch.setattr(loader, "_entries", loader._entries.__wrapped__)
-    return tmp_path
+    before = {*sys.modules}
+    yield tmp_path
+    for name in {*sys.modules} - before:
+        if str(tmp_path) in (getattr(sys.modules[name], "__file__", None) or ""):
+            del sys.modules[name]
 
 
 def test_two_backends_of_one_name_are_told(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,6 +235,42 @@ def test_a_format_whose_backend_cannot_be_used_is_told_with_the_cause(site: Path
         format_of("own")
     with pytest.raises(BackendError, match="owm: is no format of exported models"):
         format_of("owm")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            "class Session:\n    def __init__(self, plan): pass\ndef build(plan, state=None): pass",
+            "Session(plan): too many positional arguments; the contract wants Session(plan, "
+            "recipe=None, *, device='auto', precision='float32', compile=False)",
+        ),
+        (
+            "def Session(plan, recipe=None, **more): pass\ndef build(): pass",
+            "build(): too many positional arguments; the contract wants build(plan, state=None)",
+        ),
+        (
+            "def Session(plan, recipe=None, **more): pass\nbuild = 3",
+            "build, which cannot be called; the contract wants build(plan, state=None)",
+        ),
+    ],
+)
+def test_what_cannot_be_called_as_the_contract_says_is_told(
+    site: Path, source: str, told: str
+) -> None:
+    sound(site, "callable", "")
+    (site / "callable_backend" / "__init__.py").write_text(source)
+    with pytest.raises(BackendError) as raised:
+        load_backend("callable")
+    assert raised.value.problems == (f"backend = callable: callable_backend offers {told}",)
+
+
+def test_an_error_inside_a_sound_session_is_its_own(site: Path) -> None:
+    sound(site, "within", "")
+    source = "def Session(plan, recipe=None, **more): return 1 + ''\ndef build(*more): pass"
+    (site / "within_backend" / "__init__.py").write_text(source)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        load_backend("within").Session(lower("resnet20_cifar"))
 
 
 def test_a_dialect_of_a_manifest_is_one_of_names_of_tensors() -> None:

@@ -8,11 +8,13 @@ is asked for `REQUIRES` and `PRECISIONS` once it is imported.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import runpy
 import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from itertools import repeat
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -102,7 +104,10 @@ def not_installed(packages: Iterable[str]) -> list[str]:
 
 
 def load_backend(name: str) -> Backend:
-    """Import the backend `name` and return its package. Raises BackendError as `check_backend`."""
+    """Import the backend `name` and return its package. Raises BackendError as `check_backend`.
+
+    Also where it cannot be imported, lacks a part, or a part cannot be called as `contract` says.
+    """
     check_backend(name)
     entry = entry_of(name)
     try:
@@ -115,6 +120,9 @@ def load_backend(name: str) -> Backend:
     lacking = [part for part in offered if not hasattr(package, part)]
     if lacking:
         raise BackendError(f"backend = {name}: {entry.value} lacks {', '.join(lacking)}")
+    misfits = [line for line in map(_misfit, _CALLS, repeat(package)) if line]
+    if misfits:
+        raise BackendError(*(f"backend = {name}: {entry.value} offers {it}" for it in misfits))
     return cast(Backend, package)
 
 
@@ -212,6 +220,37 @@ def _file(package: str, name: str) -> Path | None:
     folders = (found and found.submodule_search_locations) or ()
     files = (Path(folder) / name for folder in folders)
     return next((file for file in files if file.is_file()), None)
+
+
+_CALLS = {
+    "Session": "Session(plan, recipe=None, *, device='auto', precision='float32', compile=False)",
+    "build": "build(plan, state=None)",
+}
+"""How the core calls a package's parts, as the contract has it."""
+
+
+def _misfit(part: str, package: object) -> str | None:
+    """Return what is wrong with how `part` is called; None where it is right or does not show.
+
+    Told from the signature alone: a TypeError from inside a sound one is its own.
+    """
+    try:
+        signature = inspect.signature(getattr(package, part))
+    except ValueError:  # As of what is written in C.
+        return None
+    except TypeError:
+        return f"{part}, which cannot be called; the contract wants {_CALLS[part]}"
+    try:
+        if part == "Session":
+            signature.bind("plan")
+            signature.bind("plan", "recipe", device="", precision="", compile=False)
+        else:
+            signature.bind("plan")
+            signature.bind("plan", "state")
+    except TypeError as cause:
+        rule = f"{part}{signature}: {cause}"
+        return f"{' '.join(rule.split())}; the contract wants {_CALLS[part]}"
+    return None
 
 
 def _is_entry_there(entry: EntryPoint) -> bool:
