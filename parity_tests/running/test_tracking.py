@@ -166,7 +166,7 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     [
         ("tensorbord", "--track = tensorbord: is no tracker; did you mean 'tensorboard'?"),
         ("wandb,mlfow", "--track = mlfow: is no tracker; did you mean 'mlflow'?"),
-        ("", "--track = '': is no tracker; choose from mlflow, none, tensorboard, wandb"),
+        (",", "--track = '': is no tracker; choose from mlflow, none, tensorboard, wandb"),
         ("none,wandb", "--track = none: cannot stand beside others; leave it out"),
     ],
 )
