@@ -1,4 +1,4 @@
-"""A grid's device is asked for before anything is written; a cell that failed holds no run."""
+"""What a grid asks before it writes: its device, and whose its folders are."""
 
 from __future__ import annotations
 
@@ -52,3 +52,13 @@ def test_a_cell_that_only_failed_is_run_anew_with_other_settings(
     assert main([*COMPARE, *SHORT, "--device", "cpu"]) == 0, capsys.readouterr().err
     assert (folder / "last.safetensors").is_file() and not (folder / "failure.json").exists()
     assert json.loads((folder / "cell.json").read_text())["device"] == "cpu"
+
+
+def test_a_run_s_own_folder_takes_no_comparison(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "grid").mkdir()
+    (here / "grid" / "best.safetensors").write_bytes(b"weights")
+    assert main([*COMPARE, *SHORT]) == 2
+    assert "--out = grid: holds a run; name a folder for the comparison" in capsys.readouterr().err
+    assert [path.name for path in (here / "grid").iterdir()] == ["best.safetensors"]

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.comparing.sources import load_grid
     from resnet_spec.comparing.standing import standing
     from resnet_spec.files.writing import check_folder
+    from resnet_spec.running.run_folder import RunFolder
 
     if args.list:
         return _list()
@@ -74,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     grid = load_grid(args.grid, _changes(args), scaled=args.scaled)
     out = args.out or Path("compared") / _folder_name(grid.name)
     check_folder(out, "a comparison")
+    if RunFolder(out).holds_run:
+        raise GridError(problem("--out", out, "holds a run", "name a folder for the comparison"))
     cells = cells_of(grid, out)
     standings: list[Standing] = [standing(cell) for cell in cells]
     to_run = [c.backend for c, at in zip(cells, standings, strict=True) if at != "complete"]

@@ -89,11 +89,15 @@ class RunFolder:
         places = (self.path, *self._replaced.places)
         return next((place / LAST for place in places if (place / LAST).is_file()), None)
 
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run has left a checkpoint here."""
+        return self.found_last() is not None or self.best.exists()
+
     def check_free(self, *, overwrite: bool) -> None:
         """Raise DataError where a fresh run cannot be kept here; nothing is touched."""
         check_folder(self.path, "a run")
-        holds = self.found_last() is not None or self.best.exists()
-        if holds and not overwrite:
+        if self.holds_run and not overwrite:
             raise DataError(
                 f"--out = {self.path}: holds a run; go on with --resume, replace it with "
                 "--overwrite, or name another folder"
