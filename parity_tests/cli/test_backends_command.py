@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from resnet_spec import loader
-from resnet_spec.cli import backends_check
 from resnet_spec.cli.main import main
+from resnet_spec.running import trial
 
 ROOT = Path(__file__).parents[2]
 AVX512 = "flags : sse4_1 avx avx2 avx512f avx512bw avx512vl avx512dq"
@@ -167,9 +167,9 @@ def test_conditions_that_cannot_be_read_are_said(
 
 
 def test_a_backend_is_run_in_a_process_of_its_own() -> None:
-    found = backends_check.checked("numpy")
+    found = trial.tried("numpy")
     assert found.works and found.info["device"] == "cpu" and found.notes == []
-    found = backends_check.checked("nosuch")
+    found = trial.tried("nosuch")
     assert not found.works and found.notes[0].startswith("backend = nosuch: does not exist")
 
 
@@ -184,21 +184,21 @@ def test_a_backend_is_run_in_a_process_of_its_own() -> None:
 def test_a_process_that_ends_is_one_line(
     child: str, note: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Callable[..., Any] = backends_check.subprocess.run
+    real: Callable[..., Any] = trial.subprocess.run
     command = [sys.executable, "-c", child]
-    monkeypatch.setattr(backends_check.subprocess, "run", lambda _, **more: real(command, **more))
-    monkeypatch.setattr(backends_check, "_SECONDS", 2)
-    assert backends_check.checked("numpy") == backends_check.Checked(False, notes=[note])
+    monkeypatch.setattr(trial.subprocess, "run", lambda _, **more: real(command, **more))
+    monkeypatch.setattr(trial, "_SECONDS", 2)
+    assert trial.tried("numpy") == trial.Trial(False, notes=[note])
 
 
 def test_one_that_fails_is_exit_status_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    works = backends_check.Checked(True, {"device": "cuda:0", "isa": "AVX2 (capped)"})
-    monkeypatch.setattr(backends_check, "checked", lambda name: works)
+    works = trial.Trial(True, {"device": "cuda:0", "isa": "AVX2 (capped)"})
+    monkeypatch.setattr(trial, "tried", lambda name: works)
     assert main(["backends", "--check"]) == 0
     assert "works on cuda:0, AVX2 (capped)" in capsys.readouterr().out
-    fails = backends_check.Checked(False, notes=["no driver"])
-    monkeypatch.setattr(backends_check, "checked", lambda name: fails)
+    fails = trial.Trial(False, notes=["no driver"])
+    monkeypatch.setattr(trial, "tried", lambda name: fails)
     assert main(["backends", "--check"]) == 1
     assert "note: numpy: no driver" in capsys.readouterr().out

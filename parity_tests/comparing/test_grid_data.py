@@ -117,3 +117,16 @@ def test_a_cell_on_data_that_has_changed_is_refused_by_name(ended: str, tmp_path
     (changed,) = cells_of(grid.changed({"data": str(tmp_path / "moved")}), tmp_path / "out")
     with pytest.raises(GridError, match=r"on other data than .* \(12 -> 11 train"):
         standing(changed)
+
+
+def test_a_run_that_is_set_aside_is_a_run_to_go_on_from(here: Path) -> None:
+    fields = {"networks": ["tiny.toml"], "backends": ["numpy"], "input_size": 8}
+    grid = Grid.from_dict({"name": "aside", **fields, "set": ["steps=2", "batch=700"]})
+    (cell,) = cells_of(grid, here / "out")
+    recipe = cell.run.recipe
+    resnet_spec.train(cell.run.spec, "numpy", "digits", recipe, out=cell.folder, input_size=8)
+    write_json(cell.folder / CELL, cell.to_dict())
+    (cell.folder / ".replaced").mkdir()  # As a process leaves it that is killed in `--overwrite`.
+    for name in ("last.safetensors", "best.safetensors", "summary.json"):
+        (cell.folder / name).rename(cell.folder / ".replaced" / name)
+    assert standing(cell) == "partial"

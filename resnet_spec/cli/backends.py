@@ -69,9 +69,9 @@ def _row(entry: EntryPoint, is_installed: bool, is_checked: bool) -> _Row:
     notes = [*faults, *conditions_of(entry.name)]
     works = False if faults else None
     if is_installed and is_checked:
-        from resnet_spec.cli.backends_check import checked
+        from resnet_spec.running.trial import tried
 
-        found = checked(entry.name)
+        found = tried(entry.name)
         works, info = found.works, found.info
         notes = [*notes, *(line for line in found.notes if line not in notes)]
     named = entry.name, entry.value, distribution

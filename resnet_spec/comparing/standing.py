@@ -13,7 +13,7 @@ from resnet_spec.describing.from_text import Fields
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import DataError, GridError, ResnetSpecError
 from resnet_spec.recipe import Recipe
-from resnet_spec.running.run_folder import LAST, SUMMARY
+from resnet_spec.running.run_folder import SUMMARY, RunFolder
 from resnet_spec.running.runs import Summary
 from resnet_spec.weights.checkpoint import checkpoint_header, dataset_of
 
@@ -24,7 +24,7 @@ Standing = Literal["new", "partial", "complete"]
 def standing(cell: Cell) -> Standing:
     """Return where the run of `cell` stands. Raises GridError for a folder with another run."""
     place = cell.place
-    if not any(path.exists() for path in (place.last, place.best, place.summary)):
+    if not place.holds_run and not place.summary.exists():
         return "new"  # What is there, if anything, is of a try that came to nothing.
     if not place.cell.is_file():
         raise _other(place.path, "a run that no comparison started")
@@ -33,7 +33,7 @@ def standing(cell: Cell) -> Standing:
     if summary is not None and summary.complete:
         _check_summary(cell, summary)
         return "complete"
-    return "partial" if place.last.is_file() else "new"
+    return "new" if place.found_last() is None else "partial"
 
 
 def read_summary(folder: Path) -> Summary | None:
@@ -84,7 +84,7 @@ def _check_same(cell: Cell, found: Fields) -> None:
         raise GridError(f"{cell.place.cell}: describes no run: {error}") from None
     there = _flat({**found, "spec": spec, "recipe": recipe})
     different = [key for key in wanted if key != "data" and wanted[key] != there.get(key)]
-    known = _dataset(cell.folder)
+    known = _dataset(cell.place)
     if known is not None:
         _check_data(cell, known)
     elif not _same_data(cell.run.data_name, str(found.get("data"))):
@@ -96,13 +96,16 @@ def _check_same(cell: Cell, found: Fields) -> None:
         raise _other(cell.folder, told)
 
 
-def _dataset(folder: Path) -> Fingerprint | None:
-    """Return the identity of the data of the run in `folder`; None where it is not known.
+def _dataset(place: RunFolder) -> Fingerprint | None:
+    """Return the identity of the data of the run in `place`; None where it is not known.
 
     A damaged summary, which the run makes anew, does not say; its checkpoint does.
     """
-    summary = sound_summary(folder)
-    fields = {"dataset": summary.dataset} if summary else checkpoint_header(folder / LAST)
+    summary, last = sound_summary(place.path), place.found_last()
+    if summary is not None:
+        fields: Fields | None = {"dataset": summary.dataset}
+    else:
+        fields = None if last is None else checkpoint_header(last)
     try:
         return dataset_of(fields or {})
     except DataError:
