@@ -135,6 +135,11 @@ def states() -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
     yield {"loss_scale/scale": np.float32(8)}, ("loss_scale/scale: is unexpected",)
     yield {"fc.bias": bias.astype(complex)}, (f"fc.bias = complex128: {whole}",)
     yield {"fc.bias": bias.astype(object)}, (f"fc.bias = object: {whole}",)
+    yield {"fc.bias": [0.0] * 5}, ("fc.bias = list: must be an array of NumPy's types",)
+    swapped = bias.astype(bias.dtype.newbyteorder("S"))
+    rule = "must have this machine's byte order"
+    yield {"fc.bias": swapped}, (f"fc.bias = {swapped.dtype.str}: {rule}",)
+    yield {3: bias}, ("3: is unexpected: no text",)  # pyright: ignore[reportReturnType]
     yield (
         {"fc.bias": None, "momentum/fc.bias": bias[:3], "more": bias},
         (

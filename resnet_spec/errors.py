@@ -7,7 +7,9 @@ non-zero without a traceback. `assert` is for what cannot happen. May be importe
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 
 
 class ResnetSpecError(Exception):
@@ -112,6 +114,18 @@ def not_one_of(where: str, value: object, choices: Sequence[str]) -> str | None:
     shown = value if isinstance(value, str) and value.strip() else repr(value)
     close = nearest(value.lower(), choices) if isinstance(value, str) else None
     return problem(where, shown, rule, "" if close is None else f"did you mean '{close}'?")
+
+
+def check_kind(
+    error: type[ResnetSpecError], where: str, value: object, kinds: Iterable[type], rule: str
+) -> None:
+    """Raise `error` for a value that is of none of `kinds`; True and False are no numbers.
+
+    For callers in Python, whom a type does not bind. NumPy's numbers are `Integral` and `Real`.
+    """
+    numbers = (Integral, Real) if isinstance(value, bool) else ()
+    if not isinstance(value, tuple(kind for kind in kinds if kind not in numbers)):
+        raise error(problem(where, reprlib.repr(value), rule))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from resnet_spec.contract import Precision, Session, State
-from resnet_spec.errors import BackendError, did_you_mean
+from resnet_spec.errors import BackendError, check_kind, did_you_mean
 from resnet_spec.manifest import FILE, Format, Manifest, claimed_formats, read_manifest
 from resnet_spec.plan import Plan
 
@@ -56,6 +56,7 @@ def check_backend(name: str) -> None:
     The line has the nearest name, the distributions that claim one name, what is wrong with the
     manifest, or the command that installs the framework.
     """
+    check_kind(BackendError, "backend", name, [str], "must be a backend's name")
     entries = _entries()
     if name not in entries:
         hint = did_you_mean(name, entries) or f"choose from {', '.join(backend_names())}"

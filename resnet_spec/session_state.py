@@ -87,6 +87,9 @@ def check_state(shapes: Shapes, state: Mapping[str, Array]) -> None:
 
     shapes: of every name that there may be. Slots may be absent, a whole family at a time.
     """
+    others = [name for name in state if not isinstance(name, str)]  # pyright: ignore
+    if others:
+        raise CheckpointError(*few([f"{name!r}: is unexpected: no text" for name in others]))
     families = {"", *(family(name) for name in state)}
     expected = [name for name in shapes if family(name) in families]
     lines = [f"{name}: is missing" for name in expected if name not in state]
@@ -102,15 +105,15 @@ def _misfits(name: str, array: Array, shape: tuple[int, ...]) -> list[str]:
     """Return what is wrong with one array."""
     if np.shape(array) != shape:
         return [problem(name, list(np.shape(array)), f"must have shape {list(shape)}")]
-    dtype = _dtype(array)
+    found: Any = getattr(array, "dtype", None)
+    if not isinstance(found, np.dtype):
+        return [problem(name, type(array).__name__, "must be an array of NumPy's types")]
+    dtype = cast("np.dtype[Any]", found)
+    if not dtype.isnative:  # Frameworks read the bytes as they are, or refuse them, each its way.
+        return [problem(name, dtype.str, "must have this machine's byte order")]
     # Types that NumPy does not know itself, as bfloat16, are of kind V, and cast.
     is_number = dtype.kind in "fiu" or (dtype.kind == "V" and dtype.names is None)
     return [] if is_number else [problem(name, dtype, "must hold real numbers")]
-
-
-def _dtype(array: Any) -> np.dtype[Any]:
-    dtype = getattr(array, "dtype", None)
-    return cast("np.dtype[Any]", dtype if isinstance(dtype, np.dtype) else np.asarray(array).dtype)
 
 
 def check_network(shapes: Mapping[str, tuple[int, ...]], plan: Plan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import resnet_spec
-from resnet_spec.errors import BackendError, RecipeError, SpecError
+from resnet_spec.errors import BackendError, RecipeError, ResnetSpecError, SpecError
 from resnet_spec.plan import Plan
 from resnet_spec.running import building, opening
 
@@ -68,3 +69,37 @@ def test_wrong_names_are_errors_of_their_kind() -> None:
         resnet_spec.build("resnet20_cifar", "troch")
     with pytest.raises(RecipeError, match="did you mean 'demo'"):
         resnet_spec.session("resnet20_cifar", "numpy", "dmeo")
+
+
+def wrong_kinds() -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield options of `session` of kinds that a type checker would refuse, and what is said."""
+    for value in (3, None, ["numpy"]):
+        yield {"backend": value}, f"backend = {value}: must be a backend's name"
+    for value in (3, None, ["resnet50"]):
+        rule = "must be a preset's name, a file, a table or a Spec"
+        yield {"source": value}, f"spec = {value}: {rule}"
+    for name in ("classes", "input_size", "seed"):
+        for value in ("8", 8.5, True):
+            yield {name: value}, f"{name} = {value!r}: must be a whole number"
+    yield {"seed": -1}, "seed = -1: must be >= 0"
+    yield {"seed": None}, "seed = None: must be a whole number"
+    yield {"recipe": 3}, "recipe = 3: must be a recipe's name, a file, a table or a Recipe"
+    yield {"device": None}, "device = None: must be a device's name, or auto"
+    yield {"precision": 16}, "precision = 16: must be a precision's name"
+    yield {"compile": "no"}, "compile = 'no': must be True or False"
+
+
+@pytest.mark.parametrize(("options", "line"), list(wrong_kinds()))
+def test_a_value_of_another_kind_is_told_in_one_line(options: dict[str, Any], line: str) -> None:
+    given: dict[str, Any] = {"source": "resnet20_cifar", "backend": "numpy", **options}
+    with pytest.raises(ResnetSpecError) as caught:
+        resnet_spec.session(**given)
+    assert caught.value.problems == (line,)
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers() -> None:
+    given: dict[str, Any] = {"classes": np.int64(3), "input_size": np.int32(8), "seed": np.int8(1)}
+    made = resnet_spec.session("resnet20_cifar", "numpy", **given)
+    plain = resnet_spec.session("resnet20_cifar", "numpy", classes=3, input_size=8, seed=1)
+    state = plain.state()
+    assert all(np.array_equal(array, state[name]) for name, array in made.state().items())

@@ -305,3 +305,28 @@ def test_an_unknown_key_of_a_position_is_one_line_everywhere(
     assert error == f"resnet-spec: error: --resume = {cell / 'last.safetensors'}: {line}\n"
     assert main([*grid, "--set", "steps=2", "--out", "out"]) == 1
     assert json.loads((cell / "failure.json").read_text())["error"].endswith(line)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"out": 3}, "--out = 3: must be a path"),
+        ({"pretrained": ["a"]}, "--pretrained = ['a']: must be a path"),
+        ({"part": 3}, "--part = 3: must be a text"),
+        ({"freeze": ["stem"]}, "--freeze = ['stem']: must be a text"),
+        ({"input_size": "8"}, "--input-size = '8': must be a whole number of pixels"),
+        ({"input_size": 8.5}, "--input-size = 8.5: must be a whole number of pixels"),
+        ({"input_size": True}, "--input-size = True: must be a whole number of pixels"),
+        ({"head_rate": "2"}, "--head-rate = '2': must be a number"),
+        ({"device": None}, "--device = None: must be a device's name, or auto"),
+        ({"backend": 3}, "backend = 3: must be a backend's name"),
+        ({"spec": 3}, "spec = 3: must be a preset's name, a file, a table or a Spec"),
+        ({"recipe": 3}, "recipe = 3: must be a recipe's name, a file, a table or a Recipe"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_before_anything_is_written(
+    options: dict[str, Any], line: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ResnetSpecError) as caught:
+        resnet_spec.train(**{**FRESH, "out": tmp_path / "new", **options})
+    assert caught.value.problems == (line,) and not any(tmp_path.iterdir())

@@ -6,7 +6,9 @@ Nothing heavy is imported before a dataset that needs it is read.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import NamedTuple
 
 from resnet_spec.data.cifar import is_cifar, load_cifar, read_cifar
@@ -27,7 +29,7 @@ from resnet_spec.data.parquet_splits import is_parquet
 from resnet_spec.data.splits import no_such_split
 from resnet_spec.data.synthetic import load_synthetic
 from resnet_spec.data.walking import entries_of
-from resnet_spec.errors import DataError, did_you_mean, nearest, problem
+from resnet_spec.errors import DataError, check_kind, did_you_mean, nearest, problem
 from resnet_spec.printing.activity import doing
 
 _MOST_SIZE = 8192
@@ -95,6 +97,9 @@ def load_data(
     A name wins over a folder of the same name: write `./cifar10` for the folder. `PATH@validation`
     evaluates on that split of Parquet files and image folders. Raises DataError.
     """
+    rule = "must be a whole number of pixels"
+    check_kind(DataError, "input size", size, [Integral, NoneType], rule)
+    size = None if size is None else int(size)
     if size is not None and not 1 <= size <= _MOST_SIZE:
         raise DataError(problem("input size", size, f"must be 1..{_MOST_SIZE} pixels"))
     if isinstance(name_or_path, Dataset):

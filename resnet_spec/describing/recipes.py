@@ -10,7 +10,7 @@ from pathlib import Path
 
 from resnet_spec.describing.from_text import Fields, is_file_name, merge, override, plain, read_file
 from resnet_spec.describing.text_lists import Texts, listed
-from resnet_spec.errors import RecipeError, did_you_mean
+from resnet_spec.errors import RecipeError, check_kind, did_you_mean
 from resnet_spec.recipe import Recipe
 
 RECIPES: dict[str, Fields] = {
@@ -95,6 +95,8 @@ def _read(source: Source) -> tuple[Fields, str]:
         return source.to_dict(), ""
     if isinstance(source, Mapping):
         return plain(source), ""
+    rule = "must be a recipe's name, a file, a table or a Recipe"
+    check_kind(RecipeError, "recipe", source, [str, Path], rule)
     path = Path(source)
     if is_file_name(path):
         return read_file(path, RecipeError), path.name

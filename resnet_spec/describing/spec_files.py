@@ -12,7 +12,7 @@ from resnet_spec.describing.from_text import Fields, is_file_name, merge, overri
 from resnet_spec.describing.presets import PRESETS
 from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.text_lists import Texts, listed
-from resnet_spec.errors import SpecError, did_you_mean, problem
+from resnet_spec.errors import SpecError, check_kind, did_you_mean, problem
 
 Source = str | Path | Mapping[str, object] | Spec
 
@@ -37,6 +37,8 @@ def _read(source: Source) -> tuple[Fields, str]:
         return source.to_dict(), ""
     if isinstance(source, Mapping):
         return plain(source), ""
+    rule = "must be a preset's name, a file, a table or a Spec"
+    check_kind(SpecError, "spec", source, [str, Path], rule)
     path = Path(source)
     if is_file_name(path):
         return {"name": path.stem, **read_file(path, SpecError)}, path.name

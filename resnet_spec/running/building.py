@@ -5,14 +5,16 @@ The public entry points for Python.
 
 from __future__ import annotations
 
+from numbers import Integral
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from resnet_spec.contract import Precision, Session, State
 from resnet_spec.describing.recipes import Source as RecipeSource
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec_files import Source, load_spec
-from resnet_spec.errors import CheckpointError
+from resnet_spec.errors import CheckpointError, SpecError, check_kind, problem
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
 from resnet_spec.planning.fine_tuning import fine_tuned
@@ -150,6 +152,12 @@ def _network(
     pretrained: str | Path | None,
     part: str | None,
 ) -> tuple[Plan, State]:
+    rule = "must be a whole number"
+    check_kind(SpecError, "classes", classes, [Integral, NoneType], rule)
+    check_kind(SpecError, "input_size", input_size, [Integral, NoneType], rule)
+    check_kind(SpecError, "seed", seed, [Integral], rule)
+    if seed < 0:
+        raise SpecError(problem("seed", seed, "must be >= 0"))
     settings = [f"classes={classes}"] if classes is not None else []
     settings += [f"input.size={input_size}"] if input_size is not None else []
     spec = load_spec(source, settings)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import NoneType
+
 from resnet_spec.contract import Precision, Session
+from resnet_spec.errors import BackendError, check_kind
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -22,6 +25,9 @@ def open_session(
     precision: None takes the recipe's, or float32 without one. Others as in `contract.Session`.
     Raises BackendError for a backend, device or precision that cannot be had.
     """
+    check_kind(BackendError, "device", device, [str], "must be a device's name, or auto")
+    check_kind(BackendError, "compile", compile, [bool], "must be True or False")
+    check_kind(BackendError, "precision", precision, [str, NoneType], "must be a precision's name")
     usual = "float32" if recipe is None else recipe.precision
     make = load_backend(backend).Session
     chosen = usual if precision is None else precision

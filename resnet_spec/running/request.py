@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import cast
 
 from resnet_spec.data.class_matching import IGNORE
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
-from resnet_spec.errors import CheckpointError, RecipeError, empty, problem
+from resnet_spec.errors import CheckpointError, RecipeError, check_kind, empty, problem
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.resuming import ACCEPT
 from resnet_spec.running.run_folder import checkpoint_to_go_on
@@ -49,6 +51,8 @@ class Request:
         """Raise for a value that no run can have: a caller in Python is not bound to the types."""
         for field in fields(self):
             given = getattr(self, field.name)
+            kinds, rule = _KINDS.get(field.name, ([object], ""))
+            check_kind(RecipeError, _option(field.name), given, kinds, rule)
             if any(not text.strip() for text in _texts(given)):
                 raise RecipeError(empty(_option(field.name)))
         if self.head is not None:
@@ -113,6 +117,19 @@ def _option(name: str) -> str:
     return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
+_PLACE = [str, Path, NoneType], "must be a path"
+_TEXT = [str, NoneType], "must be a text"
+_NUMBER = [Real, NoneType], "must be a number"
+_KINDS: dict[str, tuple[list[type], str]] = {
+    "out": _PLACE,
+    "pretrained": _PLACE,
+    "part": _TEXT,
+    "freeze": _TEXT,
+    "input_size": ([Integral, NoneType], "must be a whole number of pixels"),
+    "head_rate": _NUMBER,
+    "device": ([str], "must be a device's name, or auto"),
+}
+"""Of what kinds a field is whose own check comes late or never."""
 _FLAGS = ("overwrite", "compile", "accept_data", "ignore_classes")
 _CHANGES_LATER = {
     *("backend", "data", "out", "overwrite", "resume"),
