@@ -11,7 +11,7 @@ import pytest
 
 from resnet_spec.running import memory
 from resnet_spec.running.progress import NotebookView
-from resnet_spec.running.speed import Speed
+from resnet_spec.running.speed import Speed, speed_text
 from resnet_spec.running.tracking.forwarding import Mark, _mark
 
 
@@ -56,3 +56,7 @@ def test_the_system_says_its_peak_in_its_own_unit(
     monkeypatch.setitem(sys.modules, "resource", usage)
     monkeypatch.setattr(sys, "platform", system)
     assert memory._by_rusage() == pytest.approx(megabytes)
+
+
+def test_a_speed_that_nobody_measured_is_not_told() -> None:
+    assert speed_text(1070.4, ", ") == ", 1070 images/s" and speed_text(0.0, ", ") == ""

@@ -27,6 +27,7 @@ from resnet_spec.printing.consoles import progress_console
 from resnet_spec.running.metrics import Epoch
 from resnet_spec.running.progress import epoch_line
 from resnet_spec.running.runs import Position
+from resnet_spec.running.speed import speed_text
 
 
 class _Bar:
@@ -103,10 +104,10 @@ class TrainingBar(_Bar):
         count = max(position.count, 1)
         loss, accuracy = position.loss_sum / count, position.correct / count
         numbers = f"loss {loss:.4f}  accuracy {accuracy:.4f}"
-        fast = f"  {speed:.0f} images/s" if self._has_speed else ""
+        fast = speed_text(speed, "  ") if self._has_speed else ""
         self._progress.update(self._task, completed=position.step, numbers=f"{numbers}{fast}")
         done = f"training, step {position.step:,} of {self._steps:,}"
-        self._activity.text = f"{done}, {numbers.replace('  ', ', ')}, {speed:.0f} images/s"
+        self._activity.text = f"{done}, {numbers.replace('  ', ', ')}{speed_text(speed, ', ')}"
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the epoch's line."""

@@ -112,14 +112,17 @@ def _known_trackers(out: Path) -> tuple[str, ...]:
 
 def _opening_line(work: Run, info: Mapping[str, str]) -> str:
     environment = " ".join(info[key] for key in ("framework", "version", "device", "precision"))
+    steps = f"{work.total_steps} step{'s' * (work.total_steps != 1)} of {work.recipe.batch}"
     return (
         f"{work.spec.name} on {work.data.name} ({len(work.data.train)} train, "
         f"{len(work.data.test)} test images, {work.plan.input.height} px), "
-        f"recipe {work.recipe.name}, {work.total_steps} steps of {work.recipe.batch}; {environment}"
+        f"recipe {work.recipe.name}, {steps}; {environment}"
     )
 
 
 def _closing_line(summary: Summary, out: Path) -> str:
+    from resnet_spec.running.speed import speed_text
+
     if not summary.steps:
         return "stopped before the first step; nothing is trained"
     if not summary.complete:
@@ -128,6 +131,6 @@ def _closing_line(summary: Summary, out: Path) -> str:
     assert summary.best_accuracy is not None and summary.final_accuracy is not None
     return (
         f"best accuracy {summary.best_accuracy:.4f} (epoch {summary.best_epoch}), "
-        f"final {summary.final_accuracy:.4f}, {summary.images_per_second:.0f} images/s, "
+        f"final {summary.final_accuracy:.4f}{speed_text(summary.images_per_second, ', ')}, "
         f"{summary.wall_s:.1f} s; left in {out}"
     )

@@ -16,6 +16,7 @@ from resnet_spec.printing.markup import Markup, element
 from resnet_spec.running.fit import Watch
 from resnet_spec.running.metrics import Epoch
 from resnet_spec.running.runs import Position
+from resnet_spec.running.speed import speed_text
 
 _HEADS = ("epoch", "train loss", "accuracy", "test loss", "accuracy", "images/s")
 _REFRESH_S = 0.5
@@ -68,7 +69,7 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
         tested = f"  test: no accuracy, logits not finite on {epoch.test_not_finite} images"
     return (
         f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  train loss {epoch.train_loss:.4f}, "
-        f"accuracy {epoch.train_accuracy:.4f}{tested}  {epoch.images_per_second:.0f} images/s"
+        f"accuracy {epoch.train_accuracy:.4f}{tested}{speed_text(epoch.images_per_second, '  ')}"
     )
 
 
@@ -88,7 +89,7 @@ class NotebookView:
         """Move the bar, twice a second at most."""
         count = max(position.count, 1)
         numbers = f"loss {position.loss_sum / count:.4f}, accuracy {position.correct / count:.4f}"
-        told = f"{numbers}, {speed:.0f} images/s, {self._left(position.step)} left"
+        told = f"{numbers}{speed_text(speed, ', ')}, {self._left(position.step)} left"
         self._bar = (told, position.step)
         if time.monotonic() - self._drawn > _REFRESH_S:
             self._draw()
@@ -144,5 +145,5 @@ def _cells(epoch: Epoch, epochs: int) -> tuple[str, ...]:
         f"{epoch.train_loss:.4f}",
         f"{epoch.train_accuracy:.4f}",
         *tested,
-        f"{epoch.images_per_second:.0f}",
+        f"{epoch.images_per_second:.0f}" if epoch.images_per_second else "",
     )

@@ -19,6 +19,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.planning.schedules import total_steps
 from resnet_spec.printing.cards import Card, Shown, rounded
 from resnet_spec.recipe import Recipe
+from resnet_spec.running.speed import speed_text
 
 
 @dataclass(frozen=True)
@@ -187,18 +188,17 @@ def _running_sum(start: float, log: StepLog) -> float:
 class Summary(Shown):
     """What a finished, stopped or failed run came to; `summary.json` holds it.
 
-    None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the
-    run came to no end, None where it did not fail. asked: spec and recipe of a run that has no
-    checkpoint to hold them.
-
-    final_loss: mean training loss of the last epoch. images_per_second: training only, without the
-    first step, which compiles. first_step_s: that step's seconds. compile_s: that, less the seconds
-    of a mean later step; None where there was none. wall_s: all of it, resumes included. legs: the
-    backends that trained it, and from which step on. peak_memory_mb: the most main memory (10^6
-    bytes) that the process held at once, data and framework included; None where the system does
-    not say. Speed, compilation and memory are those of the last process that trained the run.
-    dataset: the data's identity, as `Fingerprint.to_dict` gives it; None where no run said. notes:
-    what was assumed, joined or left out on the way, one line each.
+    None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the run
+    came to no end, None where it did not fail. asked: spec and recipe of a run that has no
+    checkpoint to hold them. final_loss: mean training loss of the last epoch. images_per_second:
+    training only, without the first step, which compiles; 0 without another. first_step_s: that
+    step's seconds. compile_s: that, less the seconds of a mean later step; None where there was
+    none. wall_s: all of it, resumes included. legs: the backends that trained it, and from which
+    step on. peak_memory_mb: the most main memory (10^6 bytes) that the process held at once, data
+    and framework included; None where the system does not say. Speed, compilation and memory are
+    those of the last process that trained the run. dataset: the data's identity, as
+    `Fingerprint.to_dict` gives it; None where no run said. notes: what was assumed, joined or left
+    out on the way, one line each.
     """
 
     backend: str
@@ -236,7 +236,7 @@ class Summary(Shown):
             ("final test loss", rounded(self.final_test_loss)),
             ("final training loss", rounded(self.final_loss)),
             ("length", f"{length}, {self.wall_s:.1f} s"),
-            ("speed", f"{self.images_per_second:.0f} images/s"),
+            ("speed", speed_text(self.images_per_second) or "not measured"),
             ("environment", " ".join(self.environment.get(key, "") for key in _ENVIRONMENT)),
         ]
         if len(self.legs) > 1:

@@ -7,6 +7,11 @@ from __future__ import annotations
 _CHUNK_SECONDS = 1.0
 
 
+def speed_text(images_per_second: float, before: str = "") -> str:
+    """Return a speed in words, after `before`; nothing where it is 0: nobody has measured it."""
+    return f"{before}{images_per_second:.0f} images/s" if images_per_second else ""
+
+
 class Speed:
     """Images per second of the training loop, the first (compiling) step apart."""
 
