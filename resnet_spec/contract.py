@@ -9,6 +9,8 @@ A backend is an importable package that offers
     output_shape(plan, batch)       optional: the logits' shape, where possible without computing
     export.write, export.read       optional: a module `export`, as `exporting.Exporter` says, for
                                     the formats of its manifest
+    join(group)                     optional: meets the other processes of a `group.Group` and
+                                    returns the `group.Members`; called before any array is made
 
     manifest.toml                   what the package needs, computes in and can do beside, as data
                                     that is read without importing it (`manifest.Manifest`);
@@ -20,8 +22,8 @@ A backend is an importable package that offers
                                     and `of_framework()`, which may import the framework
 
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
-and `contract`, `session_state`, `session_steps` (what every session does without its framework),
-`ops`, `optimizers`, `plan`, `recipe` and `errors` of the core; nothing else.
+and `contract`, `group`, `session_state`, `session_steps` (what every session does without its
+framework), `ops`, `optimizers`, `plan`, `recipe` and `errors` of the core; nothing else.
 
 Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
 linear [out, in]) under canonical names, activations NCHW.
@@ -39,6 +41,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -116,6 +119,7 @@ class Session(Protocol):
         device: str = "auto",
         precision: Precision = "float32",
         compile: bool = False,
+        group: Group = ALONE,
     ) -> None:
         """Lower `plan` on `device`.
 
@@ -123,6 +127,13 @@ class Session(Protocol):
         device: "auto" takes the best there is; otherwise the framework's own word, as "cuda:0".
         precision: bfloat16 and float16 compute in it with float32 parameters and statistics.
         compile: torch only: run through `torch.compile`; the others always compile.
+        group: given only where the package offers `join` and there are several processes. Then
+            `gradients`, `train` and `state` are called by all of them, with this process's share
+            of each batch (`Group.shares`), and give what one process gives for the whole batch:
+            gradients, losses and hits are brought together once a step, and with `norm.sync` of
+            "global" a norm takes the statistics of the samples of all processes. With "replica"
+            each takes its own, and the running statistics are the mean over processes. The rest is
+            each process's own affair.
 
         Raises BackendError for a device or precision that cannot be had.
         """

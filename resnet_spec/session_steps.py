@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from resnet_spec.contract import Array, Batch, StepLog
 from resnet_spec.errors import BackendError, problem
+from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -34,7 +35,7 @@ class Part(NamedTuple):
 class Intake:
     """What a session of `plan` takes in: it is made once, so that a step has little to check."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, group: Group = ALONE) -> None:
         image = plan.input
         self._image = (image.height, image.width, image.channels)
         self._classes = plan.classes
@@ -42,6 +43,8 @@ class Intake:
         norms = {op.name: prod(op.in_shape[1:]) for op in plan.batch_norms}
         self._pixels = min(norms.values(), default=0)
         """Of the smallest norm that takes the batch's statistics."""
+        self._shared = group.size if all(op.sync == "global" for op in plan.batch_norms) else 1
+        """In how many processes the samples of a norm's statistics are."""
         self._smallest = next((name for name, n in norms.items() if n == self._pixels), "")
 
     def images(self, batch: Batch) -> Array:
@@ -76,7 +79,7 @@ class Intake:
             rule = f"must be a multiple of accumulate = {count}"
             raise BackendError(problem("batch", len(batch), rule))
         size = len(batch) // count
-        if size * self._pixels == 1:
+        if size * self._pixels * self._shared == 1:
             rule = f"leaves {self._smallest} one value per channel, which has no variance"
             raise BackendError(problem("batch", len(batch), rule, "take more images"))
         return size

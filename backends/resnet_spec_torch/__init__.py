@@ -6,6 +6,7 @@ Reached by name through the core's loader, which imports it only when it is aske
 from __future__ import annotations
 
 from resnet_spec_torch.devices import PRECISIONS
+from resnet_spec_torch.group import join
 from resnet_spec_torch.modules import build
 from resnet_spec_torch.session import Session
 from resnet_spec_torch.shapes import abstract_shapes, output_shape
@@ -15,5 +16,6 @@ __all__ = [
     "Session",
     "abstract_shapes",
     "build",
+    "join",
     "output_shape",
 ]

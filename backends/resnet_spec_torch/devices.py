@@ -42,12 +42,16 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def started(name: str) -> torch.device:
+def started(name: str, place: int = 0) -> torch.device:
     """Return the device called `name`, in use. Raises BackendError.
+
+    place: which of several to take where the name has no number.
 
     One that torch calls available may still be broken or taken.
     """
     device = find_device(name)
+    if place and device.type in ("cuda", "npu") and device.index is None:
+        device = torch.device(device.type, place)
     try:
         torch.empty(1, device=device)
     except Exception as error:

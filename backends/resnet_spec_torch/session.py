@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
+from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, state_shapes, whole_state
@@ -28,6 +29,8 @@ from resnet_spec_torch.devices import (
     memory_format_of,
     started,
 )
+from resnet_spec_torch.global_norms import globalise
+from resnet_spec_torch.group import Alone, Several
 from resnet_spec_torch.modules import empty, mode, unchanged
 from resnet_spec_torch.optimizers import (
     describe_optimizer,
@@ -42,7 +45,6 @@ from resnet_spec_torch.optimizers import (
 from resnet_spec_torch.weights import (
     Tensors,
     copy_into,
-    fetched,
     to_array,
     to_state,
     to_tensor,
@@ -61,19 +63,25 @@ class Session:
         device: str = "auto",
         precision: Precision = "float32",
         compile: bool = False,
+        group: Group = ALONE,
     ) -> None:
         self._plan = plan
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
-        self._intake = Intake(plan)
-        self._device = started(device)
+        self._intake = Intake(plan, group)
+        self._device = started(device, group.local_rank)
         self._dtype = find_dtype(precision, self._device)
         self._format = memory_format_of(self._device, plan)
         network = empty(plan, self._device, self._dtype)
         self.native = network.to(memory_format=self._format)  # pyright: ignore[reportCallIssue]
+        self._others = Alone() if group.size == 1 else Several(plan, group)
+        if group.size > 1 and any(op.sync == "global" for op in plan.batch_norms):
+            globalise(self.native)
         if compile:
             check_compiler(self._device)
-        self._forward = torch.compile(self.native) if compile else self.native
+        self._evaluated = torch.compile(self.native) if compile else self.native
+        self._compiles = compile
+        self._forward = self._wrapped()
         self._cast = nullcontext
         if precision in REDUCED:
             self._cast = partial(torch.autocast, self._device.type, REDUCED[precision])
@@ -97,6 +105,7 @@ class Session:
             "memory_format": str(self._format).removeprefix("torch."),
             "optimizer": describe_optimizer(self._optimizer, recipe),
             "compile": str(compile).lower(),
+            **({"processes": str(group.size)} if group.size > 1 else {}),
         }
 
     def state(self) -> State:
@@ -123,7 +132,9 @@ class Session:
         waiting: deque[Tensor] = deque()
         for batch in batches:
             with torch.inference_mode(), mode(self.native, training=False):
-                waiting.append(self._logits(self._images(self._intake.images(batch))))
+                images = self._images(self._intake.images(batch))
+                with self._cast():
+                    waiting.append(self._evaluated(images).to(self._dtype))
             if len(waiting) > ahead:
                 yield to_array(waiting.popleft())
         yield from map(to_array, waiting)
@@ -137,7 +148,9 @@ class Session:
             loss, _ = self._loss(images, labels, noise)
             scaled = torch.autograd.grad(self._scaler.scale(loss), list(trainable.values()))
         scale = self._scaler.get_scale()
-        gradients = (gradient / scale for gradient in scaled)
+        gradients = [gradient / scale for gradient in scaled]
+        loss = loss.detach().clone()
+        self._others.mean([*gradients, loss])
         return loss.item(), to_state(dict(zip(trainable, gradients, strict=True)))
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
@@ -206,7 +219,9 @@ class Session:
                 losses.append(loss)
                 correct.append(hits)
                 count.append(len(batch))
-        return step_log(fetched(losses), fetched(correct), count, rates)
+        loss = self._others.whole(losses).mean(axis=0, dtype=np.float64)
+        hits = self._others.whole(correct).sum(axis=0)
+        return step_log(loss, hits, np.multiply(count, self._others.size), rates)
 
     def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[Tensor, Tensor]:
         """Take one optimiser step; return the mean loss and the correct images, on the device."""
@@ -215,16 +230,18 @@ class Session:
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), dtype=self._dtype, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        for images, labels, noise in self._parts(batch, recipe.accumulate):
-            loss, logits = self._loss(images, labels, noise)
-            loss = loss / recipe.accumulate
-            self._scaler.scale(loss).backward()
+        for i, (images, labels, noise) in enumerate(self._parts(batch, recipe.accumulate), start=1):
+            with self._others.part(self._forward, is_last=i == recipe.accumulate):
+                loss, logits = self._loss(images, labels, noise)
+                loss = loss / recipe.accumulate
+                self._scaler.scale(loss).backward()
             total += loss.detach()
             correct += (logits.argmax(1) == labels).sum()
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self._scaler.step(optimizer)
         self._scaler.update()
+        self._others.settle(self._statistics())
         if self._average:
             move_average(self._average, self._weights(), self._plan, recipe)
         return total, correct
@@ -280,6 +297,15 @@ class Session:
             for module in modules.values():
                 module.noise = None
 
+    def _wrapped(self) -> nn.Module:
+        """Return what a training step runs: the network, as the processes and the compiler do."""
+        wrapped = self._others.wrapped(self.native)
+        return torch.compile(wrapped) if self._compiles else wrapped  # pyright: ignore
+
+    def _statistics(self) -> list[Tensor]:
+        moving = [t.name for t in self._plan.tensors if t.is_statistic and not t.frozen]
+        return [self._known[name] for name in moving]
+
     def _weights(self) -> Tensors:
         return weights_of(self.native, self._plan)
 
@@ -289,6 +315,8 @@ class Session:
         recipe, before = self._recipe, self._known
         if self._optimizer is not None and recipe is not None:
             self._optimizer = followed(self._optimizer, before, weights, self._plan, recipe)
+        if self._others.size > 1 and any(before[k] is not weights[k] for k in weights):
+            self._forward = self._wrapped()
         self._known = weights
 
     def _slots(self) -> dict[str, list[Tensor]]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from resnet_spec.cli import streams
 from resnet_spec.cli.parsing import PROGRAM, USAGE, Parser
-from resnet_spec.cli.saying import add_quiet, listen
+from resnet_spec.cli.saying import add_quiet, listen, speaker
 from resnet_spec.errors import ResnetSpecError, did_you_mean, nearest
 
 
@@ -46,6 +47,7 @@ COMMANDS = {
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
+_FIRST_SPEAKS_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,9 +168,13 @@ def _help() -> str:
 
 
 def _print_errors(lines: Sequence[str]) -> None:
+    rank = speaker()
+    if rank:  # What fails in all processes is told by the first, and whoever started them ends all.
+        time.sleep(_FIRST_SPEAKS_S)
+    by = f"rank {rank}: " if rank else ""
     try:
         for line in lines:
-            print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+            print(f"{PROGRAM}: error: {by}{line}", file=sys.stderr)
     except OSError:  # Nobody reads the error stream any more.
         streams.abandon(sys.stderr)
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from resnet_spec.printing.activity import Pulse, heard
 
 _quiet = False
+_rank = 0
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,20 @@ def listen(quiet: bool) -> AbstractContextManager[None]:
     global _quiet
     _quiet = quiet
     return nullcontext() if quiet else Pulse(_pulse).running()
+
+
+def hush(rank: int) -> None:
+    """Say nothing from here on but errors: the first of several processes speaks for all.
+
+    rank: this one's, with which its errors begin.
+    """
+    global _quiet, _rank
+    _quiet, _rank = True, rank
+
+
+def speaker() -> int:
+    """Return the rank of this process among several."""
+    return _rank
 
 
 def is_quiet() -> bool:
@@ -47,4 +62,5 @@ def tell(lines: Iterable[str], *, errors: bool = False) -> None:
 
 
 def _pulse(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    if not _quiet:
+        print(line, file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import fields
@@ -76,15 +77,19 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
     from resnet_spec.cli.progress import TrainingBar
-    from resnet_spec.cli.saying import say
+    from resnet_spec.cli.saying import hush, say
+    from resnet_spec.running.found_group import found_group
     from resnet_spec.running.job import job_of
     from resnet_spec.running.request import Request
     from resnet_spec.running.tracking.choice import chosen
     from resnet_spec.running.training import carry_out
 
+    group = found_group(os.environ)
+    if group.rank:
+        hush(group.rank)
     track = None if args.track is None else chosen(args.track)
     names = (field.name for field in fields(Request))
-    job = job_of(Request(**{name: getattr(args, name) for name in names}), say)
+    job = job_of(Request(**{name: getattr(args, name) for name in names}), say, group=group)
     if track is None and args.resume:
         track = _known_trackers(job.run.out)
     summary = carry_out(
@@ -94,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
         track=track or (),
         begins=lambda run, info: say(_opening_line(run, info)),
     )
-    print(_closing_line(summary, job.run.out))
+    if group.rank == 0:
+        print(_closing_line(summary, job.run.out))
     return 0 if summary.complete else _INTERRUPTED
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, Queue
@@ -23,6 +23,7 @@ from resnet_spec.data.boxes import CHOICES
 from resnet_spec.data.dataset import Images, Places, Split
 from resnet_spec.data.draws import Stream, below, bits, order, uniforms, words
 from resnet_spec.errors import DataError, problem
+from resnet_spec.group import ALONE, Group
 from resnet_spec.ops import NoisyOp
 from resnet_spec.recipe import Recipe
 
@@ -71,20 +72,29 @@ def noise(op: NoisyOp, samples: int, seed: int, step: int) -> NDArray[np.float32
 
 
 def train_batches(
-    noises: Sequence[NoisyOp], split: Split, recipe: Recipe, first_step: int, last_step: int
+    noises: Sequence[NoisyOp],
+    split: Split,
+    recipe: Recipe,
+    first_step: int,
+    last_step: int,
+    group: Group = ALONE,
 ) -> Iterator[Batch]:
     """Yield the batches of the steps first_step..last_step - 1, counted from 0 over the whole run.
 
-    noises: the ops that take noise, `plan.noises`. Raises DataError when the split is smaller than
-    a batch or an image cannot be read.
+    noises: the ops that take noise, `plan.noises`. group: yields this process's share of each
+    batch, which alone is read and augmented. Raises DataError when the split is smaller than a
+    batch or an image cannot be read.
     """
+    rows = np.concatenate(
+        [np.arange(recipe.batch)[share] for share in group.shares(recipe.batch, recipe.accumulate)]
+    )
     per_epoch = steps_per_epoch(len(split), recipe.batch)
     drawn = _Epoch.draw(len(split), recipe, first_step // per_epoch)
     for step in range(first_step, last_step):
         epoch, place = divmod(step, per_epoch)
         if epoch != drawn.epoch:
             drawn = _Epoch.draw(len(split), recipe, epoch)
-        indices = drawn.order[place * recipe.batch : (place + 1) * recipe.batch]
+        indices = drawn.order[place * recipe.batch + rows]
         crop = None if drawn.crop is None else drawn.crop[indices]
         flip = None if drawn.flip is None else drawn.flip[indices]
         if recipe.augment.random_resized_crop:
@@ -97,7 +107,7 @@ def train_batches(
             indices=indices,
             crop=crop,
             flip=flip,
-            noise={op.name: noise(op, recipe.batch, recipe.seed, step) for op in noises},
+            noise={op.name: noise(op, recipe.batch, recipe.seed, step)[rows] for op in noises},
         )
 
 
@@ -140,9 +150,13 @@ def augmented(
     return images
 
 
-def test_batches(split: Split, batch: int) -> Iterator[Batch]:
-    """Yield the whole split in order, `batch` samples at a time; the last batch may be shorter."""
-    for start in range(0, len(split), batch):
+def test_batches(split: Split, batch: int, which: Iterable[int] | None = None) -> Iterator[Batch]:
+    """Yield the whole split in order, `batch` samples at a time; the last batch may be shorter.
+
+    which: the places of those that are wanted; None: all.
+    """
+    for place in range(-(-len(split) // batch)) if which is None else which:
+        start = place * batch
         indices = np.arange(start, min(start + batch, len(split)), dtype=np.int64)
         yield Batch(split.images(indices), split.labels[indices], indices)
 

@@ -12,6 +12,7 @@ from resnet_spec.contract import Array, Batch, Session
 from resnet_spec.data.batches import test_batches
 from resnet_spec.data.dataset import Split
 from resnet_spec.printing.cards import Card, Shown, rounded
+from resnet_spec.running.together import Together, shared_out
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,34 +56,46 @@ def evaluate(
     split: Split,
     batch: int = 256,
     tick: Callable[[int], None] = lambda images: None,
+    together: Together | None = None,
 ) -> Evaluation:
     """Run `split` through `session` in evaluation mode; `tick` hears of every `n` images done.
 
-    The loss is computed in float64 from the logits.
+    together: the processes that share the batches out; each returns the evaluation of all, equal
+    to that of one process to the bit. The loss is computed in float64 from the logits.
     """
-    predictions: list[NDArray[np.int64]] = []
-    margins: list[NDArray[np.float64]] = []
-    loss, done, not_finite = 0.0, 0, 0
-    for padded in session.predict(_even(test_batches(split, batch))):
-        labels = split.labels[done : done + len(padded)]
+    together = Together() if together is None else together
+    own = np.zeros((-(-len(split) // batch), 1 + 2 * batch))
+    """A row per batch: the sum of its losses, then prediction and margin of each image."""
+    mine = shared_out(len(own), together.group)
+    batches = _even(test_batches(split, batch, mine), min(batch, len(split)))
+    for i, padded in zip(mine, session.predict(batches), strict=True):
+        labels = split.labels[i * batch : (i + 1) * batch]
         logits = padded[: len(labels)]
         sound = finite_rows(logits)
-        loss += float(cross_entropy(logits[sound], labels[sound]).sum())
-        predictions.append(np.where(sound, logits.argmax(axis=1), -1))
-        margins.append(_margins(logits, sound))
-        not_finite += int((~sound).sum())
-        done += len(logits)
+        own[i, 0] = cross_entropy(logits[sound], labels[sound]).sum()
+        own[i, 1 : 1 + len(logits)] = np.where(sound, logits.argmax(axis=1), -1)
+        own[i, 1 + batch : 1 + batch + len(logits)] = _margins(logits, sound)
         tick(len(logits))
-    found, above = np.concatenate(predictions), np.concatenate(margins)
+    return _merged(together.gather(own.ravel()).reshape(-1, *own.shape), split)
+
+
+def _merged(found: NDArray[np.float64], split: Split) -> Evaluation:
+    """Return the evaluation of all batches. found: [processes, batches, 1 + 2 images]."""
+    size, batches, width = found.shape
+    rows = found[np.arange(batches) % size, np.arange(batches)]
+    each = rows[:, 1:].reshape(batches, 2, width // 2)
+    predictions, margins = (each[:, k].ravel()[: len(split)] for k in (0, 1))
+    not_finite = int((predictions < 0).sum())
+    loss = float(sum(rows[:, 0].tolist()))
     is_sound = not not_finite
     return Evaluation(
-        accuracy=float((found == split.labels).mean()) if is_sound else None,
-        loss=loss / done if is_sound else None,
-        count=done,
-        ties=int((above == 0).sum()),
+        accuracy=float((predictions == split.labels).mean()) if is_sound else None,
+        loss=loss / len(split) if is_sound else None,
+        count=len(split),
+        ties=int((margins == 0).sum()),
         not_finite=not_finite,
-        predictions=found,
-        margins=above,
+        predictions=predictions.astype(np.int64),
+        margins=margins,
     )
 
 
@@ -102,14 +115,12 @@ def _margins(logits: Array, sound: NDArray[np.bool_]) -> NDArray[np.float64]:
     return margins
 
 
-def _even(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Fill a last, shorter batch up with its first image: one shape, so one compilation.
+def _even(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """Fill a shorter batch up to `size` with its first image: one shape, so one compilation.
 
     In evaluation mode images do not influence each other; the extra logits are cut off.
     """
-    size = 0
     for batch in batches:
-        size = size or len(batch)
         extra = np.zeros(size - len(batch), dtype=np.int64)
         places = np.concatenate([np.arange(len(batch)), extra])
         yield Batch(batch.images[places], batch.labels[places], batch.indices[places])

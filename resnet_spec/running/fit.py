@@ -17,6 +17,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import NoReturn, Protocol
 
+import numpy as np
+
 from resnet_spec.contract import Session, StepLog
 from resnet_spec.data.batches import prefetch, train_batches
 from resnet_spec.errors import CheckpointError, DataError, OutputError, RecipeError, problem
@@ -25,10 +27,12 @@ from resnet_spec.planning.schedules import rates
 from resnet_spec.running.evaluate import Evaluation, evaluate
 from resnet_spec.running.interruption import Interrupt
 from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.run_folder import LAST, RunFolder
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.summarising import write_summary
+from resnet_spec.running.together import Together
 from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.files.weight_file import finite_problems
 
@@ -46,13 +50,19 @@ class Watch(Protocol):
 
 
 def fit(
-    run: Run, session: Session, evaluator: Session, watch: Watch, start: Checkpoint | None = None
+    run: Run,
+    session: Session,
+    evaluator: Session,
+    watch: Watch,
+    start: Checkpoint | None = None,
+    together: Together | None = None,
 ) -> Summary:
     """Train `session` by the run's recipe, from its seed or from `start`.
 
     evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of
-    the weights. Ctrl-C ends the chunk under way, writes the last checkpoint and returns a summary
-    that is not `complete`. A run that is complete keeps the summary that it has.
+    the weights. together: the processes that train it, of which the first decides and writes; all
+    of them see the run's folder. Ctrl-C ends the chunk under way, writes the last checkpoint and
+    returns a summary that is not `complete`. A run that is complete keeps the summary that it has.
 
     Raises RecipeError when the loss, a weight or, at the end, a logit is no longer a number. That
     or any other error is left in the summary, with the last sound checkpoint.
@@ -60,12 +70,12 @@ def fit(
     finished = _finished(run, start)
     if finished is not None:
         return finished
-    going = _Going(run, session, evaluator, watch, start)
+    going = _Going(run, session, evaluator, watch, start, together or Together())
     try:
         return going.to_the_end()
     except Exception as error:
         with suppress(OutputError):  # The first error is the one to be told.
-            write_summary(run, session.info, going.position, going.speed, failed=_line(error))
+            going.write_summary(failed=_line(error))
         raise
 
 
@@ -97,10 +107,14 @@ class _Going:
         evaluator: Session,
         watch: Watch,
         start: Checkpoint | None,
+        together: Together,
     ) -> None:
         self.run, self.session, self.evaluator, self.watch = run, session, evaluator, watch
-        self.folder = RunFolder(run.out)
+        self.together = together
+        self.folder = folder_of(run.out, together)
         self.speed = Speed()
+        self._stops = False
+        """Whether a process was asked to stop, as all of them know it."""
         self.position: Position = self._begin(start).trained_by(run.backend)
         self._rates = rates(run.recipe, run.epoch_steps)
 
@@ -121,35 +135,49 @@ class _Going:
         """Train until the last step, or until Ctrl-C."""
         run, begun = self.run, time.perf_counter() - self.position.wall_s
         with Interrupt() as interrupt:
-            while self.position.step < run.total_steps and not interrupt.requested:
+            while self.position.step < run.total_steps and not self._stops:
                 end = _epoch_end(run, self.position.step)
                 for log in self._chunks(end, interrupt):
                     self._check_loss(log)
                     self.position = self.position.after(log)
                     self.watch.chunk(self.position, self.speed.images_per_second)
                 self.position = replace(self.position, wall_s=time.perf_counter() - begun)
-                self._end_chunks(is_epoch=self.position.step == end, stops=interrupt.requested)
-            return write_summary(run, self.session.info, self.position, self.speed, self._final())
+                self._end_chunks(is_epoch=self.position.step == end)
+            return self.write_summary(self._final())
+
+    def write_summary(self, final: Evaluation | None = None, failed: str | None = None) -> Summary:
+        """Write what the run came to, and return it."""
+        fixed = self.run, self.session.info, self.position, self.speed
+        return write_summary(*fixed, final, failed, self.folder)
 
     def _chunks(self, end: int, interrupt: Interrupt) -> Iterator[StepLog]:
         """Yield the logs of the steps up to `end`, a chunk each; fewer when interrupted."""
-        run, step = self.run, self.position.step
-        source = train_batches(run.plan.noises, run.data.train, run.recipe, step, end)
+        run, step, group = self.run, self.position.step, self.together.group
+        source = train_batches(run.plan.noises, run.data.train, run.recipe, step, end, group)
         with prefetch(source, depth=2) as batches:
-            while step < end and not interrupt.requested:
-                steps = self.speed.chunk_steps(end - step)
+            while step < end and (steps := self._agreed(end - step, interrupt)):
                 clock = time.perf_counter()
                 log = self.session.train(islice(batches, steps), self._rates[step : step + steps])
                 self.speed.add(int(log.count.sum()), steps, time.perf_counter() - clock)
                 step += steps
                 yield log
 
-    def _end_chunks(self, *, is_epoch: bool, stops: bool) -> None:
+    def _agreed(self, left: int, interrupt: Interrupt) -> int:
+        """Return how many of the steps that are left all processes take next; 0 to stop.
+
+        Clocks differ: rank 0's counts, or the processes would wait for each other in vain.
+        """
+        wanted = 0 if interrupt.requested else self.speed.chunk_steps(left)
+        found = self.together.gather(np.array([wanted], np.float64))[:, 0]
+        self._stops = not found.all()
+        return 0 if self._stops else int(found[0])
+
+    def _end_chunks(self, *, is_epoch: bool) -> None:
         """Evaluate where an epoch is done, and save where that is due."""
         run, step = self.run, self.position.step
         is_last, number = step == run.total_steps, _epoch_number(run, step)
         evaluates = is_epoch and (is_last or number % run.recipe.evaluate_every == 0)
-        saves = is_last or stops or (is_epoch and number % run.recipe.checkpoint_every == 0)
+        saves = is_last or self._stops or (is_epoch and number % run.recipe.checkpoint_every == 0)
         checkpoint = self._checkpoint() if evaluates or saves else None
         broken = finite_problems(checkpoint.state) if checkpoint is not None else []
         result: Evaluation | None = None
@@ -172,7 +200,10 @@ class _Going:
     def _final(self) -> Evaluation | None:
         """Evaluate a run at its end once more where the last epoch's line was lost."""
         step = self.position.step
-        if step < self.run.total_steps or any(e.step == step for e in self.folder.epochs()):
+        if step < self.run.total_steps:
+            return None
+        has_line = self.together.is_first and any(e.step == step for e in self.folder.epochs())
+        if self.together.any(has_line):
             return None
         result = self._evaluate(self._checkpoint().evaluated())
         if result.problem:
@@ -195,7 +226,7 @@ class _Going:
     def _evaluate(self, weights: Checkpoint) -> Evaluation:
         if self.evaluator is not self.session:
             self.evaluator.load(weights.state)
-        return evaluate(self.evaluator, self.run.data.test)
+        return evaluate(self.evaluator, self.run.data.test, together=self.together)
 
     def _note_best(self, weights: Checkpoint, result: Evaluation) -> None:
         if result.accuracy is not None and result.accuracy > self.position.best_accuracy:

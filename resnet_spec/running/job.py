@@ -28,6 +28,7 @@ from resnet_spec.errors import (
     did_you_mean,
     problem,
 )
+from resnet_spec.group import ALONE, Group
 from resnet_spec.loader import load_backend, precisions_of
 from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.lowering import lower
@@ -37,6 +38,7 @@ from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, going_on
 from resnet_spec.running.run_folder import LAST, Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
+from resnet_spec.running.together import check_can_join
 from resnet_spec.weights.adopting import adopt, with_statistics
 from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 from resnet_spec.weights.loading import Pretrained, load_pretrained
@@ -48,6 +50,7 @@ class Job:
 
     start: the checkpoint that it starts from; None: from the recipe's seed. begins: how it takes
     its folder over. device, compile: as in `contract.Session`.
+    group: which of several processes this is.
     """
 
     run: Run
@@ -55,6 +58,7 @@ class Job:
     begins: Begins
     device: str = "auto"
     compile: bool = False
+    group: Group = ALONE
 
 
 def _read(source: str | Path | Dataset, size: int | None) -> Dataset:
@@ -79,17 +83,30 @@ class Reach:
 _REACH = Reach()
 
 
-def job_of(request: Request, say: Say, reach: Reach = _REACH) -> Job:
+def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALONE) -> Job:
     """Return what is to be trained. Nothing is written, and no old run is touched.
 
-    say: hears of what was changed on the way, a line each. Raises every error of the inputs but
+    say: hears of what was changed on the way, a line each. group: which of several processes this
+    is; all of them make the same job. Raises every error of the inputs but
     those of the session, which is made before anything is touched, too.
     """
     request.check()
     last = request.goes_on_from()
     job = _fresh(request, say, reach) if last is None else _continued(request, last, say, reach)
     rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
-    return replace(job, device=request.device, compile=request.compile)
+    _check_shares(job.run, group)
+    return replace(job, device=request.device, compile=request.compile, group=group)
+
+
+def _check_shares(run: Run, group: Group) -> None:
+    """Raise where the run cannot be shared out among the processes of `group`."""
+    if group.size == 1:
+        return
+    check_can_join(run.backend, group)
+    batch, parts = run.recipe.batch, run.recipe.accumulate
+    if batch % (parts * group.size):
+        by = f"accumulate x processes = {parts} x {group.size}"
+        raise RecipeError(problem("batch", batch, f"must be a multiple of {by}"))
 
 
 def _fresh(request: Request, say: Say, reach: Reach) -> Job:

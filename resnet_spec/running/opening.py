@@ -6,6 +6,7 @@ from types import NoneType
 
 from resnet_spec.contract import Precision, Session
 from resnet_spec.errors import BackendError, check_kind
+from resnet_spec.group import ALONE, Group
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -19,6 +20,7 @@ def open_session(
     *,
     precision: Precision | None = None,
     compile: bool = False,
+    group: Group = ALONE,
 ) -> Session:
     """Return a session of `backend`, which holds no weights yet.
 
@@ -31,4 +33,5 @@ def open_session(
     usual = "float32" if recipe is None else recipe.precision
     make = load_backend(backend).Session
     chosen = usual if precision is None else precision
-    return make(plan, recipe, device=device, precision=chosen, compile=compile)
+    together = {} if group.size == 1 else {"group": group}
+    return make(plan, recipe, device=device, precision=chosen, compile=compile, **together)

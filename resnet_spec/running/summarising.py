@@ -21,13 +21,16 @@ def write_summary(
     speed: Speed,
     final: Evaluation | None = None,
     failed: str | None = None,
+    folder: RunFolder | None = None,
 ) -> Summary:
     """Write the summary of a run that has ended, was stopped or has failed, and return it.
+
+    folder: the run's; None: made here.
 
     final: the last evaluation, where the metrics do not have it. failed: why the run ended early.
     Raises OutputError.
     """
-    folder, epochs = RunFolder(run.out), list[Epoch]()
+    folder, epochs = folder or RunFolder(run.out), list[Epoch]()
     with suppress(DataError):  # Of a failed run's metrics, what can be read.
         epochs = folder.epochs()
     tested = [epoch for epoch in epochs if epoch.is_tested]

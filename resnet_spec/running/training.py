@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 from resnet_spec.data.dataset import Dataset
@@ -11,12 +13,15 @@ from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.fit import Watch, fit
+from resnet_spec.running.found_group import found_group
 from resnet_spec.running.job import Job, job_of
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.progress import is_wanted, shown
+from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.request import Request
-from resnet_spec.running.run_folder import RunFolder, Say
+from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Run, Summary
+from resnet_spec.running.together import Together, joined
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
@@ -75,9 +80,13 @@ def train(
         prints the lines where progress is shown.
     progress: whether to show how far it is; None: in a notebook, and at an interactive prompt.
 
+    Where the environment speaks of several processes (`found_group`), as under torchrun or srun,
+    this is one of them: each calls `train` with the same arguments, and the first one speaks.
+
     Raises SpecError, RecipeError, DataError, CheckpointError, BackendError and TrackingError for
     inputs that break a rule, before anything is trained.
     """
+    group = found_group(os.environ)
     trackers = chosen(track)
     request = Request(
         spec=spec,
@@ -111,7 +120,7 @@ def train(
         with shown(run.total_steps, run.epochs, at) as view:
             yield Watches(view, *own)
 
-    job = job_of(request, hears)
+    job = job_of(request, hears, group=group)
     return carry_out(job, watching, hears, track=trackers)
 
 
@@ -125,28 +134,61 @@ def carry_out(
 ) -> Summary:
     """Train a job to its end, or until Ctrl-C. begins: is told of the session's `info` first.
 
-    The folder is touched only when all is there that the first step needs.
+    The folder is touched only when all is there that the first step needs. Of several processes
+    (`job.group`) the first one writes, and speaks to those that watch.
     """
-    run, recipe = job.run, job.run.recipe
-    session = open_session(run.backend, run.plan, recipe, job.device, compile=job.compile)
+    with joined(job.run.backend, job.group) as together:
+        together.check_same(_in_common(job))
+        if together.is_first:
+            return _trained(job, together, watching, say, track, begins)
+        return _trained(job, together, _unwatched, _ignore, (), lambda run, info: None)
+
+
+def _trained(
+    job: Job,
+    together: Together,
+    watching: Watching,
+    say: Say,
+    track: Sequence[str],
+    begins: Callable[[Run, Mapping[str, str]], None],
+) -> Summary:
+    run, recipe, group = job.run, job.run.recipe, job.group
+    made = partial(open_session, run.backend, run.plan, device=job.device)
+    session = made(recipe, compile=job.compile, group=group)
     evaluator = session
     if recipe.ema.decay > 0:
-        evaluator = open_session(
-            run.backend, run.plan, device=job.device, precision=recipe.precision
-        )
+        evaluator = made(precision=recipe.precision, group=group)
     begins(run, session.info)
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
     tracked = Tracked.of(run, session.info)
     with (
-        RunFolder(run.out).held(job.begins, job.start, say),
+        folder_of(run.out, together).held(job.begins, job.start, say),
         Tracking(track, tracked, at, say=lambda line: say(f"note: {line}")) as tracking,
         watching(run, at) as watch,
     ):
         for name, place in tracking.places.items():
             say(f"tracked by {name}: {place}")
-        summary = fit(run, session, evaluator, Watches(watch, tracking), job.start)
+        watches = Watches(watch, tracking)
+        summary = fit(run, session, evaluator, watches, job.start, together)
         tracking.finish(summary)
         return summary
+
+
+def _in_common(job: Job) -> dict[str, object]:
+    """Return what all processes of a run must have alike, by what it is called."""
+    return {
+        "backend": job.run.backend,
+        "network": job.run.spec.to_dict(),
+        "recipe": job.run.recipe.to_dict(),
+        "data": job.run.dataset.to_dict(),
+        "checkpoint": None if job.start is None else dict(job.start.progress),
+        "folder": str(job.run.out.resolve()),
+    }
+
+
+@contextmanager
+def _unwatched(run: Run, at: int) -> Generator[Watch]:
+    yield Watches()
 
 
 def _ignore(line: str) -> None:

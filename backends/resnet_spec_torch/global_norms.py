@@ -1,0 +1,94 @@
+"""Batch normalisation by the samples of all processes.
+
+`nn.SyncBatchNorm` does the same on GPUs alone, and has no biased running variance. The passes over
+the maps are torch's own kernels of evaluation mode, with the statistics of the whole batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet_spec_torch.modules import BiasedBatchNorm2d, FrozenBatchNorm2d
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over the batch of all processes, each of which has a part of it."""
+
+    is_unbiased = True
+    """Whether the running variance takes n/(n-1) of the batch's."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, C, H, W] to the same shape."""
+        if not self.training:
+            return super().forward(input)
+        mean, var, momentum = self.running_mean, self.running_var, self.momentum
+        assert mean is not None and var is not None and momentum is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        y, new_mean, new_var, n = _Normalise.apply(input, self.weight, self.bias, self.eps)
+        with torch.no_grad():
+            mean.lerp_(new_mean, momentum)
+            var.lerp_(new_var * (n / (n - 1)) if self.is_unbiased else new_var, momentum)
+        return y
+
+
+def globalise(network: nn.Module) -> None:
+    """Have the norms of `network` that take the batch's statistics take those of all processes.
+
+    The modules stay, with their names, tensors and hooks; how they run is another class.
+    """
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d) and not isinstance(part, FrozenBatchNorm2d):
+            is_unbiased = not isinstance(part, BiasedBatchNorm2d)
+            part.__class__ = GlobalBatchNorm2d
+            vars(part)["is_unbiased"] = is_unbiased
+
+
+class _Normalise(torch.autograd.Function):
+    """One all-gather forward, of (mean, sum of squares about it, count); one all-reduce backward.
+
+    Parts are put together by Chan, Golub & LeVeque (1983): no difference of large numbers. All
+    processes add in the order of ranks, and so have the same bits.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        c = x.shape[1]
+        wide = x if x.dtype == torch.float64 else x.float()
+        n = x.numel() // c
+        var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+        own = torch.cat([mean, var * n, mean.new_tensor([n])])
+        every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(every, own)
+        means, squares, counts = torch.stack(every).split([c, c, 1], dim=1)
+        total = counts.sum()
+        mean = (means * counts).sum(0) / total
+        var = (squares.sum(0) + (counts * (means - mean).square()).sum(0)) / total
+        y = F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+        ctx.save_for_backward(x, weight, mean, var, total)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, var, total)
+        return y, mean, var, total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var, total = ctx.saved_tensors
+        none = mean.new_empty(0)
+        dx, dw, db = torch.ops.aten.native_batch_norm_backward(
+            *(gradients[0], x, weight, mean, var, none, none, False, ctx.eps),
+            [True, True, True],
+        )
+        both = torch.cat([db, dw]).to(mean.dtype)
+        dist.all_reduce(both)
+        by_y, by_scaled = (both / total).split(len(mean))
+        # What is left of dx, w / std * (by_y + x^ by_scaled), is affine in x: a norm of its own.
+        scale = weight * (var + ctx.eps).rsqrt()
+        dx -= F.batch_norm(x, mean, var, scale * by_scaled, scale * by_y, False, 0.0, ctx.eps)
+        return dx, dw, db, None

@@ -1,0 +1,136 @@
+"""Several processes on torch.distributed: how they meet, and what they sum up.
+
+A group has gloo for what lies on the CPU and, where there are GPUs, NCCL for what lies there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from resnet_spec.contract import Array
+from resnet_spec.errors import BackendError
+from resnet_spec.group import Group
+from resnet_spec.plan import Plan
+from resnet_spec_torch.weights import fetched, to_array
+
+_MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
+"""How long the processes may take to find each other, and each to answer the others in a step."""
+
+
+class Members:
+    """See `resnet_spec.group.Members`."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what every process gives, [size, n], by rank."""
+        own = torch.from_numpy(np.ascontiguousarray(values, np.float64))
+        every = [torch.empty_like(own) for _ in range(self.group.size)]
+        try:
+            dist.all_gather(every, own)
+        except RuntimeError as error:
+            raise lost(self.group, error) from None
+        return torch.stack(every).numpy()
+
+    def leave(self) -> None:
+        """End the process group."""
+        dist.destroy_process_group()
+
+
+def join(group: Group) -> Members:
+    """Meet the other processes at `group.address`. Raises BackendError where they do not come."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(group.local_rank % torch.cuda.device_count())
+    try:
+        dist.init_process_group(
+            init_method=f"tcp://{group.address}",
+            rank=group.rank,
+            world_size=group.size,
+            timeout=timedelta(seconds=_MEET_S),
+        )
+    except (RuntimeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        rule = f"cannot meet the other {group.size - 1} processes at {group.address}"
+        raise BackendError(f"rank {group.rank}: {rule}: {why}") from None
+    return Members(group)
+
+
+def lost(group: Group, error: Exception) -> BackendError:
+    """Return what to say where a process no longer answers."""
+    why = " ".join(str(error).split())[:200]
+    return BackendError(f"rank {group.rank}: another process is gone: {why}")
+
+
+class Alone:
+    """What a session does for other processes where there are none."""
+
+    size = 1
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """Return what the training step runs."""
+        return network
+
+    def part(self, network: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+        """Surround the passes of one of the parts that a batch is split into."""
+        del network, is_last
+        return nullcontext()
+
+    def settle(self, statistics: Sequence[Tensor]) -> None:
+        """Bring together what each process has of its own after a step."""
+
+    def mean(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the processes, in place."""
+
+    def whole(self, values: list[Tensor]) -> Array:
+        """Return scalars of each step, float64 [processes, steps]: what every process has."""
+        return fetched(values)[None]
+
+
+class Several(Alone):
+    """The same among several: `DistributedDataParallel` means the gradients as they come."""
+
+    def __init__(self, plan: Plan, group: Group) -> None:
+        self.size = group.size
+        self._group = group
+        self._has_own_statistics = any(op.sync == "replica" for op in plan.batch_norms)
+
+    def wrapped(self, network: nn.Module) -> nn.Module:
+        """Return `network` in DistributedDataParallel; its buffers are each process's own."""
+        return DistributedDataParallel(network, forward_sync_buffers=False)
+
+    def part(self, network: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+        """Send gradients with the last part alone: they add up until then."""
+        assert isinstance(network, DistributedDataParallel)
+        return nullcontext() if is_last else network.no_sync()
+
+    def settle(self, statistics: Sequence[Tensor]) -> None:
+        """Take the means of running statistics that are of each process's samples."""
+        if self._has_own_statistics and statistics:
+            self.mean(statistics)
+
+    def mean(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over the processes, in one message."""
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        pieces = (flat / self.size).split([tensor.numel() for tensor in tensors])
+        with torch.no_grad():
+            for tensor, piece in zip(tensors, pieces, strict=True):
+                tensor.copy_(piece.view(tensor.shape))
+
+    def whole(self, values: list[Tensor]) -> Array:
+        """Return every process's, in the order of ranks, in which they are then added."""
+        own = torch.stack(values)
+        every = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(every, own)
+        return to_array(torch.stack(every))

@@ -1,0 +1,61 @@
+"""Processes that train one network together: which of them this is, and what they tell each other.
+
+A backend that can be one of several offers `join(group) -> Members`, which is called once, before
+any array is made, and takes `group` in its `Session`. The frameworks' own engines move everything;
+the core shares out batches and evaluation, and has rank 0 decide and write.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One process of a group.
+
+    rank: 0..size - 1; rank 0 decides, writes and speaks for all. size: processes in all.
+    address: "HOST:PORT" at which rank 0 is met. local_rank: the place among those on this machine,
+    by which each takes an accelerator of its own.
+    """
+
+    rank: int = 0
+    size: int = 1
+    address: str = ""
+    local_rank: int = 0
+
+    def shares(self, count: int, parts: int = 1) -> list[slice]:
+        """Return the rows of a batch of `count` images that are this process's, a slice per part.
+
+        `recipe.accumulate` cuts a batch into equal consecutive parts with statistics of their own.
+        Every process takes its share of each part, in the order of ranks, so that part i of one
+        process is part i of all of them together.
+        """
+        part = count // parts
+        share = part // self.size
+        first = self.rank * share
+        return [slice(i * part + first, i * part + first + share) for i in range(parts)]
+
+
+ALONE = Group()
+"""A process that trains by itself."""
+
+
+class Members(Protocol):
+    """The processes of a group, met."""
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what every process gives, bit for bit: float64 [n] of each to [size, n], by rank.
+
+        All processes call it, with as many values each. Raises BackendError where one is gone.
+        """
+        ...
+
+    def leave(self) -> None:
+        """End the group; nothing of it can be used any more."""
+        ...

@@ -1,0 +1,117 @@
+"""Which of several processes this is, as whoever started it says in the environment.
+
+A process that nobody says anything to trains alone. The first of these that speaks is believed:
+`resnet-spec launch`, torchrun and Kubernetes' operators by RANK and WORLD_SIZE, SLURM's srun, Open
+MPI's mpirun, and a TPU pod.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from resnet_spec.errors import BackendError, problem
+from resnet_spec.group import ALONE, Group
+
+Environment = Mapping[str, str]
+
+_FIRST_PORT, _PORTS = 20_000, 20_000
+"""Ports of SLURM jobs: one of these, by the job's number."""
+_TPU_PORT = 8476
+
+
+def found_group(environment: Environment) -> Group:
+    """Return the group that the environment speaks of; ALONE where it speaks of none.
+
+    Raises BackendError for numbers that make no group.
+    """
+    for sign, read in _STARTERS.items():
+        if sign in environment:
+            group = read(environment)
+            return group if group.size > 1 else ALONE
+    return ALONE
+
+
+def _of_torchrun(environment: Environment) -> Group:
+    """Return the group of RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK."""
+    size = _number(environment, "WORLD_SIZE", 1)
+    if size == 1:
+        return ALONE
+    rank = _rank(environment, "RANK", size)
+    local = _number(environment, "LOCAL_RANK", 0) if "LOCAL_RANK" in environment else 0
+    return Group(rank, size, _address(environment), local)
+
+
+def _of_slurm(environment: Environment) -> Group:
+    size = _number(environment, "SLURM_STEP_NUM_TASKS", 1)
+    if size == 1:
+        return ALONE
+    rank = _rank(environment, "SLURM_PROCID", size)
+    hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
+    host = environment.get("MASTER_ADDR") or _first_host(hosts)
+    usual = str(_FIRST_PORT + _number(environment, "SLURM_JOB_ID", 0) % _PORTS)
+    port = environment.get("MASTER_PORT", usual)
+    return Group(rank, size, f"{host}:{port}", _number(environment, "SLURM_LOCALID", 0))
+
+
+def _of_mpi(environment: Environment) -> Group:
+    size = _number(environment, "OMPI_COMM_WORLD_SIZE", 1)
+    if size == 1:
+        return ALONE
+    rank = _rank(environment, "OMPI_COMM_WORLD_RANK", size)
+    local = _number(environment, "OMPI_COMM_WORLD_LOCAL_RANK", 0)
+    return Group(rank, size, _address(environment), local)
+
+
+def _of_tpu_pod(environment: Environment) -> Group:
+    """Return the group of a pod's hosts; each process has all the chips of its host."""
+    hosts = [host for host in environment["TPU_WORKER_HOSTNAMES"].split(",") if host]
+    if len(hosts) < 2:
+        return ALONE
+    rank = _rank(environment, "TPU_WORKER_ID", len(hosts))
+    return Group(rank, len(hosts), f"{hosts[0]}:{_TPU_PORT}")
+
+
+_STARTERS: dict[str, Callable[[Environment], Group]] = {
+    "WORLD_SIZE": _of_torchrun,
+    # Of a step alone: in a batch script, outside srun, SLURM_NTASKS is there, too.
+    "SLURM_STEP_NUM_TASKS": _of_slurm,
+    "OMPI_COMM_WORLD_SIZE": _of_mpi,
+    "TPU_WORKER_HOSTNAMES": _of_tpu_pod,
+}
+"""By the variable that each of them sets."""
+
+
+def _number(environment: Environment, name: str, least: int) -> int:
+    text = environment.get(name)
+    if text is None:
+        raise BackendError(f"{name}: is not set, though other processes are spoken of; set it")
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise BackendError(problem(name, text or '""', f"must be a whole number >= {least}"))
+    return int(text)
+
+
+def _rank(environment: Environment, name: str, size: int) -> int:
+    rank = _number(environment, name, 0)
+    if rank >= size:
+        raise BackendError(problem(name, rank, f"must be below the number of processes, {size}"))
+    return rank
+
+
+def _address(environment: Environment) -> str:
+    host = environment.get("MASTER_ADDR", "")
+    if not host:
+        remedy = "set it to the host of rank 0"
+        raise BackendError(
+            f"MASTER_ADDR: is not set, though other processes are spoken of; {remedy}"
+        )
+    return f"{host}:{_number(environment, 'MASTER_PORT', 1)}"
+
+
+def _first_host(hosts: str) -> str:
+    """Return the first of SLURM's hosts, as `node07` of `node[07-09,12],other`."""
+    match = re.match(r"([^\[,]+)(?:\[([^\],-]+)[^\]]*\]([^,]*))?", hosts)
+    if match is None:
+        raise BackendError("SLURM_STEP_NODELIST: names no host; set MASTER_ADDR to that of rank 0")
+    start, number, end = match.groups(default="")
+    return f"{start}{number}{end}"

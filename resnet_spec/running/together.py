@@ -1,0 +1,92 @@
+"""A run's processes as the loop sees them: one that is alone, or several that agree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.errors import BackendError
+from resnet_spec.group import ALONE, Group, Members
+from resnet_spec.loader import load_backend
+
+
+class Together:
+    """What the processes of a run tell each other; every question is put by all of them.
+
+    members: None for a process that is alone, whose own answer is everybody's.
+    """
+
+    def __init__(self, group: Group = ALONE, members: Members | None = None) -> None:
+        self.group = group
+        self._members = members
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process decides, writes and speaks."""
+        return self.group.rank == 0
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values of every process, float64 [size, n], by rank."""
+        return values[None] if self._members is None else self._members.gather(values)
+
+    def decided(self, *numbers: float) -> list[float]:
+        """Return the numbers of rank 0."""
+        return self.gather(np.array(numbers, np.float64))[0].tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Return whether any process says yes."""
+        return bool(self.gather(np.array([flag], np.float64)).any())
+
+    def check_same(self, things: Mapping[str, Any]) -> None:
+        """Raise BackendError where a process has other things than rank 0; they are plain JSON."""
+        own = np.array([_number(value) for value in things.values()], np.float64)
+        found = self.gather(own)
+        lines = [
+            f"rank {rank}: has another {name} than rank 0; give all processes the same"
+            for rank, row in enumerate(found)
+            for name, is_same in zip(things, row == found[0], strict=True)
+            if not is_same
+        ]
+        if lines:
+            raise BackendError(*lines)
+
+
+def _number(value: object) -> int:
+    """Return a number that tells values apart; 48 bits of a digest are whole in a float64."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
+
+
+def check_can_join(backend: str, group: Group) -> None:
+    """Raise BackendError where `backend` cannot be one of several processes, and is to be."""
+    if group.size > 1 and not hasattr(load_backend(backend), "join"):
+        rule = f"cannot be one of {group.size} processes: it offers no join"
+        raise BackendError(f"backend = {backend}: {rule}; start one process of it")
+
+
+@contextmanager
+def joined(backend: str, group: Group) -> Generator[Together]:
+    """Meet the other processes through `backend`, which makes no array before.
+
+    A process that fails does not say goodbye: the others may be waiting for it in the middle of a
+    step. Raises BackendError.
+    """
+    if group.size == 1:
+        yield Together()
+        return
+    check_can_join(backend, group)
+    package: Any = load_backend(backend)
+    members: Members = package.join(group)
+    yield Together(group, members)
+    members.leave()
+
+
+def shared_out(count: int, group: Group) -> Sequence[int]:
+    """Return which of `count` things are this process's: every size-th, from its rank on."""
+    return range(group.rank, count, group.size)
