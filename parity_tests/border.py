@@ -5,6 +5,7 @@ CONTRACT = frozenset(
     for name in (
         "contract",
         "errors",
+        "group",
         "ops",
         "optimizers",
         "plan",

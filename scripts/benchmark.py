@@ -39,11 +39,11 @@ from peers.case import CASES, Case, Contender  # pyright: ignore[reportMissingIm
 from rich.progress import Progress
 
 from resnet_spec import session
-from resnet_spec.comparing.processes import usable_processors
 from resnet_spec.contract import Batch
 from resnet_spec.files.writing import write_json
 from resnet_spec.printing.consoles import progress_console
 from resnet_spec.recipe import Recipe
+from resnet_spec.running.child_processes import usable_processors
 
 BACKENDS = ("torch", "flax", "mindspore")
 OURS = "resnet-spec"

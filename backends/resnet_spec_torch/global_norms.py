@@ -13,7 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_spec_torch.modules import BiasedBatchNorm2d, FrozenBatchNorm2d
+from resnet_spec.plan import Plan
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -37,16 +37,17 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         return y
 
 
-def globalise(network: nn.Module) -> None:
-    """Have the norms of `network` that take the batch's statistics take those of all processes.
+def globalise(network: nn.Module, plan: Plan) -> None:
+    """Have the norms of `network` that are to take the statistics of all processes do so.
 
     The modules stay, with their names, tensors and hooks; how they run is another class.
     """
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d) and not isinstance(part, FrozenBatchNorm2d):
-            is_unbiased = not isinstance(part, BiasedBatchNorm2d)
-            part.__class__ = GlobalBatchNorm2d
-            vars(part)["is_unbiased"] = is_unbiased
+    for op in plan.batch_norms:
+        if op.sync == "global":
+            norm = network.get_submodule(op.name)
+            is_unbiased = op.variance == "unbiased"
+            norm.__class__ = GlobalBatchNorm2d
+            vars(norm)["is_unbiased"] = is_unbiased
 
 
 class _Normalise(torch.autograd.Function):

@@ -6,7 +6,7 @@ A group has gloo for what lies on the CPU and, where there are GPUs, NCCL for wh
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
@@ -86,6 +86,9 @@ class Alone:
         del network, is_last
         return nullcontext()
 
+    def send(self, parameters: Iterable[Tensor]) -> None:
+        """Bring the gradients together after the last part, where that has not happened."""
+
     def settle(self, statistics: Sequence[Tensor]) -> None:
         """Bring together what each process has of its own after a step."""
 
@@ -97,22 +100,41 @@ class Alone:
         return fetched(values)[None]
 
 
-class Several(Alone):
-    """The same among several: `DistributedDataParallel` means the gradients as they come."""
+def overlaps(device: torch.device) -> bool:
+    """Return whether the device sends while it computes."""
+    return device.type != "cpu"
 
-    def __init__(self, plan: Plan, group: Group) -> None:
+
+class Several(Alone):
+    """The same among several.
+
+    On accelerators `DistributedDataParallel` sends gradients while the backward pass goes on. On a
+    CPU that would compute and send in turns: one message after the pass is quicker (2 processes,
+    ResNet-20: 100 ms of processor time a step against 115), and its layout never changes, so that
+    a run that goes on has the same bits; DistributedDataParallel's does, after the first step.
+    """
+
+    def __init__(self, plan: Plan, group: Group, device: torch.device) -> None:
         self.size = group.size
-        self._group = group
+        self._overlaps = overlaps(device)
         self._has_own_statistics = any(op.sync == "replica" for op in plan.batch_norms)
 
     def wrapped(self, network: nn.Module) -> nn.Module:
-        """Return `network` in DistributedDataParallel; its buffers are each process's own."""
+        """Return what sends its gradients; its buffers are each process's own."""
+        if not self._overlaps:
+            return network
         return DistributedDataParallel(network, forward_sync_buffers=False)
 
     def part(self, network: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
         """Send gradients with the last part alone: they add up until then."""
-        assert isinstance(network, DistributedDataParallel)
-        return nullcontext() if is_last else network.no_sync()
+        if is_last or not isinstance(network, DistributedDataParallel):
+            return nullcontext()
+        return network.no_sync()
+
+    def send(self, parameters: Iterable[Tensor]) -> None:
+        """Take the means of the gradients over the processes."""
+        if not self._overlaps:
+            self.mean([tensor.grad for tensor in parameters if tensor.grad is not None])
 
     def settle(self, statistics: Sequence[Tensor]) -> None:
         """Take the means of running statistics that are of each process's samples."""

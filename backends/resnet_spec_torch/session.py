@@ -18,7 +18,7 @@ from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, state_shapes, whole_state
-from resnet_spec.session_steps import Intake, recipe_for_training, step_log, steps
+from resnet_spec.session_steps import recipe_for_training, step_log, steps
 from resnet_spec_torch.devices import (
     REDUCED,
     check_compiler,
@@ -31,6 +31,7 @@ from resnet_spec_torch.devices import (
 )
 from resnet_spec_torch.global_norms import globalise
 from resnet_spec_torch.group import Alone, Several
+from resnet_spec_torch.inputs import Inputs
 from resnet_spec_torch.modules import empty, mode, unchanged
 from resnet_spec_torch.optimizers import (
     describe_optimizer,
@@ -47,7 +48,6 @@ from resnet_spec_torch.weights import (
     copy_into,
     to_array,
     to_state,
-    to_tensor,
     weights_of,
 )
 
@@ -68,15 +68,15 @@ class Session:
         self._plan = plan
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
-        self._intake = Intake(plan, group)
         self._device = started(device, group.local_rank)
         self._dtype = find_dtype(precision, self._device)
         self._format = memory_format_of(self._device, plan)
+        self._inputs = Inputs(plan, group, self._device, self._dtype, self._format)
         network = empty(plan, self._device, self._dtype)
         self.native = network.to(memory_format=self._format)  # pyright: ignore[reportCallIssue]
-        self._others = Alone() if group.size == 1 else Several(plan, group)
-        if group.size > 1 and any(op.sync == "global" for op in plan.batch_norms):
-            globalise(self.native)
+        self._others = Alone() if group.size == 1 else Several(plan, group, self._device)
+        if group.size > 1:
+            globalise(self.native, plan)
         if compile:
             check_compiler(self._device)
         self._evaluated = torch.compile(self.native) if compile else self.native
@@ -86,10 +86,6 @@ class Session:
         if precision in REDUCED:
             self._cast = partial(torch.autocast, self._device.type, REDUCED[precision])
         self._scaler = make_scaler(self._device, precision)
-        self._scale, self._shift = (
-            torch.tensor(values, dtype=self._dtype, device=self._device).view(1, -1, 1, 1)
-            for values in (plan.input.scale, plan.input.shift)
-        )
         self._known = self._weights()
         self._optimizer = None if recipe is None else make_optimizer(self._known, plan, recipe)
         self._average: Tensors = {}
@@ -132,7 +128,7 @@ class Session:
         waiting: deque[Tensor] = deque()
         for batch in batches:
             with torch.inference_mode(), mode(self.native, training=False):
-                images = self._images(self._intake.images(batch))
+                images = self._inputs.images(batch)
                 with self._cast():
                     waiting.append(self._evaluated(images).to(self._dtype))
             if len(waiting) > ahead:
@@ -144,7 +140,7 @@ class Session:
         weights = self._weights()
         trainable = {name: weights[name] for name in self._plan.trainable}
         with unchanged(self.native), mode(self.native, training=True):
-            ((images, labels, noise),) = self._parts(batch, 1)
+            ((images, labels, noise),) = self._inputs.parts(batch, 1)
             loss, _ = self._loss(images, labels, noise)
             scaled = torch.autograd.grad(self._scaler.scale(loss), list(trainable.values()))
         scale = self._scaler.get_scale()
@@ -169,9 +165,9 @@ class Session:
                 hook = module.register_forward_hook(partial(keep, name))
                 stack.callback(hook.remove)
             if train:
-                ((images, _, noise),) = self._parts(batch, 1, labelled=False)
+                ((images, _, noise),) = self._inputs.parts(batch, 1, labelled=False)
             else:
-                images, noise = self._images(self._intake.images(batch)), {}
+                images, noise = self._inputs.images(batch), {}
             stack.enter_context(self._handed(noise))
             stack.enter_context(self._cast())
             self.native(images)
@@ -195,7 +191,7 @@ class Session:
             for name in self._plan.observed:
                 hook = self.native.get_submodule(name).register_forward_hook(partial(ask, name))
                 stack.callback(hook.remove)
-            ((images, labels, noise),) = self._parts(batch, 1)
+            ((images, labels, noise),) = self._inputs.parts(batch, 1)
             images.requires_grad_()
             with self._handed(noise), self._cast():
                 logits = self.native(images).to(self._dtype)
@@ -230,13 +226,15 @@ class Session:
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), dtype=self._dtype, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        for i, (images, labels, noise) in enumerate(self._parts(batch, recipe.accumulate), start=1):
+        parts = self._inputs.parts(batch, recipe.accumulate)
+        for i, (images, labels, noise) in enumerate(parts, start=1):
             with self._others.part(self._forward, is_last=i == recipe.accumulate):
                 loss, logits = self._loss(images, labels, noise)
                 loss = loss / recipe.accumulate
                 self._scaler.scale(loss).backward()
             total += loss.detach()
             correct += (logits.argmax(1) == labels).sum()
+        self._others.send(self.native.parameters())
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self._scaler.step(optimizer)
@@ -245,31 +243,6 @@ class Session:
         if self._average:
             move_average(self._average, self._weights(), self._plan, recipe)
         return total, correct
-
-    def _parts(
-        self, batch: Batch, count: int, *, labelled: bool = True
-    ) -> Iterator[tuple[Tensor, Tensor, Tensors]]:
-        """Yield images, labels and noise of equal consecutive parts, on the device."""
-        for part in self._intake.parts(batch, count, labelled=labelled):
-            noise = {name: self._moved(factors) for name, factors in part.noise.items()}
-            labels = self._moved(part.labels)
-            yield self._images(part.images), labels, noise
-
-    def _images(self, given: Array) -> Tensor:
-        """Return normalised images [N, C, H, W] on the device, in the session's memory format."""
-        # NHWC in memory is channels_last: the permutation moves nothing.
-        images = self._moved(given).permute(0, 3, 1, 2)
-        normalised = images.to(self._dtype)
-        if images.dtype == torch.uint8:
-            normalised = normalised.mul_(self._scale).add_(self._shift)
-        return normalised.contiguous(memory_format=self._format)
-
-    def _moved(self, array: Array) -> Tensor:
-        """Return `array` on the device; from pinned memory without waiting on CUDA."""
-        tensor = to_tensor(array)
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self._device, non_blocking=self._device.type == "cuda")
 
     def _logits(self, images: Tensor) -> Tensor:
         with self._cast():

@@ -165,7 +165,7 @@ def test_a_folder_has_one_comparison_and_its_runs_hold_it(tmp_path: Path) -> Non
 
 
 def test_threads_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resnet_spec.comparing.processes.usable_processors", lambda: 8)
+    monkeypatch.setattr("resnet_spec.running.child_processes.usable_processors", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert Share.of(3) == Share(3, 2)
     assert Share.of(20) == Share(20, 1)

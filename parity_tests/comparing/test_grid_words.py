@@ -10,10 +10,10 @@ import pytest
 from resnet_spec.comparing import tables
 from resnet_spec.comparing.grid_lock import locked
 from resnet_spec.comparing.number_text import duration
-from resnet_spec.comparing.processes import _signal_name
 from resnet_spec.comparing.statistics import Difference, Key, Sample
 from resnet_spec.comparing.tables import _difference_notes
 from resnet_spec.errors import GridError
+from resnet_spec.running.child_processes import signal_name
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,9 @@ def test_a_time_is_in_the_unit_that_suits_it(seconds: float | None, text: str) -
 
 
 def test_signals_are_called_by_their_names_where_they_have_one() -> None:
-    assert _signal_name(15) == "SIGTERM"
-    assert _signal_name(9) == "SIGKILL (out of memory?)"
-    assert _signal_name(250) == "signal 250"
+    assert signal_name(15) == "SIGTERM"
+    assert signal_name(9) == "SIGKILL (out of memory?)"
+    assert signal_name(250) == "signal 250"
 
 
 def test_who_holds_the_folder_is_named(tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ from typing import IO
 
 from resnet_spec.comparing.cells import Cell
 from resnet_spec.comparing.standing import Standing
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC", "NPROC")
-"""What OpenMP (torch, MindSpore), BLAS and, the last two, XLA's thread pool look at."""
+from resnet_spec.running.child_processes import environment_with, signal_name, threads_of_each
 
 
 @dataclass(frozen=True)
@@ -30,23 +28,11 @@ class Share:
 
         threads: take so many instead. OMP_NUM_THREADS, where set, is the most that is taken.
         """
-        if threads is None:
-            asked = os.environ.get("OMP_NUM_THREADS", "")
-            most = int(asked) if asked.isdecimal() and int(asked) > 0 else usable_processors()
-            threads = max(1, min(most, usable_processors() // jobs))
-        return cls(jobs, threads)
+        return cls(jobs, threads_of_each(jobs) if threads is None else threads)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a run."""
-        threads = {name: str(self.threads) for name in _THREADS}
-        return {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}
-
-
-def usable_processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return environment_with(self.threads)
 
 
 def arguments_of(cell: Cell, at: Standing) -> list[str]:
@@ -104,7 +90,7 @@ class Process:
         own = [line for line in lines if line.startswith(_ERROR)]
         told = own[-1].removeprefix(_ERROR) if own else lines[-1] if lines else "said nothing"
         status = self.popen.returncode
-        return told if status >= 0 else f"ended by {_signal_name(-status)}: {told}"
+        return told if status >= 0 else f"ended by {signal_name(-status)}: {told}"
 
 
 _ERROR = "resnet-spec: error: "
@@ -124,8 +110,3 @@ def _popen(
         start_new_session=True,
         pass_fds=(kept_open,) if os.name == "posix" else (),
     )
-
-
-def _signal_name(number: int) -> str:
-    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-    return f"{name} (out of memory?)" if name == "SIGKILL" else name

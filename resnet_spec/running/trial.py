@@ -7,11 +7,12 @@ process that only starts others imports none. The child is this module.
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from resnet_spec.running.child_processes import signal_name
 
 if TYPE_CHECKING:
     from resnet_spec.contract import Session
@@ -65,7 +66,7 @@ def tried(backend: str, device: str = "auto", *, predicts: bool = True) -> Trial
 def _ending(done: subprocess.CompletedProcess[str]) -> str:
     """Return why the child did not answer, in a line."""
     if done.returncode < 0:
-        return f"its process was ended by {signal.Signals(-done.returncode).name}"
+        return f"its process was ended by {signal_name(-done.returncode)}"
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     return f"its process ended with status {done.returncode}: {said[-1] if said else 'no word'}"
 

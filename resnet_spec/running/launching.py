@@ -1,0 +1,208 @@
+"""Several processes of one run started on this machine, and ended together.
+
+Each is the command again, told by the environment which of them it is (`found_group`). Once one
+fails, the others wait for it in vain: they are killed, for whatever they have not saved is lost
+with it anyway.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from resnet_spec.errors import BackendError, problem
+from resnet_spec.running.child_processes import environment_with, signal_name, threads_of_each
+
+INTERRUPTED = 130
+_LOOK_S = 0.05
+_STOPPED_S = 10.0
+"""How long a process may be stopped, as by SIGSTOP, before it counts as lost."""
+_PATIENCE_S = 60.0
+"""How long processes may take to end after one has ended as it should, or after Ctrl-C twice."""
+_DEATH = 1
+"""PR_SET_PDEATHSIG of Linux."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Processes to start here, and their place among those of other machines.
+
+    processes: on each machine. nodes: machines. node: this one's place. address: "HOST:PORT" at
+    which the first process of the first machine is met; "" on one machine: a free port here.
+    """
+
+    processes: int
+    nodes: int = 1
+    node: int = 0
+    address: str = ""
+
+    def check(self) -> None:
+        """Raise BackendError for numbers that make no group."""
+        lines = [
+            problem(option, value, "must be >= 1")
+            for option, value in (("--processes", self.processes), ("--nodes", self.nodes))
+            if value < 1
+        ]
+        if not lines and not 0 <= self.node < self.nodes:
+            rule = f"must be 0..{self.nodes - 1}, this machine's place among --nodes {self.nodes}"
+            lines.append(problem("--rank", self.node, rule))
+        if self.nodes > 1 and not self.address:
+            lines.append("--address: is required with --nodes; give HOST:PORT of the first machine")
+        host, _, port = self.address.rpartition(":")
+        if self.address and not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+            lines.append(problem("--address", self.address, "must be HOST:PORT"))
+        if lines:
+            raise BackendError(*lines)
+
+    def environments(self) -> Iterator[dict[str, str]]:
+        """Yield the environment of each process here."""
+        address = self.address or f"127.0.0.1:{_free_port()}"
+        host, _, port = address.rpartition(":")
+        common = environment_with(threads_of_each(self.processes))
+        common |= {"WORLD_SIZE": str(self.processes * self.nodes)}
+        common |= {"MASTER_ADDR": host, "MASTER_PORT": port}
+        for place in range(self.processes):
+            rank = self.node * self.processes + place
+            yield common | {"RANK": str(rank), "LOCAL_RANK": str(place)}
+
+
+@dataclass(eq=False)
+class _Child:
+    """A process of the group. stopped: since when it is stopped, None while it runs."""
+
+    rank: int
+    popen: subprocess.Popen[bytes]
+    stopped: float | None = field(default=None)
+
+    def lost(self) -> str | None:
+        """Return why this process no longer takes part; None where it does, or ended well."""
+        status = self.popen.poll()
+        if status is not None and status < 0:
+            return f"rank {self.rank}: was ended by {signal_name(-status)}"
+        if status not in (None, 0, INTERRUPTED):
+            return f"rank {self.rank}: failed with status {status}"
+        if status is None and self._stopped_for() > _STOPPED_S:
+            return f"rank {self.rank}: has been stopped for {_STOPPED_S:.0f} s"
+        return None
+
+    def _stopped_for(self) -> float:
+        """Return for how many seconds the process has been stopped."""
+        if not hasattr(os, "waitid"):
+            return 0.0
+        kinds = os.WSTOPPED | os.WCONTINUED | os.WNOHANG
+        with suppress(ChildProcessError):
+            found = os.waitid(os.P_PID, self.popen.pid, kinds)
+            if found is not None and found.si_code == os.CLD_STOPPED:
+                self.stopped = time.monotonic()
+            elif found is not None:
+                self.stopped = None
+        return 0.0 if self.stopped is None else time.monotonic() - self.stopped
+
+
+def launched(launch: Launch, arguments: Sequence[str], say: Callable[[str], None]) -> int:
+    """Run `resnet-spec` with `arguments` in every process; return the exit status of all.
+
+    say: hears why the processes were ended, in one line. Ctrl-C and SIGTERM reach each process,
+    which saves and stops. Raises BackendError for numbers that make no group.
+    """
+    launch.check()
+    children = list[_Child]()
+    try:
+        for environment in launch.environments():
+            children.append(_Child(int(environment["RANK"]), _started(arguments, environment)))
+        with _forwarded(children):
+            return _watched(children, say)
+    finally:
+        for child in children:
+            if child.popen.poll() is None:
+                child.popen.kill()
+            child.popen.wait()
+
+
+def _started(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    # -P, for the installed command does not look for modules in the working folder either. A
+    # session of its own, so that Ctrl-C reaches each process once, through us.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "resnet_spec", *arguments],
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that started it is gone, however that ended."""
+    ctypes.CDLL(None).prctl(_DEATH, signal.SIGKILL)
+
+
+def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> int:
+    """Return the status of all once they have ended, or the first that is lost."""
+    ended_well: float | None = None
+    while True:
+        lost = next(filter(None, (child.lost() for child in children)), None)
+        if lost is not None:
+            return _given_up(children, lost, say)
+        statuses = [child.popen.poll() for child in children]
+        if None not in statuses:
+            return max(status or 0 for status in statuses)
+        if any(status is not None for status in statuses):
+            ended_well = ended_well or time.monotonic()
+            if time.monotonic() - ended_well > _PATIENCE_S:
+                late = statuses.index(None)
+                rule = f"has not ended {_PATIENCE_S:.0f} s after another"
+                told = f"rank {children[late].rank}: {rule}"
+                return _given_up(children, told, say)
+        time.sleep(_LOOK_S)
+
+
+def _given_up(children: Sequence[_Child], lost: str, say: Callable[[str], None]) -> int:
+    """Kill what is left, and return the status of the one that failed first."""
+    statuses = [child.popen.poll() or 0 for child in children]
+    for child in children:
+        if child.popen.poll() is None:
+            child.popen.kill()
+    # One that ended by itself with a status has told why.
+    told = [status for status in statuses if status > 0 and status != INTERRUPTED]
+    if told:
+        return told[0]
+    others = f"other{'s are' if len(children) > 2 else ' is'}"
+    say(f"{lost}; the {others} ended, too")
+    return 1
+
+
+@contextmanager
+def _forwarded(children: Sequence[_Child]) -> Generator[None]:
+    """While entered, pass SIGINT and SIGTERM on to the processes, and live on to see them end."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        del frame
+        for child in children:
+            if child.popen.poll() is None:
+                child.popen.send_signal(number)
+
+    before: dict[int, Any] = {
+        number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
