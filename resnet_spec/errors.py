@@ -36,6 +36,10 @@ class BackendError(ResnetSpecError):
     """A backend that is unknown, not installed, or cannot do what was asked."""
 
 
+class LostError(BackendError):
+    """Another process of a group that is gone, or no longer answers."""
+
+
 class CheckpointError(ResnetSpecError):
     """A checkpoint file that is damaged or belongs to another network."""
 

@@ -6,8 +6,9 @@ A group has gloo for what lies on the CPU and, where there are GPUs, NCCL for wh
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import re
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_spec.contract import Array
-from resnet_spec.errors import BackendError
+from resnet_spec.errors import BackendError, LostError
 from resnet_spec.group import Group
 from resnet_spec.plan import Plan
 from resnet_spec_torch.weights import fetched, to_array
@@ -37,10 +38,8 @@ class Members:
         """Return what every process gives, [size, n], by rank."""
         own = torch.from_numpy(np.ascontiguousarray(values, np.float64))
         every = [torch.empty_like(own) for _ in range(self.group.size)]
-        try:
+        with lost_errors():
             dist.all_gather(every, own)
-        except RuntimeError as error:
-            raise lost(self.group, error) from None
         return torch.stack(every).numpy()
 
     def leave(self) -> None:
@@ -66,10 +65,16 @@ def join(group: Group) -> Members:
     return Members(group)
 
 
-def lost(group: Group, error: Exception) -> BackendError:
-    """Return what to say where a process no longer answers."""
-    why = " ".join(str(error).split())[:200]
-    return BackendError(f"rank {group.rank}: another process is gone: {why}")
+@contextmanager
+def lost_errors() -> Generator[None]:
+    """Turn what torch raises where a process no longer answers into a LostError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
+            raise
+        why = re.sub(r"^\[[^]]*\] *", "", " ".join(str(error).split()))[:120]
+        raise LostError(f"another process is gone, or does not answer: {why}") from None
 
 
 class Alone:
@@ -84,6 +89,10 @@ class Alone:
     def part(self, network: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
         """Surround the passes of one of the parts that a batch is split into."""
         del network, is_last
+        return nullcontext()
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Surround steps: a process that is gone is told of in one line."""
         return nullcontext()
 
     def send(self, parameters: Iterable[Tensor]) -> None:
@@ -130,6 +139,10 @@ class Several(Alone):
         if is_last or not isinstance(network, DistributedDataParallel):
             return nullcontext()
         return network.no_sync()
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Raise LostError where another process is gone."""
+        return lost_errors()
 
     def send(self, parameters: Iterable[Tensor]) -> None:
         """Take the means of the gradients over the processes."""

@@ -127,10 +127,8 @@ class Session:
         ahead = 0 if self._device.type == "cpu" else 1
         waiting: deque[Tensor] = deque()
         for batch in batches:
-            with torch.inference_mode(), mode(self.native, training=False):
-                images = self._inputs.images(batch)
-                with self._cast():
-                    waiting.append(self._evaluated(images).to(self._dtype))
+            with torch.inference_mode(), mode(self.native, training=False), self._cast():
+                waiting.append(self._evaluated(self._inputs.images(batch)).to(self._dtype))
             if len(waiting) > ahead:
                 yield to_array(waiting.popleft())
         yield from map(to_array, waiting)
@@ -209,14 +207,17 @@ class Session:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         count: list[int] = []
-        with mode(self.native, training=True), memory_errors(self._device):
+        with ExitStack() as stack:
+            stack.enter_context(mode(self.native, training=True))
+            stack.enter_context(memory_errors(self._device))
+            stack.enter_context(self._others.errors())
             for rate, batch in steps(batches, rates):
                 loss, hits = self._step(batch, rate, recipe)
                 losses.append(loss)
                 correct.append(hits)
                 count.append(len(batch))
-        loss = self._others.whole(losses).mean(axis=0, dtype=np.float64)
-        hits = self._others.whole(correct).sum(axis=0)
+            loss = self._others.whole(losses).mean(axis=0, dtype=np.float64)
+            hits = self._others.whole(correct).sum(axis=0)
         return step_log(loss, hits, np.multiply(count, self._others.size), rates)
 
     def _step(self, batch: Batch, rate: float, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -271,13 +272,11 @@ class Session:
                 module.noise = None
 
     def _wrapped(self) -> nn.Module:
-        """Return what a training step runs: the network, as the processes and the compiler do."""
         wrapped = self._others.wrapped(self.native)
         return torch.compile(wrapped) if self._compiles else wrapped  # pyright: ignore
 
     def _statistics(self) -> list[Tensor]:
-        moving = [t.name for t in self._plan.tensors if t.is_statistic and not t.frozen]
-        return [self._known[name] for name in moving]
+        return [self._known[t.name] for t in self._plan.tensors if t.is_statistic and not t.frozen]
 
     def _weights(self) -> Tensors:
         return weights_of(self.native, self._plan)

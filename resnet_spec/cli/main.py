@@ -16,7 +16,7 @@ from typing import NamedTuple
 from resnet_spec.cli import streams
 from resnet_spec.cli.parsing import PROGRAM, USAGE, Parser
 from resnet_spec.cli.saying import add_quiet, listen, speaker
-from resnet_spec.errors import ResnetSpecError, did_you_mean, nearest
+from resnet_spec.errors import LostError, ResnetSpecError, did_you_mean, nearest
 
 
 class Command(NamedTuple):
@@ -48,7 +48,7 @@ COMMANDS = {
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-_FIRST_SPEAKS_S = 3.0
+_OTHERS_SPEAK_S = 3.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,6 +74,10 @@ def _status(argv: Sequence[str]) -> int:
     except SystemExit as stop:  # argparse, after a usage error or --help
         return stop.code if isinstance(stop.code, int) else 0
     except ResnetSpecError as error:
+        if speaker() or isinstance(error, LostError):
+            # What fails in all processes the first one tells, and which one is gone is known to
+            # whoever started them; either way that one's word ends this process.
+            time.sleep(_OTHERS_SPEAK_S)
         _print_errors(error.problems)
         return USAGE
     except KeyboardInterrupt:
@@ -170,8 +174,6 @@ def _help() -> str:
 
 def _print_errors(lines: Sequence[str]) -> None:
     rank = speaker()
-    if rank:  # What fails in all processes is told by the first, and whoever started them ends all.
-        time.sleep(_FIRST_SPEAKS_S)
     by = f"rank {rank}: " if rank else ""
     try:
         for line in lines:
