@@ -5,8 +5,10 @@ Reached by name through the core's loader, which imports it only when it is aske
 
 from __future__ import annotations
 
+from resnet_spec_flax.devices import PRECISIONS
+from resnet_spec_flax.group import join
 from resnet_spec_flax.modules import build
-from resnet_spec_flax.session import PRECISIONS, Session
+from resnet_spec_flax.session import Session
 from resnet_spec_flax.shapes import abstract_shapes, output_shape
 
 __all__ = [
@@ -14,5 +16,6 @@ __all__ = [
     "Session",
     "abstract_shapes",
     "build",
+    "join",
     "output_shape",
 ]

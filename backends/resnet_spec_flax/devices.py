@@ -8,12 +8,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import jax
 
-from resnet_spec.errors import BackendError, problem
+from resnet_spec.contract import Precision
+from resnet_spec.errors import BackendError, did_you_mean, problem
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
+
+# Parameters and statistics stay in float32 under the reduced precisions (mixed precision,
+# Micikevicius et al. 2018).
+REDUCED = ("bfloat16", "float16")
+
+
+def check_precision(name: str) -> None:
+    """Raise BackendError where a session cannot compute in it."""
+    if name not in PRECISIONS:
+        hint = did_you_mean(name, PRECISIONS)
+        raise BackendError(problem("precision", name, "is not one of flax's", hint))
 
 
 def find_device(name: str) -> Any:
@@ -28,7 +42,7 @@ def find_device(name: str) -> Any:
     try:
         if not platform or not (index or "0").isdigit():
             raise ValueError(name)  # JAX takes "" for auto, and Python -1 for the last one.
-        return jax.devices(platform)[int(index or 0)]
+        return jax.local_devices(backend=platform)[int(index or 0)]
     except Exception:  # IndexError, ValueError, and what a platform raises.
         names = dict.fromkeys(["auto", *(device.platform for device in there), *_cpu()])
         remedy = f"choose from {', '.join(names)}"
@@ -38,7 +52,7 @@ def find_device(name: str) -> Any:
 def cpu() -> Any:
     """Return the CPU, or the best device where JAX_PLATFORMS leaves it out."""
     there = _started()
-    return jax.devices("cpu")[0] if _cpu() else there[0]
+    return jax.local_devices(backend="cpu")[0] if _cpu() else there[0]
 
 
 def describe(device: Any) -> str:
@@ -49,9 +63,10 @@ def describe(device: Any) -> str:
 
 
 def _started() -> list[Any]:
-    """Return the devices of the best platform; starts JAX's platforms."""
+    """Return this process's devices of the best platform; starts JAX's platforms."""
     try:
-        return jax.devices()
+        own = jax.process_index()
+        return [device for device in jax.devices() if device.process_index == own]
     except Exception as error:
         wanted = jax.config.jax_platforms  # pyright: ignore[reportAttributeAccessIssue]
         why = " ".join(str(error).split()).partition(" (set JAX_PLATFORMS")[0].rstrip(".")
@@ -70,6 +85,18 @@ def _cpu() -> list[str]:
     except Exception:
         return []
     return ["cpu"]
+
+
+@contextmanager
+def settings(device: Any, precision: Precision) -> Iterator[None]:
+    """JAX's settings for one session alone; those of the process stay as they are."""
+    with ExitStack() as stack:
+        stack.enter_context(jax.enable_x64(precision == "float64"))
+        stack.enter_context(jax.default_device(device))
+        if precision not in REDUCED:
+            # By default, float32 products are TF32 on GPUs and bfloat16 on TPUs.
+            stack.enter_context(jax.default_matmul_precision("highest"))
+        yield
 
 
 @contextmanager

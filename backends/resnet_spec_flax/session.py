@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,7 +17,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
-from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.group import ALONE, Group
 from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -29,7 +29,15 @@ from resnet_spec.session_state import (
     whole_state,
 )
 from resnet_spec.session_steps import Intake, filled, recipe_for_training, step_log
-from resnet_spec_flax.devices import describe, find_device, memory_errors
+from resnet_spec_flax.devices import (
+    REDUCED,
+    check_precision,
+    describe,
+    find_device,
+    memory_errors,
+    settings,
+)
+from resnet_spec_flax.group import Alone, Several
 from resnet_spec_flax.modules import empty
 from resnet_spec_flax.optimizers import make_optimizer, slots_to_state, with_slots
 from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite
@@ -45,12 +53,6 @@ from resnet_spec_flax.weights import (
 
 LossScale = Mapping[str, Any]
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
-
-# Parameters and statistics stay in float32 under the reduced precisions (mixed precision,
-# Micikevicius et al. 2018).
-_REDUCED = ("bfloat16", "float16")
-
 
 class Session:
     """See `resnet_spec.contract.Session`."""
@@ -63,16 +65,18 @@ class Session:
         device: str = "auto",
         precision: Precision = "float32",
         compile: bool = False,
+        group: Group = ALONE,
     ) -> None:
-        if precision not in PRECISIONS:
-            hint = did_you_mean(precision, PRECISIONS)
-            raise BackendError(problem("precision", precision, "is not one of flax's", hint))
+        check_precision(precision)
         self._plan = plan
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
-        self._intake = Intake(plan)
-        self._device = find_device(device)
+        self._intake = Intake(plan, group)
+        self._device = here = find_device(device)
+        self._alone = Alone(here)
+        self._others = self._alone if group.size == 1 else Several(plan, here, group)
         self._precision = precision
+        self._settings = partial(settings, here, precision)
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
         self._optimizer = optax.identity() if recipe is None else make_optimizer(plan, recipe)
         self._programs: dict[nnx.GraphDef, Program] = {}
@@ -84,9 +88,10 @@ class Session:
             "version": flax.__version__,
             "device": describe(self._device),
             "precision": precision,
-            "math": f"computes in {precision}" if precision in _REDUCED else "strict",
+            "math": f"computes in {precision}" if precision in REDUCED else "strict",
             "jax": jax.__version__,
             "optax": optax.__version__,
+            **({"processes": str(group.size)} if group.size > 1 else {}),
         }
 
     def state(self) -> State:
@@ -138,13 +143,14 @@ class Session:
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""
-        with self._settings():
+        with self._others.answering(), self._settings():
             program, weights = self._program()
-            (inputs,) = self._parts(batch, 1)
+            (inputs,) = self._parts(batch, 1, self._others)
 
             def backward(loss_scale: LossScale) -> tuple[jax.Array, Weights]:
-                _, sums = program.backward(weights, loss_scale, inputs)
-                return sums.loss, sums.gradients
+                spread = self._others.spread((weights, loss_scale))
+                _, sums = program.backward(*spread, inputs)
+                return self._others.own((sums.loss, sums.gradients))
 
             loss, gradients = self._without_overflow(backward)
         return float(loss), to_state(trainable(self._plan), gradients)
@@ -153,7 +159,7 @@ class Session:
         """Return what `gradients` does, and the gradient by the normalised images [N, C, H, W]."""
         with self._settings():
             program, weights = self._program()
-            (inputs,) = self._parts(batch, 1)
+            (inputs,) = self._parts(batch, 1, self._alone)
             loss, found = self._without_overflow(
                 lambda loss_scale: program.backward_to_images(weights, loss_scale, inputs)
             )
@@ -165,7 +171,7 @@ class Session:
         with self._settings():
             program, weights = self._program()
             if train:
-                (inputs,) = self._parts(batch, 1, labelled=False)
+                (inputs,) = self._parts(batch, 1, self._alone, labelled=False)
             else:
                 inputs = self._put(Inputs(self._typed(self._intake.images(batch)), None, {}))
             outputs = program.activations(weights, inputs, train=train)
@@ -176,7 +182,7 @@ class Session:
         """Yield the loss's gradients by "input" and every node's output; changes nothing."""
         with self._settings():
             program, weights = self._program()
-            (inputs,) = self._parts(batch, 1)
+            (inputs,) = self._parts(batch, 1, self._alone)
             _, found = self._without_overflow(
                 lambda loss_scale: (None, program.node_gradients(weights, loss_scale, inputs))
             )
@@ -189,10 +195,11 @@ class Session:
         losses: list[jax.Array] = []
         correct: list[jax.Array] = []
         count: list[int] = []
-        with self._settings(), memory_errors(self._device):
+        with self._others.answering(), self._settings(), memory_errors(self._device):
             program, weights = self._program()
             # Each step gives its arrays up to the next; who holds the module's own keeps them.
-            weights, slots = jax.device_put(weights, self._device, may_alias=False), self._slots
+            weights = jax.device_put(weights, self._device, may_alias=False)
+            weights, slots = self._others.spread((weights, self._slots))
             ahead = self._ahead(islice(batches, len(rates)), recipe.accumulate)
             try:
                 for rate, parts in zip(rates.astype(self._dtype), ahead, strict=False):
@@ -201,6 +208,7 @@ class Session:
                     correct.append(hits)
                     count.append(sum(len(part.labels) for part in parts))
             finally:
+                weights, slots = self._others.own((weights, slots))
                 write(self.native, self._plan.tensors, weights)
                 self._slots = slots
             losses, correct = jax.device_get((losses, correct))  # The only wait of a chunk.
@@ -210,15 +218,20 @@ class Session:
         """Yield the parts of each batch; those of the next one are then already on their way."""
         waiting: deque[list[Inputs]] = deque()
         for batch in batches:
-            waiting.append(self._parts(batch, parts))
+            waiting.append(self._parts(batch, parts, self._others))
             if len(waiting) > 1:
                 yield waiting.popleft()
         yield from waiting
 
-    def _parts(self, batch: Batch, count: int, *, labelled: bool = True) -> list[Inputs]:
-        """Return equal consecutive parts of a training batch on the device, not waiting for it."""
+    def _parts(
+        self, batch: Batch, count: int, others: Alone, *, labelled: bool = True
+    ) -> list[Inputs]:
+        """Return equal consecutive parts of a training batch on the device, not waiting for it.
+
+        others: those whose share goes with this one.
+        """
         return [
-            self._put(Inputs(self._typed(part.images), part.labels.astype(np.int32), part.noise))
+            others.share(Inputs(self._typed(part.images), part.labels.astype(np.int32), part.noise))
             for part in self._intake.parts(batch, count, labelled=labelled)
         ]
 
@@ -251,7 +264,7 @@ class Session:
         if program is None:
             check_native(self.native, self._plan)
             fixed = self._plan, self._recipe, self._optimizer, self._dtype
-            program = self._programs[graphdef] = Program(*fixed, graphdef, others)
+            program = self._programs[graphdef] = self._others.program(*fixed, graphdef, others)
         return program, read(self.native, self._plan.tensors)
 
     def _fresh_slots(self) -> Slots:
@@ -275,17 +288,6 @@ class Session:
 
     def _put(self, values: Any) -> Any:
         return jax.device_put(values, self._device)
-
-    @contextmanager
-    def _settings(self) -> Iterator[None]:
-        """JAX's settings for this session alone; those of the process stay as they are."""
-        with ExitStack() as stack:
-            stack.enter_context(jax.enable_x64(self._precision == "float64"))
-            stack.enter_context(jax.default_device(self._device))
-            if self._precision not in _REDUCED:
-                # By default, float32 products are TF32 on GPUs and bfloat16 on TPUs.
-                stack.enter_context(jax.default_matmul_precision("highest"))
-            yield
 
 
 def _can_halve(loss_scale: LossScale) -> bool:
