@@ -7,8 +7,11 @@ that of all processes: XLA puts in the messages.
 
 from __future__ import annotations
 
+import atexit
+import math
 import os
 import sys
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -23,13 +26,16 @@ from numpy.typing import NDArray
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.group import Group
 from resnet_spec.plan import Plan
+from resnet_spec_flax.meeting import meet
 from resnet_spec_flax.programs import Inputs, Program, Sums
 from resnet_spec_flax.weights import Weights
 
-_MEET_S = int(float(os.environ.get("RESNET_SPEC_MEET_S", "300")))
+_MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
 """How long the processes may take to find each other."""
 _HEARTBEAT_S = 10
 """After how long a process that says nothing counts as gone."""
+
+_LAST_WORDS_S = 1.0
 
 _PROCESS, _DEVICE = "process", "device"
 _WHOLE, _CUT = PartitionSpec(), PartitionSpec((_PROCESS, _DEVICE))
@@ -53,10 +59,15 @@ class Members:
         """End the group, when all of its processes do."""
         with answering(self.group):
             jax.distributed.shutdown()
+        atexit.unregister(_end)
 
 
 def join(group: Group) -> Members:
-    """Meet the other processes at `group.address`. Raises BackendError where they do not come."""
+    """Meet the other processes at `group.address`. Raises BackendError where they do not come.
+
+    From then on a process that ends without `leave` says no goodbye, and its status is 2.
+    """
+    meet(group, _MEET_S)
     # Where there is a GPU, device = cpu may be asked for all the same.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It would take SIGTERM for itself.
@@ -68,16 +79,26 @@ def join(group: Group) -> Members:
             group.rank,
             local_device_ids=[_own_gpu(group.local_rank, os.environ)],
             cluster_detection_method="deactivate",
-            initialization_timeout=_MEET_S,
+            initialization_timeout=math.ceil(_MEET_S),
             heartbeat_timeout_seconds=_HEARTBEAT_S,
         )
     except (RuntimeError, ValueError) as error:
         rule = f"cannot meet the other {group.size - 1} processes at {group.address}"
         raise BackendError(f"rank {group.rank}: {rule}: {_why(error)}") from None
+    atexit.register(_end, group)
     members = Members(group)
     with _hushed():
         members.gather(np.zeros(1))
     return members
+
+
+def _end(group: Group) -> None:
+    """End a process that failed before JAX waits, minutes long, for the others to end, too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if group.rank == 0:  # The others die by a signal with it; they may have more to say.
+        time.sleep(_LAST_WORDS_S)
+    os._exit(2)
 
 
 def _own_gpu(place: int, environment: Mapping[str, str]) -> int:
@@ -98,8 +119,9 @@ def _hushed() -> Generator[None]:
     except OSError:  # There is no stdout.
         yield
         return
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
     try:
         yield
     finally:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ from flax_networks import (
 from resnet_spec.contract import Array, Batch, State
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec import Spec
+from resnet_spec.errors import BackendError
 from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
@@ -38,6 +43,8 @@ from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.together import Together
 
 jax = pytest.importorskip("jax")
+meeting: Any = importlib.import_module("resnet_spec_flax.meeting")
+group_module: Any = importlib.import_module("resnet_spec_flax.group")
 pytestmark = pytest.mark.xdist_group("flax_group")
 
 STEPS = 3
@@ -243,7 +250,7 @@ def test_chunks_and_resuming_change_no_bit(ranks: list[dict[str, Found]]) -> Non
 
 
 def test_gradients_are_those_of_the_whole_batch(ranks: list[dict[str, Found]]) -> None:
-    session = alone(2)
+    session = reference.Session(plan_of(), recipe_of(2), precision="float64")
     session.load(state_of(plan_of()))
     expected = with_gradients(session, batch_of(plan_of(), 0, IMAGES))
     assert_states_close(ranks[0]["gradients"], expected, EXACT)
@@ -275,6 +282,102 @@ def test_an_evaluation_is_that_of_one_process(ranks: list[dict[str, Found]]) -> 
 def test_what_is_gathered_has_its_bits(ranks: list[dict[str, Found]]) -> None:
     expected = np.stack([BITS * (rank + 1) for rank in range(len(ranks))])
     assert ranks[0]["gathered"][""].tobytes() == expected.tobytes()
+
+
+def train_until_killed(rank: int, last: int, address: str) -> None:
+    group = Group(rank, 2, address)
+    backend.join(group)
+    session, batches = fresh(group, 1), shares_of(group, 1)
+    for i in range(4):
+        if i == 2 and rank == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            session.train(iter(batches[:1]), RATES[:1])
+        except BackendError as error:
+            sys.exit(str(error))
+
+
+def killed(last: int) -> tuple[int, str]:
+    """Return the status and the words of the process that is left over."""
+    address = f"127.0.0.1:{free_port()}"
+    calls = [f"train_until_killed({rank}, {last}, {address!r})" for rank in (0, 1)]
+    done = ended([start(call) for call in calls], 60)
+    assert done[last][0] == -signal.SIGKILL, done[last]
+    return done[1 - last]
+
+
+def test_a_process_that_is_gone_is_told_in_one_line() -> None:
+    status, text = killed(1)
+    assert status == 2
+    assert text.startswith("rank 0: another process is gone: ") and text.count("\n") == 1
+
+
+@pytest.mark.thorough
+def test_nobody_waits_for_rank_0_when_it_is_gone() -> None:
+    # JAX may end the process by a signal, before its message has come to nothing.
+    status, text = killed(0)
+    assert status in (2, -signal.SIGABRT)
+    assert "gone" in text or "another task died" in text
+
+
+def met(*groups: Group) -> list[str]:
+    """Return what each is told as they meet, "" where all is well."""
+
+    def told(group: Group) -> str:
+        try:
+            meeting.meet(group, 1.0)
+        except BackendError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(len(groups)) as pool:
+        return list(pool.map(told, groups))
+
+
+def test_processes_meet_or_say_who_is_missing() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    one, two, three = (Group(rank, 3, address) for rank in range(3))
+    assert met(two, one, three) == [""] * 3
+    first, second = met(one, three)
+    start = f"cannot meet the other 2 processes at {address}: "
+    assert first == f"rank 0: {start}rank 1 did not come"
+    assert second == f"rank 2: {start}rank 0 gave up, or something else answers there"
+    assert met(three)[0].startswith(f"rank 2: {start}rank 0 is not there (")
+    assert met(one)[0] == f"rank 0: {start}ranks 1, 2 did not come"
+    assert f"rank 0: {start}another process says that it is rank 1, too" in met(one, two, two)
+    other = met(one, Group(1, 2, address))[0]
+    assert other == f"rank 0: {start}rank 1 there is one of 2 processes"
+    assert met(Group(1, 2, "no.such.host.invalid:1"))[0].startswith("rank 1: cannot meet ")
+
+
+def test_whoever_else_calls_is_not_counted() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(meeting.meet, Group(0, 2, address), 20.0)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                with socket.create_connection(("127.0.0.1", int(address[10:]))) as stranger:
+                    stranger.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        meeting.meet(Group(1, 2, address), 20.0)
+        assert first.result(20) is None
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        (line,) = met(Group(0, 2, f"127.0.0.1:{port}"))
+    assert "Address already in use" in line and "\n" not in line
+
+
+def test_a_gpu_of_its_own() -> None:
+    own = group_module._own_gpu
+    assert [own(place, {}) for place in (0, 3)] == [0, 3]
+    assert [own(place, {"CUDA_VISIBLE_DEVICES": "2"}) for place in (0, 3)] == [0, 0]
+    assert [own(place, {"CUDA_VISIBLE_DEVICES": "4,5"}) for place in (0, 1)] == [0, 1]
 
 
 def test_wrong_means_are_seen(ranks: list[dict[str, Found]]) -> None:
