@@ -9,6 +9,7 @@ from __future__ import annotations
 # Before MindSpore's first operation, in this order.
 import resnet_spec_mindspore.isa
 import resnet_spec_mindspore.warmup  # noqa: F401
+from resnet_spec_mindspore.group import join
 from resnet_spec_mindspore.modules import build
 from resnet_spec_mindspore.session import PRECISIONS, Session
 from resnet_spec_mindspore.shapes import abstract_shapes, output_shape
@@ -18,5 +19,6 @@ __all__ = [
     "Session",
     "abstract_shapes",
     "build",
+    "join",
     "output_shape",
 ]

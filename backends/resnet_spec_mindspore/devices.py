@@ -70,7 +70,9 @@ def _convolves(dtype: ms.Type) -> bool:
     return True
 
 
-def describe_environment(device: str, precision: str, run_in: str) -> dict[str, str]:
+def describe_environment(
+    device: str, precision: str, run_in: str, processes: int = 1
+) -> dict[str, str]:
     """Return `Session.info`; on a CPU with the instruction set of its convolutions."""
     found = {
         "framework": "mindspore",
@@ -80,6 +82,7 @@ def describe_environment(device: str, precision: str, run_in: str) -> dict[str, 
         "math": describe_math(precision),
         "mode": run_in,
         "isa": isa.describe(),
+        "processes": str(processes) if processes > 1 else "",
     }
     return {key: text for key, text in found.items() if text}
 

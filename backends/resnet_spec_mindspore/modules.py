@@ -84,6 +84,14 @@ def training(network: nn.Cell, value: bool) -> Iterator[None]:
             cell.phase = phase
 
 
+def reduce(network: nn.Cell, dtype: ms.Type) -> None:
+    """Compute in `dtype`, statistics and means in float32 (Micikevicius et al. 2018)."""
+    network.to_float(dtype)
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.BatchNorm2d | GlobalPool):
+            cell.to_float(ms.float32)
+
+
 class ResNet(Chain):
     """Normalised images [N, C, H, W] to logits [N, classes].
 

@@ -14,6 +14,7 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
+from resnet_spec.group import ALONE, Group
 from resnet_spec.optimizers import native_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -39,15 +40,18 @@ from resnet_spec_mindspore.graphs import (
     Update,
     mode,
 )
-from resnet_spec_mindspore.modules import GlobalPool, empty, training
+from resnet_spec_mindspore.group import Alone, Several
+from resnet_spec_mindspore.modules import empty, reduce, training
 from resnet_spec_mindspore.optimizers import OPTIMIZERS, trained_of
 from resnet_spec_mindspore.weights import (
+    Parameters,
     copy_into,
     fetched,
     parameters_of,
     to_array,
     to_state,
     to_tensor,
+    typed,
     zero_slots,
 )
 
@@ -66,14 +70,17 @@ class Session:
         device: str = "auto",
         precision: Precision = "float32",
         compile: bool = False,
+        group: Group = ALONE,
     ) -> None:
         del compile  # Training and prediction always run as compiled graphs.
         self._plan, self._recipe, self._precision = plan, recipe, precision
         self._device = find_device(device)
         self._dtype = find_dtype(precision, PRECISIONS)
         self.native = empty(plan)
+        self._others = Alone() if group.size == 1 else Several(plan, group)
+        self._others.adapt(self.native)
         self._shapes = state_shapes(plan, recipe, precision)
-        self._intake = Intake(plan)
+        self._intake = Intake(plan, group)
         self._slots = zero_slots(self._shapes)
         self._loss_scale = [p for name, p in self._slots.items() if family(name) == LOSS_SCALE]
         self._scale = self._loss_scale[0] if self._loss_scale else None
@@ -90,7 +97,7 @@ class Session:
         self._weights = parameters_of(self.native, plan)
         check_network({name: tuple(p.shape) for name, p in self._weights.items()}, plan)
         if self._dtype != ms.float32:
-            _reduce(self.native, self._dtype)
+            reduce(self.native, self._dtype)
         smoothing = 0.0 if recipe is None else recipe.label_smoothing
         self._logits: Any = Logits(self.native, plan)
         loss = Loss(Logits(self.native, plan), smoothing, self._scale)
@@ -105,13 +112,15 @@ class Session:
     @property
     def info(self) -> Mapping[str, str]:
         """Framework, version, device, precision, math, mode and instruction set."""
-        return describe_environment(self._device, self._precision, "graph")
+        return describe_environment(self._device, self._precision, "graph", self._others.size)
 
-    def _make_update(self, recipe: Recipe) -> Update:
+    def _make_update(self, recipe: Recipe) -> nn.Cell:
         is_guarded = self._scale is not None
         trained = trained_of(self._plan, recipe, self._weights, self._slots, is_guarded)
         make = native_of(recipe.optimizer, OPTIMIZERS, "mindspore")
-        return Update(make(recipe.optimizer, trained), recipe.accumulate, self._loss_scale)
+        update = Update(make(recipe.optimizer, trained), recipe.accumulate, self._loss_scale)
+        statistics = list(self._statistics(frozen=False).values())
+        return self._others.update(update, trained.weights, statistics)
 
     def _make_average(self, recipe: Recipe) -> Average | None:
         if recipe.ema.decay == 0:
@@ -141,7 +150,7 @@ class Session:
         size = 0
         for batch in batches:
             size = size or len(batch)
-            images = to_tensor(filled(_typed(self._intake.images(batch)), size))
+            images = to_tensor(filled(typed(self._intake.images(batch)), size))
             with mode(ms.GRAPH_MODE), training(self.native, False):
                 logits = self._logits(images)
             waiting.append((len(batch), logits))
@@ -157,6 +166,7 @@ class Session:
         (inputs,) = self._parts(batch, 1)
         with self._unchanged(), mode(ms.GRAPH_MODE), training(self.native, True):
             loss, _, gradients = self._gradients(*inputs)
+            loss, *gradients = self._others.mean((loss, *gradients))
             arrays = map(to_array, gradients)
             if self._scale is not None:
                 arrays = [array / self._scale.asnumpy() for array in arrays]
@@ -173,7 +183,7 @@ class Session:
         if train:
             ((images, _, *noise),) = self._parts(batch, 1, labelled=False)
         else:
-            images, noise = to_tensor(_typed(self._intake.images(batch))), []
+            images, noise = to_tensor(typed(self._intake.images(batch))), []
         with ExitStack() as stack:
             stack.enter_context(self._unchanged())
             stack.enter_context(mode(ms.PYNATIVE_MODE))
@@ -237,7 +247,8 @@ class Session:
         shape = (len(count), recipe.accumulate)
         loss = fetched(losses, np.float64).reshape(shape).mean(axis=1)
         hits = fetched(correct, np.int64).reshape(shape).sum(axis=1)
-        return step_log(loss, hits, count, rates)
+        loss, hits = self._others.whole(loss, hits)
+        return step_log(loss, hits, np.multiply(count, self._others.size), rates)
 
     def _take_step(self, batch: Batch, rate: Tensor, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
         """Take one optimiser step; return loss and correct images of each part, on the device."""
@@ -260,32 +271,23 @@ class Session:
     ) -> Iterator[tuple[Tensor, ...]]:
         """Yield images, labels and noise (in the plan's order) of equal consecutive parts."""
         for part in self._intake.parts(batch, count, labelled=labelled):
-            arrays = (_typed(part.images), part.labels.astype(np.int32), *part.noise.values())
+            arrays = (typed(part.images), part.labels.astype(np.int32), *part.noise.values())
             yield tuple(map(to_tensor, arrays))
+
+    def _statistics(self, *, frozen: bool = True) -> Parameters:
+        """Return the running statistics by name. frozen: those of frozen norms, too."""
+        found = (tensor for tensor in self._plan.tensors if tensor.is_statistic)
+        return {t.name: self._weights[t.name] for t in found if frozen or not t.frozen}
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
         """Undo, at the end, what a pass in training mode does to the statistics."""
-        names = [tensor.name for tensor in self._plan.tensors if tensor.is_statistic]
-        statistics = {name: self._weights[name] for name in names}
+        statistics = self._statistics()
         before = to_state(statistics)
         try:
             yield
         finally:
             copy_into(statistics, before)
-
-
-def _reduce(network: nn.Cell, dtype: ms.Type) -> None:
-    """Compute in `dtype`, statistics and means in float32 (Micikevicius et al. 2018)."""
-    network.to_float(dtype)
-    for _, cell in network.cells_and_names():
-        if isinstance(cell, nn.BatchNorm2d | GlobalPool):
-            cell.to_float(ms.float32)
-
-
-def _typed(images: Array) -> Array:
-    """Return uint8 images as they are, others in float32."""
-    return images if images.dtype == np.uint8 else images.astype(np.float32)
 
 
 def _add(

@@ -63,6 +63,11 @@ def to_tensor(array: Array) -> Tensor:
     return Tensor(np.ascontiguousarray(array).reshape(array.shape))
 
 
+def typed(images: Array) -> Array:
+    """Return uint8 images as they are, others in float32."""
+    return images if images.dtype == np.uint8 else images.astype(np.float32)
+
+
 def to_array(tensor: Tensor) -> Array:
     """Return a C-contiguous copy of `tensor` on the host."""
     return np.array(tensor.asnumpy(), order="C")

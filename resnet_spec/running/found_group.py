@@ -2,7 +2,7 @@
 
 A process that nobody says anything to trains alone. The first of these that speaks is believed:
 `resnet-spec launch`, torchrun and Kubernetes' operators by RANK and WORLD_SIZE, SLURM's srun, Open
-MPI's mpirun, and a TPU pod.
+MPI's mpirun, MindSpore's msrun, and a TPU pod.
 """
 
 from __future__ import annotations
@@ -63,6 +63,21 @@ def _of_mpi(environment: Environment) -> Group:
     return Group(rank, size, _address(environment), local)
 
 
+def _of_msrun(environment: Environment) -> Group:
+    """Return the group of msrun's workers.
+
+    The scheduler runs the same program, as one more rank 0, until it meets the others.
+    """
+    size = _number(environment, "MS_WORKER_NUM", 1)
+    if size == 1:
+        return ALONE
+    is_worker = environment["MS_ROLE"] == "MS_WORKER"
+    rank = _rank(environment, "MS_NODE_ID", size) if is_worker else 0
+    local = _number(environment, "DEVICE_ID", 0) if "DEVICE_ID" in environment else 0
+    host, port = (environment.get(f"MS_SCHED_{part}", "") for part in ("HOST", "PORT"))
+    return Group(rank, size, f"{host}:{port}", local)
+
+
 def _of_tpu_pod(environment: Environment) -> Group:
     """Return the group of a pod's hosts; each process has all the chips of its host."""
     hosts = [host for host in environment["TPU_WORKER_HOSTNAMES"].split(",") if host]
@@ -77,6 +92,7 @@ _STARTERS: dict[str, Callable[[Environment], Group]] = {
     # Of a step alone: in a batch script, outside srun, SLURM_NTASKS is there, too.
     "SLURM_STEP_NUM_TASKS": _of_slurm,
     "OMPI_COMM_WORLD_SIZE": _of_mpi,
+    "MS_ROLE": _of_msrun,
     "TPU_WORKER_HOSTNAMES": _of_tpu_pod,
 }
 """By the variable that each of them sets."""

@@ -1,0 +1,222 @@
+"""Several processes as one of MindSpore's clusters: how they meet, and what they bring together.
+
+Whoever started them, they become the workers of a "dynamic cluster", which environment variables
+describe and a scheduler brings together. msrun sets the first and starts the second; elsewhere it
+is done here. A cluster is met once in a process, and ends with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.communication import get_group_size, get_rank, init
+from numpy.typing import NDArray
+
+from resnet_spec.contract import Array
+from resnet_spec.errors import BackendError
+from resnet_spec.group import Group
+from resnet_spec.plan import Plan
+from resnet_spec_mindspore.global_norms import globalise
+from resnet_spec_mindspore.means import Mean, UpdateByMeans
+from resnet_spec_mindspore.scheduler import GOODBYE, start
+from resnet_spec_mindspore.warmup import silenced
+from resnet_spec_mindspore.weights import to_array, to_tensor
+
+_MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
+"""How long the processes may take to find each other, and each to answer the others in a step."""
+
+
+class Members:
+    """See `resnet_spec.group.Members`."""
+
+    def __init__(self, group: Group, scheduler: subprocess.Popen[bytes] | None) -> None:
+        self.group = group
+        self._scheduler = scheduler
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what every process gives, [size, n], by rank."""
+        try:
+            return gathered(values, self.group.size)
+        except RuntimeError as error:
+            raise _problem(self.group, "another process is gone", error) from None
+
+    def leave(self) -> None:
+        """Let the scheduler wait for the others when this process ends."""
+        if self._scheduler is not None and self._scheduler.stdin is not None:
+            with suppress(OSError):
+                self._scheduler.stdin.write(GOODBYE)
+                self._scheduler.stdin.flush()
+
+
+_met: dict[str, Members] = {}
+"""The one cluster of this process, by its address."""
+
+
+def join(group: Group) -> Members:
+    """Meet the other processes at `group.address`. Raises BackendError where they do not come."""
+    if group.address not in _met:
+        if _met:
+            rule = f"this process has met others at {next(iter(_met))}, which MindSpore does once"
+            raise BackendError(f"group = {group.address}: {rule}; start another process")
+        _met[group.address] = _joined(group)
+    return _met[group.address]
+
+
+def _joined(group: Group) -> Members:
+    scheduler = None
+    if "MS_ROLE" not in os.environ:
+        host, port = _resolved(group)
+        os.environ.update(_cluster(group, host, port))
+        if group.rank == 0:
+            scheduler = start(dict(os.environ))
+        _wait_for(group, (host, port), scheduler)
+        os.environ["MS_ROLE"] = "MS_WORKER"
+    if (target := ms.get_context("device_target")) != "CPU":
+        ms.set_device(target, group.local_rank)
+    try:
+        with silenced():
+            init()
+    except RuntimeError as error:
+        raise _problem(group, _unmet(group), error) from None
+    if os.environ["MS_ROLE"] == "MS_SCHED":  # msrun starts the same program once more for it.
+        sys.exit()
+    found = get_rank(), get_group_size()
+    if found != (group.rank, group.size):
+        rule = f"MindSpore takes it for rank {found[0]} of {found[1]}"
+        raise BackendError(f"rank {group.rank} of {group.size}: {rule}; unset MS_NODE_ID")
+    atexit.register(_end)
+    return Members(group, scheduler)
+
+
+def _end() -> None:
+    """Close the connections before MindSpore does, which says so on the process's error stream."""
+    with silenced(), suppress(Exception):
+        from mindspore.mint.distributed import destroy_process_group
+
+        destroy_process_group()
+        time.sleep(0.1)  # Threads of its own say it, a little later.
+
+
+def _cluster(group: Group, host: str, port: int) -> Mapping[str, str]:
+    """Return the variables that describe the cluster; times that the user has set remain."""
+    wait = str(int(_MEET_S))
+    times = {
+        "MS_TOPO_TIMEOUT": wait,
+        "MS_RECEIVE_MSG_TIMEOUT": wait,
+        # Seconds between two questions whether all are there.
+        "MS_RETRY_INTERVAL_LOWER": "1",
+        "MS_RETRY_INTERVAL_UPPER": "2",
+    }
+    return {
+        "MS_WORKER_NUM": str(group.size),
+        "MS_SCHED_HOST": host,
+        "MS_SCHED_PORT": str(port),
+        "MS_NODE_ID": str(group.rank),
+        **{name: os.environ.get(name, value) for name, value in times.items()},
+    }
+
+
+def _resolved(group: Group) -> tuple[str, int]:
+    """Return the address with a number for the host: MindSpore knows no names."""
+    host, _, port = group.address.rpartition(":")
+    try:
+        return socket.gethostbyname(host), int(port)
+    except OSError as error:
+        raise _problem(group, _unmet(group), error) from None
+
+
+def _wait_for(
+    group: Group, address: tuple[str, int], scheduler: subprocess.Popen[bytes] | None
+) -> None:
+    """Return when the scheduler listens: a worker that asks it before asks again 15 s later."""
+    end = time.monotonic() + _MEET_S
+    while True:
+        try:
+            socket.create_connection(address, timeout=1).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise _problem(group, _unmet(group), error) from None
+            if scheduler is not None and scheduler.poll() is not None:
+                rule = f"MindSpore's scheduler ended with {scheduler.returncode}"
+                raise BackendError(f"rank 0: {rule}; see whether {group.address} is free") from None
+        time.sleep(0.1)
+
+
+def _unmet(group: Group) -> str:
+    return f"cannot meet the other {group.size - 1} processes at {group.address}"
+
+
+def _problem(group: Group, rule: str, error: Exception) -> BackendError:
+    why = " ".join(str(error).split())[:200]
+    return BackendError(f"rank {group.rank}: {rule}: {why}")
+
+
+def gathered(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Return float64 [size, n] of [n] of each: by bytes, for on a CPU float32 alone is gathered."""
+    own = np.ascontiguousarray(values, np.float64).view(np.uint8).astype(np.float32)
+    every: Any = ops.AllGather()(to_tensor(own))
+    return to_array(every).astype(np.uint8).view(np.float64).reshape(size, -1)
+
+
+class Alone:
+    """What a session does for other processes where there are none."""
+
+    size = 1
+
+    def adapt(self, network: nn.Cell) -> None:
+        """Have the norms of `network` take the statistics that the plan means."""
+
+    def update(
+        self, update: nn.Cell, weights: Sequence[Parameter], statistics: Sequence[Parameter]
+    ) -> nn.Cell:
+        """Return the update of `weights` by the gradients of all processes."""
+        del weights, statistics
+        return update
+
+    def mean(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the means of tensors over the processes."""
+        return tensors
+
+    def whole(self, loss: Array, hits: Array) -> tuple[Array, Array]:
+        """Return the losses and hits of each step, [steps], of all processes."""
+        return loss, hits
+
+
+class Several(Alone):
+    """The same among several."""
+
+    def __init__(self, plan: Plan, group: Group) -> None:
+        self.size = group.size
+        self._plan = plan
+
+    def adapt(self, network: nn.Cell) -> None:
+        """Have norms with `sync` of "global" take the samples of all processes."""
+        globalise(network, self._plan, self.size)
+
+    def update(
+        self, update: nn.Cell, weights: Sequence[Parameter], statistics: Sequence[Parameter]
+    ) -> nn.Cell:
+        """Return the update by mean gradients; statistics of each process's samples become one."""
+        has_own = any(op.sync == "replica" for op in self._plan.batch_norms)
+        return UpdateByMeans(update, weights, statistics if has_own else (), self.size)
+
+    def mean(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the means of tensors, in one message."""
+        return Mean([tensor.shape for tensor in tensors], self.size)(*tensors)
+
+    def whole(self, loss: Array, hits: Array) -> tuple[Array, Array]:
+        """Return the mean losses and the sums of hits, added in the order of ranks."""
+        every = gathered(np.concatenate([loss, hits]), self.size).reshape(self.size, 2, -1)
+        return every[:, 0].mean(axis=0), every[:, 1].sum(axis=0).astype(np.int64)

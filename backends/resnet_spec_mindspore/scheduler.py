@@ -1,0 +1,50 @@
+"""MindSpore's scheduler, by which the workers of a cluster find each other; run as a program.
+
+It must not outlive rank 0, which started it, and must outlive a rank 0 that ended well: a worker
+that cannot take its leave of it ends with an error. MindSpore keeps Python from running beside it,
+so that it is watched from here, a process that imports no framework.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+GOODBYE = b"."
+"""What rank 0 says before it ends well."""
+
+_LEAVE_S = 30.0
+"""How long the other workers may take to leave after rank 0."""
+
+_SERVE = "import mindspore; mindspore.communication.init()"
+
+
+def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start the scheduler of `environment`, which ends when `stdin` closes: with this process."""
+    return subprocess.Popen(
+        [sys.executable, "-P", __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**environment, "MS_ROLE": "MS_SCHED"},
+        start_new_session=True,  # Ctrl-C is for the workers, which save first.
+    )
+
+
+def _watch() -> int:
+    served = subprocess.Popen([sys.executable, "-P", "-c", _SERVE], stdin=subprocess.DEVNULL)
+    threading.Thread(target=_end_with_rank_0, args=(served,), daemon=True).start()
+    return served.wait()
+
+
+def _end_with_rank_0(served: subprocess.Popen[bytes]) -> None:
+    if sys.stdin.buffer.read():
+        with suppress(subprocess.TimeoutExpired):
+            served.wait(_LEAVE_S)
+    served.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(_watch())

@@ -1,0 +1,326 @@
+"""The MindSpore backend as one of several processes, against one, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from mindspore_networks import backend, make_batch, same_bits, worst
+from resnet_spec_mindspore.means import Mean
+from resnet_spec_mindspore.scheduler import start as start_scheduler
+
+from resnet_spec.contract import Array, Batch, State
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.describing.spec import Spec
+from resnet_spec.group import ALONE, Group
+from resnet_spec.plan import Plan
+from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.lowering import lower
+from resnet_spec.recipe import Recipe
+from resnet_spec.running.evaluate import evaluate
+from resnet_spec.running.found_group import found_group
+from resnet_spec.running.together import Together
+
+pytestmark = pytest.mark.xdist_group("mindspore_group")
+
+IMAGES, STEPS, CLASSES = 16, 3, 4
+RATES = np.linspace(0.1, 0.05, STEPS)
+CLOSE = 1e-5
+"""Relative to the greatest value of a tensor, in float32."""
+STATISTICS = ("running_mean", "running_var")
+BITS = np.array([np.pi, -0.0, 5e-324, np.inf, 1 / 3, 2.0**53 + 2])
+Found = dict[str, Array]
+
+
+def plan_of(sync: str = "global") -> Plan:
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "classes": CLASSES,
+        "block": "basic",
+        "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
+        "stages": [{"width": 6, "blocks": 1, "stride": 2}],
+        "norm": {"sync": sync},
+    }
+    return lower(Spec(**fields), (8, 8))
+
+
+def recipe_of(parts: int) -> Recipe:
+    fields: dict[str, Any] = {"accumulate": parts, "ema": {"decay": 0.9 if parts > 1 else 0.0}}
+    return Recipe(steps=STEPS, batch=IMAGES, **fields)
+
+
+def share_of(batch: Batch, group: Group, parts: int) -> Batch:
+    rows = np.concatenate([np.arange(len(batch))[cut] for cut in group.shares(len(batch), parts)])
+    return Batch(batch.images[rows], batch.labels[rows], batch.indices[rows])
+
+
+def shares_of(group: Group, parts: int) -> list[Batch]:
+    plan = plan_of()
+    return [share_of(make_batch(plan, seed, IMAGES), group, parts) for seed in range(STEPS)]
+
+
+def fresh(group: Group, parts: int, sync: str = "global") -> Any:
+    together = {} if group is ALONE else {"group": group}
+    return restarted(backend.Session(plan_of(sync), recipe_of(parts), **together))
+
+
+def restarted(session: Any) -> Any:
+    session.load(initial_state(plan_of(), 3))
+    return session
+
+
+def trained(session: Any, batches: list[Batch]) -> Found:
+    log = session.train(iter(batches), RATES[: len(batches)])
+    state: State = session.state()
+    return {**state, "log/loss": log.loss, "log/correct": log.correct, "log/count": log.count}
+
+
+def in_chunks(session: Any, batches: list[Batch]) -> Found:
+    session.train(batches[:1], RATES[:1])
+    session.load(session.state())
+    session.train(batches[1:], RATES[1:])
+    return session.state()
+
+
+def evaluated(session: Any, together: Together) -> Found:
+    """Evaluate in batches of 4, five of them: not as many in each process."""
+    draw = np.random.default_rng(5)
+    images = draw.integers(0, 256, (19, 8, 8, 3), dtype=np.uint8)
+    split = images, draw.integers(0, CLASSES, len(images))
+    data = Dataset.from_arrays("drawn", split, split, classes=tuple("abcd"))
+    result = evaluate(session, data.test, 4, together=together)
+    return {"loss": np.array(result.loss), "margins": result.margins}
+
+
+def with_gradients(session: Any, batch: Batch) -> Found:
+    loss, gradients = session.gradients(batch)
+    return {"loss": np.array(loss), **gradients}
+
+
+def take_part(rank: int, size: int, port: int, out: str) -> None:
+    """Do what a process of a group does here."""
+    group = Group(rank, size, f"localhost:{port}", rank)
+    members = backend.join(group)
+    assert backend.join(group) is members
+    found: dict[str, Found] = {"gathered": {"": members.gather(BITS * (rank + 1))}}
+    session, batches = fresh(group, 2), shares_of(group, 2)
+    found["whole"] = trained(session, batches)
+    found["evaluated"] = evaluated(session, Together(group, members))
+    found["chunks"] = in_chunks(restarted(session), batches)
+    # As many images as in a part: a graph is compiled for one size.
+    part = share_of(make_batch(plan_of(), 0, IMAGES // 2), group, 1)
+    found["gradients"] = with_gradients(restarted(session), part)
+    with patch("resnet_spec_mindspore.group.Mean", lambda shapes, _: Mean(shapes, 1)):
+        found["sums of gradients"] = with_gradients(session, part)
+    replica = fresh(group, 1, "replica")
+    found["statistics"] = statistics_of(trained(replica, shares_of(group, 1)[:1]))
+    found["replica"] = trained(restarted(replica), shares_of(group, 1))
+    write(found, out)
+    members.leave()
+
+
+def take_part_wrongly(rank: int, size: int, port: int, out: str) -> None:
+    """Do it with faults."""
+    group = Group(rank, size, f"127.0.0.1:{port}", rank)
+    members, found = backend.join(group), dict[str, Found]()
+    found["statistics of its own"] = trained(fresh(group, 2, "replica"), shares_of(group, 2)[:1])
+    sums = fresh(group, 1, "replica")
+    sums._update.mean.size = 1.0
+    found["sums"] = trained(sums, shares_of(group, 1))
+    write(found, out)
+    members.leave()
+
+
+def write(found: Mapping[str, Found], out: str) -> None:
+    flat = {f"{name}:{key}": found[name][key] for name in found for key in found[name]}
+    np.savez(out, allow_pickle=False, **flat)
+
+
+# Processes are started once for all tests.
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start(call: str) -> subprocess.Popen[str]:
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), *sys.path]
+    given = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    text = f"import test_mindspore_group; test_mindspore_group.{call}"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", text],
+        env={**os.environ, **given},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(processes: list[subprocess.Popen[str]], seconds: float) -> list[tuple[int, str]]:
+    """Return the status and the words of each; all are gone then."""
+    try:
+        said = [process.communicate(timeout=seconds)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+@cache
+def run_of(size: int, folder: Path, what: str = "take_part") -> list[dict[str, Found]]:
+    port = free_port()
+    outs = [folder / f"{rank}.npz" for rank in range(size)]
+    calls = [f"{what}({rank}, {size}, {port}, {str(out)!r})" for rank, out in enumerate(outs)]
+    for status, text in ended([start(call) for call in calls], 200):
+        assert status == 0, text
+    return [read(out) for out in outs]
+
+
+def read(path: Path) -> dict[str, Found]:
+    found: dict[str, Found] = {}
+    with np.load(path) as arrays:
+        for key in arrays:
+            name, _, inner = key.partition(":")
+            found.setdefault(name, {})[inner] = arrays[key]
+    return found
+
+
+@pytest.fixture(
+    scope="module",
+    params=[2, pytest.param(4, marks=pytest.mark.thorough)],
+    ids="{} processes".format,
+)
+def ranks(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Found]]:
+    """What each process found."""
+    return run_of(request.param, tmp_path_factory.mktemp("ranks"))
+
+
+@cache
+def alone(parts: int) -> Any:
+    return fresh(ALONE, parts)
+
+
+@cache
+def alone_trained(parts: int, steps: int = STEPS) -> Found:
+    return trained(restarted(alone(parts)), shares_of(ALONE, parts)[:steps])
+
+
+def trained_of(found: Mapping[str, Array]) -> Found:
+    """Return weights, velocities and the log; without averages and what norms have counted."""
+    moved = {name: array for name, array in found.items() if not name.startswith("ema/")}
+    return without(moved, *STATISTICS)
+
+
+def without(found: Mapping[str, Array], *ends: str) -> Found:
+    return {name: array for name, array in found.items() if not name.endswith(ends)}
+
+
+def statistics_of(found: Mapping[str, Array]) -> Found:
+    return {name: array for name, array in found.items() if name.endswith(STATISTICS)}
+
+
+def test_all_processes_have_the_same(ranks: list[dict[str, Found]]) -> None:
+    for other in ranks[1:]:
+        assert other.keys() == ranks[0].keys()
+        for name, found in other.items():
+            assert same_bits(found, ranks[0][name]), name
+
+
+def test_several_processes_train_what_one_does(ranks: list[dict[str, Found]]) -> None:
+    assert worst(ranks[0]["whole"], alone_trained(2)) < CLOSE
+    assert ranks[0]["whole"]["log/count"].tolist() == [IMAGES] * STEPS
+
+
+def test_chunks_and_resuming_change_no_bit(ranks: list[dict[str, Found]]) -> None:
+    whole = without(ranks[0]["whole"], "/loss", "/correct", "/count")
+    assert same_bits(ranks[0]["chunks"], whole)
+
+
+def test_gradients_are_those_of_the_whole_batch(ranks: list[dict[str, Found]]) -> None:
+    expected = with_gradients(restarted(alone(2)), make_batch(plan_of(), 0, IMAGES // 2))
+    assert worst(ranks[0]["gradients"], expected) < CLOSE
+    assert worst(ranks[0]["sums of gradients"], expected) > 100 * CLOSE
+
+
+def test_replicas_train_as_parts_do(ranks: list[dict[str, Found]]) -> None:
+    got, expected = ranks[0]["replica"], alone_trained(len(ranks))
+    assert worst(trained_of(got), trained_of(expected)) < CLOSE
+
+
+def test_running_statistics_of_replicas_are_their_mean(ranks: list[dict[str, Found]]) -> None:
+    each = [
+        trained(restarted(alone(1)), shares_of(Group(rank, len(ranks)), 1)[:1])
+        for rank in range(len(ranks))
+    ]
+    got = ranks[0]["statistics"]
+    expected = {name: np.mean([one[name] for one in each], axis=0) for name in got}
+    assert worst(got, expected) < CLOSE
+    assert worst(got, {name: each[0][name] for name in got}) > 100 * CLOSE
+
+
+def test_an_evaluation_is_that_of_one_process(ranks: list[dict[str, Found]]) -> None:
+    session = alone(2)
+    session.load(without(ranks[0]["whole"], "/loss", "/correct", "/count"))
+    assert same_bits(ranks[0]["evaluated"], evaluated(session, Together()))
+
+
+def test_what_is_gathered_has_its_bits(ranks: list[dict[str, Found]]) -> None:
+    expected = np.stack([BITS * (rank + 1) for rank in range(len(ranks))])
+    assert ranks[0]["gathered"][""].tobytes() == expected.tobytes()
+
+
+@pytest.mark.thorough
+def test_wrong_means_are_seen(tmp_path: Path) -> None:
+    found = run_of(2, tmp_path, "take_part_wrongly")[0]
+    assert worst(found["statistics of its own"], alone_trained(2, 1)) > 100 * CLOSE
+    assert worst(*(trained_of(one) for one in (found["sums"], alone_trained(2)))) > 100 * CLOSE
+
+
+def test_the_scheduler_goes_with_who_started_it() -> None:
+    with start_scheduler({**os.environ, "MS_SCHED_PORT": str(free_port())}) as watch:
+        children = Path(f"/proc/{watch.pid}/task/{watch.pid}/children")
+        served = within(10, lambda: [int(pid) for pid in children.read_text().split()])
+        assert watch.stdin is not None
+        watch.stdin.close()
+        assert watch.wait(10) == -signal.SIGKILL % 256
+    assert not any(Path(f"/proc/{pid}").exists() for pid in served)
+
+
+def within(seconds: float, ask: Any) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := ask()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def test_the_workers_of_msrun_are_known() -> None:
+    words = {
+        "MS_ROLE": "MS_WORKER",
+        "MS_WORKER_NUM": "2",
+        "MS_NODE_ID": "1",
+        "MS_SCHED_HOST": "127.0.0.1",
+        "MS_SCHED_PORT": "8118",
+        "DEVICE_ID": "1",
+    }
+    assert found_group(words) == Group(1, 2, "127.0.0.1:8118", 1)
+    scheduler = {**words, "MS_ROLE": "MS_SCHED"}
+    del scheduler["MS_NODE_ID"], scheduler["DEVICE_ID"]
+    assert found_group(scheduler) == Group(0, 2, "127.0.0.1:8118")
