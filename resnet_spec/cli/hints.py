@@ -326,6 +326,8 @@ def answer(word: str, value: str | None, command: str, options: Collection[str])
 
     value: what was given with it. options: those that the command has.
     """
+    if command == "launch":
+        return "put -- before the command that every process runs, as in: -- train SPEC"
     found = [hint for hint in HINTS if word in hint.words.split()]
     for hint, it in _pairs(found):
         if it.fits(command, options):

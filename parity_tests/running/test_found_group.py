@@ -1,0 +1,76 @@
+"""Which of several processes this is, by what starters say in the environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from resnet_spec.errors import BackendError
+from resnet_spec.group import ALONE, Group
+from resnet_spec.running.found_group import found_group
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
+SLURM = {
+    "SLURM_PROCID": "5",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_LOCALID": "1",
+    "SLURM_JOB_ID": "40123",
+    "SLURM_STEP_NODELIST": "node[07-09,12],other",
+}
+MPI = {
+    "OMPI_COMM_WORLD_RANK": "2",
+    "OMPI_COMM_WORLD_SIZE": "3",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+    "MASTER_ADDR": "10.0.0.1",
+    "MASTER_PORT": "1",
+}
+TPU = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ALONE),
+        ({"RANK": "3"}, ALONE),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, ALONE),
+        (TORCHRUN, Group(1, 4, "host:29500", 0)),
+        ({**TORCHRUN, "LOCAL_RANK": "1"}, Group(1, 4, "host:29500", 1)),
+        (SLURM, Group(5, 8, "node07:20123", 1)),
+        ({**SLURM, "MASTER_ADDR": "a", "MASTER_PORT": "9"}, Group(5, 8, "a:9", 1)),
+        ({**SLURM, "SLURM_STEP_NODELIST": "one,two"}, Group(5, 8, "one:20123", 1)),
+        ({**SLURM, "SLURM_STEP_NODELIST": "r[1-2]x,y"}, Group(5, 8, "r1x:20123", 1)),
+        # Of a batch script outside srun: the job's tasks are there, a step's are not.
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, ALONE),
+        ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, ALONE),
+        (MPI, Group(2, 3, "10.0.0.1:1", 0)),
+        (TPU, Group(1, 2, "10.0.0.1:8476")),
+        ({**TPU, "TPU_WORKER_HOSTNAMES": "localhost"}, ALONE),
+        # The first starter that speaks is believed: torchrun inside a SLURM step.
+        ({**SLURM, **TORCHRUN}, Group(1, 4, "host:29500", 0)),
+    ],
+)
+def test_the_group_is_found(environment: dict[str, str], expected: Group) -> None:
+    assert found_group(environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"RANK": "four"}, "RANK = four: must be a whole number >= 0"),
+        ({"RANK": "4"}, "RANK = 4: must be below the number of processes, 4"),
+        ({"RANK": "-1"}, "RANK = -1: must be a whole number >= 0"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE = 0: must be a whole number >= 1"),
+        ({"WORLD_SIZE": ""}, 'WORLD_SIZE = "": must be a whole number >= 1'),
+        ({"RANK": None}, "RANK: is not set, though other processes are spoken of; set it"),
+        ({"MASTER_PORT": "x"}, "MASTER_PORT = x: must be a whole number >= 1"),
+        (
+            {"MASTER_ADDR": None},
+            "MASTER_ADDR: is not set, though other processes are spoken of; "
+            "set it to the host of rank 0",
+        ),
+    ],
+)
+def test_half_a_group_is_refused(changes: dict[str, str | None], line: str) -> None:
+    environment = {k: v for k, v in {**TORCHRUN, **changes}.items() if v is not None}
+    with pytest.raises(BackendError) as caught:
+        found_group(environment)
+    assert caught.value.problems == (line,)

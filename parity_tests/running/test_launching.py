@@ -1,0 +1,182 @@
+"""Processes started together end together, with one line that says which one was lost and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from resnet_spec.cli.main import main
+from resnet_spec.errors import BackendError
+from resnet_spec.loader import installed_backends
+from resnet_spec.running import launching
+from resnet_spec.running.launching import Launch, launched
+from resnet_spec.weights.checkpoint import load_checkpoint
+
+OTHERS = """
+import os, sys, time, signal
+rank = int(os.environ["RANK"])
+"""
+"""How the programs of the tests begin."""
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what starts a program in the place of `resnet-spec`: its status, and what is said."""
+
+    def run(program: str, processes: int = 2) -> tuple[int, list[str]]:
+        real, said = subprocess.Popen, list[str]()
+        command = [sys.executable, "-c", OTHERS + program]
+        monkeypatch.setattr(launching.subprocess, "Popen", lambda _, **more: real(command, **more))
+        return launched(Launch(processes), [], said.append), said
+
+    return run
+
+
+def test_all_that_end_well_are_status_0(run: Any, tmp_path: Path) -> None:
+    names = "RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"
+    program = f"import json; f = open(r'{tmp_path}/' + str(rank), 'w'); "
+    assert run(program + f"json.dump([os.environ[n] for n in {names}], f)", 3) == (0, [])
+    found = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(3)]
+    assert [row[:4] for row in found] == [[str(r), str(r), "3", "127.0.0.1"] for r in range(3)]
+    assert len({row[4] for row in found}) == 1 and found[0][4].isdecimal()
+
+
+def test_one_that_is_killed_ends_all_within_a_second(run: Any) -> None:
+    started = time.monotonic()
+    status, said = run("os.kill(os.getpid(), 9) if rank == 1 else time.sleep(60)")
+    assert (status, said) == (
+        1,
+        ["rank 1: was ended by SIGKILL (out of memory?); the other is ended, too"],
+    )
+    assert time.monotonic() - started < 10
+
+
+def test_one_that_fails_has_said_why_itself(run: Any) -> None:
+    assert run("sys.exit(2) if rank == 1 else time.sleep(60)", 3) == (2, [])
+
+
+def test_one_that_is_stopped_counts_as_lost(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "_STOPPED_S", 1.0)
+    status, said = run("os.kill(os.getpid(), signal.SIGSTOP) if rank == 0 else time.sleep(60)", 3)
+    assert (status, said) == (1, ["rank 0: has been stopped for 1 s; the others are ended, too"])
+
+
+def test_one_that_does_not_end_after_the_others_is_lost(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "_PATIENCE_S", 0.5)
+    line = "rank 1: has not ended 0 s after another; the other is ended, too"
+    assert run("time.sleep(60 * rank)") == (1, [line])
+
+
+def test_those_that_saved_and_stopped_are_status_130(run: Any) -> None:
+    assert run("sys.exit(130)") == (130, [])
+
+
+@pytest.mark.parametrize(
+    ("launch", "lines"),
+    [
+        (Launch(0), ["--processes = 0: must be >= 1"]),
+        (Launch(1, nodes=0), ["--nodes = 0: must be >= 1"]),
+        (
+            Launch(1, nodes=2, node=2, address="h:1"),
+            ["--rank = 2: must be 0..1, this machine's place among --nodes 2"],
+        ),
+        (
+            Launch(1, nodes=2),
+            ["--address: is required with --nodes; give HOST:PORT of the first machine"],
+        ),
+        (Launch(1, address="host"), ["--address = host: must be HOST:PORT"]),
+        (Launch(1, address="host:99999"), ["--address = host:99999: must be HOST:PORT"]),
+    ],
+)
+def test_numbers_that_make_no_group_are_refused(launch: Launch, lines: list[str]) -> None:
+    with pytest.raises(BackendError) as caught:
+        launched(launch, [], lambda line: None)
+    assert list(caught.value.problems) == lines
+
+
+def test_machines_count_their_processes_on() -> None:
+    found = list(Launch(2, nodes=3, node=1, address="first:77").environments())
+    assert [row["RANK"] for row in found] == ["2", "3"]
+    assert [row["LOCAL_RANK"] for row in found] == ["0", "1"]
+    assert {row["WORLD_SIZE"] for row in found} == {"6"}
+    assert {(row["MASTER_ADDR"], row["MASTER_PORT"]) for row in found} == {("first", "77")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "launch: is given no command; end with: -- train SPEC ..."),
+        (["--", "list"], "launch = list: cannot be run in several processes; only train can"),
+        (["--backend", "torch"], "--backend: unknown option; put -- before the command"),
+    ],
+)
+def test_what_cannot_be_launched_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["launch", "--processes", "2", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"resnet-spec: error: {line}") and said.count("\n") == 1
+
+
+def command(out: Path, *, processes: int, epochs: int = 2) -> list[str]:
+    settings = [f"epochs={epochs}", "batch=120", "precision=float64"]
+    train = ["train", "tiny.toml", "--backend", "torch", "--input-size", "8", "--out", str(out)]
+    train += [word for setting in settings for word in ("--set", setting)]
+    launch = [] if processes == 1 else ["launch", "--processes", str(processes), "--"]
+    return [sys.executable, "-P", "-m", "resnet_spec", *launch, *train]
+
+
+def finished(line: list[str]) -> subprocess.CompletedProcess[str]:
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, env=quiet, check=False)
+
+
+@pytest.mark.skipif("torch" not in installed_backends(), reason="torch is not installed")
+def test_a_run_in_two_processes_is_that_of_one(here: Path) -> None:
+    alone, two = (finished(command(here / f"run{n}", processes=n)) for n in (1, 2))
+    assert (alone.returncode, two.returncode) == (0, 0), alone.stderr + two.stderr
+    # The first process speaks for both; what it says differs in speed and place alone.
+    assert [line[:60] for line in two.stdout.splitlines()[:-1]] == [
+        line[:60] for line in alone.stdout.splitlines()[:-1]
+    ]
+    assert two.stderr == ""
+    mine, expected = (load_checkpoint(here / f"run{n}" / "last.safetensors").state for n in (2, 1))
+    for name, array in expected.items():
+        assert np.allclose(mine[name], array, rtol=1e-9, atol=1e-12), name
+    summary = json.loads((here / "run2" / "summary.json").read_text())
+    assert summary["complete"] and summary["environment"]["processes"] == "2"
+
+
+@pytest.mark.skipif("torch" not in installed_backends(), reason="torch is not installed")
+def test_sigterm_saves_and_stops_all(here: Path) -> None:
+    popen = subprocess.Popen(
+        command(here / "run", processes=2, epochs=5000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert popen.stdout is not None
+        for line in popen.stdout:
+            if line.startswith("epoch"):
+                break
+        popen.send_signal(signal.SIGTERM)
+        said, errors = popen.communicate(timeout=60)
+    finally:
+        popen.kill()
+    assert popen.returncode == 130 and errors == ""
+    assert "go on with: resnet-spec train --resume" in said.splitlines()[-1]
+    last = load_checkpoint(here / "run" / "last.safetensors")
+    assert last.progress["step"] > 0
