@@ -38,9 +38,8 @@ class Threads:
         self.given: list[Any] = [None] * size
 
     def of(self, rank: int) -> Together:
-        return Together(
-            Group(rank, self.size), SimpleNamespace(gather=lambda v: self._all(rank, v))
-        )  # type: ignore[arg-type]
+        members: Any = SimpleNamespace(gather=lambda values: self._all(rank, values))
+        return Together(Group(rank, self.size), members)
 
     def _all(self, rank: int, values: NDArray[np.float64]) -> NDArray[np.float64]:
         self.given[rank] = values
