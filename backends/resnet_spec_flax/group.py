@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Generator, Mapping
@@ -36,6 +37,11 @@ _HEARTBEAT_S = 10
 """After how long a process that says nothing counts as gone."""
 
 _LAST_WORDS_S = 1.0
+
+_OF_MESSAGES = re.compile(
+    "gloo|nccl|collective|all-?reduce|all-?gather|connection|heartbeat|coordination|barrier", re.I
+)
+"""In what JAX says where a message did not come through; it has no error of its own for that."""
 
 _PROCESS, _DEVICE = "process", "device"
 _WHOLE, _CUT = PartitionSpec(), PartitionSpec((_PROCESS, _DEVICE))
@@ -135,6 +141,8 @@ def answering(group: Group) -> Generator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
+        if not _OF_MESSAGES.search(str(error)):
+            raise
         line = f"rank {group.rank}: another process is gone: {_why(error)}"
         raise BackendError(line) from None
 
@@ -178,7 +186,7 @@ class Several(Alone):
         self._group = group
         self._mesh = _mesh(device.platform, group.size)
         self._whole, self._cut = (NamedSharding(self._mesh, spec) for spec in (_WHOLE, _CUT))
-        self._here = jax.local_devices(backend=device.platform)
+        self._here: list[Any] = self._mesh.local_devices
         is_replica = any(op.sync == "replica" for op in plan.batch_norms)
         self.program = partial(_ReplicaProgram if is_replica else _GlobalProgram, self._mesh)
 
