@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import mindspore as ms
@@ -31,7 +32,7 @@ from resnet_spec_mindspore.global_norms import globalise
 from resnet_spec_mindspore.means import Mean, UpdateByMeans
 from resnet_spec_mindspore.scheduler import GOODBYE, start
 from resnet_spec_mindspore.warmup import silenced
-from resnet_spec_mindspore.weights import to_array, to_tensor
+from resnet_spec_mindspore.weights import Parameters, to_array, to_tensor
 
 _MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
 """How long the processes may take to find each other, and each to answer the others in a step."""
@@ -46,10 +47,8 @@ class Members:
 
     def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what every process gives, [size, n], by rank."""
-        try:
+        with _answered(self.group):
             return gathered(values, self.group.size)
-        except RuntimeError as error:
-            raise _problem(self.group, "another process is gone", error) from None
 
     def leave(self) -> None:
         """Let the scheduler wait for the others when this process ends."""
@@ -114,6 +113,7 @@ def _cluster(group: Group, host: str, port: int) -> Mapping[str, str]:
     times = {
         "MS_TOPO_TIMEOUT": wait,
         "MS_RECEIVE_MSG_TIMEOUT": wait,
+        "MS_CPU_COMM_OP_TIMEOUT": wait,  # 30 s: less than a large network's compilation.
         # Seconds between two questions whether all are there.
         "MS_RETRY_INTERVAL_LOWER": "1",
         "MS_RETRY_INTERVAL_UPPER": "2",
@@ -163,6 +163,17 @@ def _problem(group: Group, rule: str, error: Exception) -> BackendError:
     return BackendError(f"rank {group.rank}: {rule}: {why}")
 
 
+@contextmanager
+def _answered(group: Group) -> Generator[None]:
+    """Raise BackendError where others do not answer; MindSpore names the operation that failed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if re.search("Launch kernel failed.*All(Reduce|Gather)", str(error)) is None:
+            raise
+        raise _problem(group, "another process is gone", error) from None
+
+
 def gathered(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     """Return float64 [size, n] of [n] of each: by bytes, for on a CPU float32 alone is gathered."""
     own = np.ascontiguousarray(values, np.float64).view(np.uint8).astype(np.float32)
@@ -179,7 +190,7 @@ class Alone:
         """Have the norms of `network` take the statistics that the plan means."""
 
     def update(
-        self, update: nn.Cell, weights: Sequence[Parameter], statistics: Sequence[Parameter]
+        self, update: nn.Cell, weights: Sequence[Parameter], statistics: Parameters
     ) -> nn.Cell:
         """Return the update of `weights` by the gradients of all processes."""
         del weights, statistics
@@ -188,6 +199,10 @@ class Alone:
     def mean(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the means of tensors over the processes."""
         return tensors
+
+    def answered(self) -> AbstractContextManager[None]:
+        """Surround steps, in which the others have to answer."""
+        return nullcontext()
 
     def whole(self, loss: Array, hits: Array) -> tuple[Array, Array]:
         """Return the losses and hits of each step, [steps], of all processes."""
@@ -199,22 +214,27 @@ class Several(Alone):
 
     def __init__(self, plan: Plan, group: Group) -> None:
         self.size = group.size
-        self._plan = plan
+        self._plan, self._group = plan, group
 
     def adapt(self, network: nn.Cell) -> None:
         """Have norms with `sync` of "global" take the samples of all processes."""
         globalise(network, self._plan, self.size)
 
     def update(
-        self, update: nn.Cell, weights: Sequence[Parameter], statistics: Sequence[Parameter]
+        self, update: nn.Cell, weights: Sequence[Parameter], statistics: Parameters
     ) -> nn.Cell:
         """Return the update by mean gradients; statistics of each process's samples become one."""
         has_own = any(op.sync == "replica" for op in self._plan.batch_norms)
-        return UpdateByMeans(update, weights, statistics if has_own else (), self.size)
+        own = list(statistics.values()) if has_own else []
+        return UpdateByMeans(update, weights, own, self.size)
 
     def mean(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the means of tensors, in one message."""
         return Mean([tensor.shape for tensor in tensors], self.size)(*tensors)
+
+    def answered(self) -> AbstractContextManager[None]:
+        """Raise BackendError where they do not."""
+        return _answered(self._group)
 
     def whole(self, loss: Array, hits: Array) -> tuple[Array, Array]:
         """Return the mean losses and the sums of hits, added in the order of ranks."""

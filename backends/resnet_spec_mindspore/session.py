@@ -119,8 +119,7 @@ class Session:
         trained = trained_of(self._plan, recipe, self._weights, self._slots, is_guarded)
         make = native_of(recipe.optimizer, OPTIMIZERS, "mindspore")
         update = Update(make(recipe.optimizer, trained), recipe.accumulate, self._loss_scale)
-        statistics = list(self._statistics(frozen=False).values())
-        return self._others.update(update, trained.weights, statistics)
+        return self._others.update(update, trained.weights, self._statistics(frozen=False))
 
     def _make_average(self, recipe: Recipe) -> Average | None:
         if recipe.ema.decay == 0:
@@ -238,7 +237,7 @@ class Session:
         losses: list[Tensor] = []
         correct: list[Tensor] = []
         count: list[int] = []
-        with mode(ms.GRAPH_MODE), training(self.native, True):
+        with mode(ms.GRAPH_MODE), training(self.native, True), self._others.answered():
             for rate, batch in steps(batches, rates):
                 for loss, hits in self._take_step(batch, Tensor(rate, ms.float32), recipe):
                     losses.append(loss)
