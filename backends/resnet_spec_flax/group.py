@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from resnet_spec.errors import BackendError, problem
+from resnet_spec.errors import BackendError, LostError, problem
 from resnet_spec.group import Group
 from resnet_spec.plan import Plan
 from resnet_spec_flax.meeting import meet
@@ -137,14 +137,14 @@ def _hushed() -> Generator[None]:
 
 @contextmanager
 def answering(group: Group) -> Generator[None]:
-    """Turn what JAX says where a process no longer answers into a BackendError."""
+    """Turn what JAX says where a process no longer answers into a LostError."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if not _OF_MESSAGES.search(str(error)):
             raise
         line = f"rank {group.rank}: another process is gone: {_why(error)}"
-        raise BackendError(line) from None
+        raise LostError(line) from None
 
 
 def _why(error: Exception) -> str:

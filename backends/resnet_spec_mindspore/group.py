@@ -25,7 +25,7 @@ from mindspore.communication import get_group_size, get_rank, init
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array
-from resnet_spec.errors import BackendError
+from resnet_spec.errors import BackendError, LostError
 from resnet_spec.group import Group
 from resnet_spec.plan import Plan
 from resnet_spec_mindspore.global_norms import globalise
@@ -78,6 +78,7 @@ def _joined(group: Group) -> Members:
         host, port = _resolved(group)
         os.environ.update(_cluster(group, host, port))
         if group.rank == 0:
+            _check_free(group, (host, port))
             scheduler = start(dict(os.environ))
         _wait_for(group, (host, port), scheduler)
         os.environ["MS_ROLE"] = "MS_WORKER"
@@ -136,6 +137,13 @@ def _resolved(group: Group) -> tuple[str, int]:
         raise _problem(group, _unmet(group), error) from None
 
 
+def _check_free(group: Group, address: tuple[str, int]) -> None:
+    try:
+        socket.create_server(address).close()
+    except OSError as error:
+        raise _problem(group, f"cannot listen at {group.address}", error) from None
+
+
 def _wait_for(
     group: Group, address: tuple[str, int], scheduler: subprocess.Popen[bytes] | None
 ) -> None:
@@ -165,13 +173,13 @@ def _problem(group: Group, rule: str, error: Exception) -> BackendError:
 
 @contextmanager
 def _answered(group: Group) -> Generator[None]:
-    """Raise BackendError where others do not answer; MindSpore names the operation that failed."""
+    """Raise LostError where others do not answer; MindSpore names the operation that failed."""
     try:
         yield
     except RuntimeError as error:
         if re.search("Launch kernel failed.*All(Reduce|Gather)", str(error)) is None:
             raise
-        raise _problem(group, "another process is gone", error) from None
+        raise LostError(*_problem(group, "another process is gone", error).problems) from None
 
 
 def gathered(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:

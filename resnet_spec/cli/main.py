@@ -174,9 +174,9 @@ def _help() -> str:
 
 def _print_errors(lines: Sequence[str]) -> None:
     rank = speaker()
-    by = f"rank {rank}: " if rank else ""
     try:
         for line in lines:
+            by = f"rank {rank}: " if rank and not line.startswith("rank ") else ""
             print(f"{PROGRAM}: error: {by}{line}", file=sys.stderr)
     except OSError:  # Nobody reads the error stream any more.
         streams.abandon(sys.stderr)
