@@ -180,3 +180,32 @@ def test_sigterm_saves_and_stops_all(here: Path) -> None:
     assert "go on with: resnet-spec train --resume" in said.splitlines()[-1]
     last = load_checkpoint(here / "run" / "last.safetensors")
     assert last.progress["step"] > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends children with their parent")
+def test_a_launcher_that_is_killed_leaves_no_process(here: Path) -> None:
+    program = (
+        "import os, subprocess, sys; from resnet_spec.running.launching import Launch; "
+        "(first, _) = Launch(2).environments(); child = subprocess.Popen([sys.executable, '-c', "
+        "'import os, time; from resnet_spec.running.launching import end_with_launcher; "
+        "end_with_launcher(os.environ); print(os.getpid(), flush=True); time.sleep(60)'], "
+        "env=first); child.wait()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as popen:
+        assert popen.stdout is not None
+        child = int(popen.stdout.readline())
+        popen.kill()
+    until = time.monotonic() + 20
+    while _runs(child) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _runs(child)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process runs; one that nobody has waited for is there, too, and does not."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+    return "State:\tZ" not in status

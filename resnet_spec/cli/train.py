@@ -80,10 +80,12 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.cli.saying import hush, say
     from resnet_spec.running.found_group import found_group
     from resnet_spec.running.job import job_of
+    from resnet_spec.running.launching import end_with_launcher
     from resnet_spec.running.request import Request
     from resnet_spec.running.tracking.choice import chosen
     from resnet_spec.running.training import carry_out
 
+    end_with_launcher(os.environ)
     group = found_group(os.environ)
     if group.rank:
         hush(group.rank)

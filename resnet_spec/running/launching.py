@@ -29,6 +29,8 @@ _STOPPED_S = 10.0
 """How long a process may be stopped, as by SIGSTOP, before it counts as lost."""
 _PATIENCE_S = 60.0
 """How long processes may take to end after one has ended as it should, or after Ctrl-C twice."""
+_LAUNCHER = "RESNET_SPEC_LAUNCHER"
+"""What tells the processes of their launcher, by its number."""
 _DEATH = 1
 """PR_SET_PDEATHSIG of Linux."""
 
@@ -70,7 +72,7 @@ class Launch:
         host, _, port = address.rpartition(":")
         common = environment_with(threads_of_each(self.processes))
         common |= {"WORLD_SIZE": str(self.processes * self.nodes)}
-        common |= {"MASTER_ADDR": host, "MASTER_PORT": port}
+        common |= {"MASTER_ADDR": host, "MASTER_PORT": port, _LAUNCHER: str(os.getpid())}
         for place in range(self.processes):
             rank = self.node * self.processes + place
             yield common | {"RANK": str(rank), "LOCAL_RANK": str(place)}
@@ -137,13 +139,21 @@ def _started(arguments: Sequence[str], environment: Mapping[str, str]) -> subpro
         stdin=subprocess.DEVNULL,
         env=environment,
         start_new_session=True,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     )
 
 
-def _die_with_parent() -> None:
-    """End this process when the one that started it is gone, however that ended."""
+def end_with_launcher(environment: Mapping[str, str]) -> None:
+    """End this process when the launcher that started it is gone, however that ended; on Linux.
+
+    Asked for by the process itself: between a fork and the start of a program it would have to
+    run in a copy of the launcher, which frameworks forbid.
+    """
+    launcher = environment.get(_LAUNCHER)
+    if launcher is None or sys.platform != "linux":
+        return
     ctypes.CDLL(None).prctl(_DEATH, signal.SIGKILL)
+    if str(os.getppid()) != launcher:  # It went before it was asked for.
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> int:
