@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 
@@ -31,8 +31,10 @@ _MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
 class Members:
     """See `resnet_spec.group.Members`."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, *, is_own: bool = True) -> None:
+        """is_own: whether the process group was made here, and ends with `leave`."""
         self.group = group
+        self._is_own = is_own
 
     def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what every process gives, [size, n], by rank."""
@@ -43,12 +45,22 @@ class Members:
         return torch.stack(every).numpy()
 
     def leave(self) -> None:
-        """End the process group."""
-        dist.destroy_process_group()
+        """End the process group, where it was made here."""
+        if self._is_own:
+            dist.destroy_process_group()
 
 
 def join(group: Group) -> Members:
-    """Meet the other processes at `group.address`. Raises BackendError where they do not come."""
+    """Meet the other processes at `group.address`. Raises BackendError where they do not come.
+
+    A process group that the caller's own program has made is taken as it is.
+    """
+    if dist.is_initialized():
+        found = dist.get_rank(), dist.get_world_size()
+        if found != (group.rank, group.size):
+            rule = f"is rank {found[0]} of {found[1]} in torch's process group"
+            raise BackendError(f"rank {group.rank} of {group.size}: {rule}; make none, or this one")
+        return Members(group, is_own=False)
     if torch.cuda.is_available():
         torch.cuda.set_device(group.local_rank % torch.cuda.device_count())
     try:
@@ -98,7 +110,7 @@ class Alone:
     def send(self, parameters: Iterable[Tensor]) -> None:
         """Bring the gradients together after the last part, where that has not happened."""
 
-    def settle(self, statistics: Sequence[Tensor]) -> None:
+    def settle(self, statistics: Callable[[], Sequence[Tensor]]) -> None:
         """Bring together what each process has of its own after a step."""
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
@@ -149,10 +161,10 @@ class Several(Alone):
         if not self._overlaps:
             self.mean([tensor.grad for tensor in parameters if tensor.grad is not None])
 
-    def settle(self, statistics: Sequence[Tensor]) -> None:
+    def settle(self, statistics: Callable[[], Sequence[Tensor]]) -> None:
         """Take the means of running statistics that are of each process's samples."""
-        if self._has_own_statistics and statistics:
-            self.mean(statistics)
+        if self._has_own_statistics:
+            self.mean(statistics())
 
     def mean(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over the processes, in one message."""

@@ -240,7 +240,7 @@ class Session:
             group["lr"] = rate * group["rate_factor"]
         self._scaler.step(optimizer)
         self._scaler.update()
-        self._others.settle(self._statistics())
+        self._others.settle(self._statistics)
         if self._average:
             move_average(self._average, self._weights(), self._plan, recipe)
         return total, correct

@@ -110,6 +110,12 @@ def test_an_overflow_in_one_process_skips_the_step_in_all(ranks: list[Found]) ->
     assert not np.array_equal(mine["fc.weight"], start)
 
 
+def test_a_process_group_of_the_program_s_own_is_taken_and_left() -> None:
+    ends = run_several(2, [str(MEMBER.with_name("torch_own_group.py"))])
+    rule = "rank 0 of 5: is rank {} of 2 in torch's process group; make none, or this one\n"
+    assert ends == [(0, rule.format(rank)) for rank in range(2)]
+
+
 @pytest.mark.parametrize(
     "fault",
     [

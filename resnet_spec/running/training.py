@@ -138,7 +138,8 @@ def carry_out(
     (`job.group`) the first one writes, and speaks to those that watch.
     """
     with joined(job.run.backend, job.group) as together:
-        together.check_same(_in_common(job))
+        if job.group.size > 1:
+            together.check_same(_in_common(job))
         if together.is_first:
             return _trained(job, together, watching, say, track, begins)
         return _trained(job, together, _unwatched, _ignore, (), lambda run, info: None)
