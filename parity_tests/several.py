@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_spec.contract import Batch
+from resnet_spec.contract import Array, Batch
 from resnet_spec.group import Group
 
 HERE = Path(__file__).parent
@@ -37,19 +37,20 @@ def environments(size: int) -> list[dict[str, str]]:
     return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
 
 
-def run_several(size: int, command: Sequence[str], seconds: float = 120) -> list[tuple[int, str]]:
-    """Run `python COMMAND` in `size` processes; return each one's status and what it said."""
-    popens = [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for environment in environments(size)
-    ]
+def start(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    """Start `python COMMAND`; all that it says comes by one pipe."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(popens: Sequence[subprocess.Popen[str]], seconds: float) -> list[tuple[int, str]]:
+    """Return each one's status and what it said; all are gone then."""
     try:
         said = [popen.communicate(timeout=seconds)[0] for popen in popens]
     finally:
@@ -59,10 +60,43 @@ def run_several(size: int, command: Sequence[str], seconds: float = 120) -> list
     return [(popen.returncode, text) for popen, text in zip(popens, said, strict=True)]
 
 
+def run_several(size: int, command: Sequence[str], seconds: float = 120) -> list[tuple[int, str]]:
+    """Run `python COMMAND` in `size` processes; return each one's status and what it said."""
+    return ended([start(command, told) for told in environments(size)], seconds)
+
+
+def calling(module: str, call: str, **more: str) -> subprocess.Popen[str]:
+    """Start a process that calls a function of a test module; warnings are errors there, too."""
+    paths = [str(HERE / "backends"), str(HERE), *sys.path]
+    given = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **more}
+    text = f"import {module}; {module}.{call}"
+    return start(["-W", "error", "-c", text], {**os.environ, **given})
+
+
+def found_by(
+    module: str, function: str, size: int, folder: Path, **more: str
+) -> list[dict[str, dict[str, Array]]]:
+    """Return what `module.function(rank, size, port, file)` leaves in its file, by rank."""
+    port, files = free_port(), [folder / f"{rank}.npz" for rank in range(size)]
+    calls = [f"{function}({rank}, {size}, {port}, {str(f)!r})" for rank, f in enumerate(files)]
+    for status, text in ended([calling(module, call, **more) for call in calls], 200):
+        assert status == 0, text
+    return [_read(file) for file in files]
+
+
+def _read(path: Path) -> dict[str, dict[str, Array]]:
+    found: dict[str, dict[str, Array]] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays:
+            name, _, inner = key.partition(":")
+            found.setdefault(name, {})[inner] = arrays[key]
+    return found
+
+
 def share_of(batch: Batch, group: Group, parts: int = 1) -> Batch:
     """Return the rows of a whole batch that are this process's."""
     rows = np.concatenate([np.arange(len(batch))[cut] for cut in group.shares(len(batch), parts)])
-    noise: Mapping[str, np.ndarray] = {k: factors[rows] for k, factors in batch.noise.items()}
+    noise: Mapping[str, Array] = {k: factors[rows] for k, factors in batch.noise.items()}
     return replace(
         batch,
         images=batch.images[rows],

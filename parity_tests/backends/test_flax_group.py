@@ -30,6 +30,7 @@ from flax_networks import (
     reference,
     state_of,
 )
+from several import calling, ended, found_by, free_port
 
 from resnet_spec.contract import Array, Batch, State
 from resnet_spec.data.dataset import Dataset
@@ -153,56 +154,17 @@ def take_part(rank: int, size: int, port: int, out: str) -> None:
 # Processes are started once for all tests.
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+_QUICKER = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"}
+"""Compiles quicker."""
 
 
 def start(call: str) -> subprocess.Popen[str]:
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent), *sys.path]
-    given = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    # Compiled quicker so.
-    given["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"
-    text = f"import test_flax_group; test_flax_group.{call}"
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", text],
-        env={**os.environ, **given},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def ended(processes: list[subprocess.Popen[str]], seconds: float) -> list[tuple[int, str]]:
-    """Return the status and the words of each; all are gone then."""
-    try:
-        said = [process.communicate(timeout=seconds)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+    return calling("test_flax_group", call, **_QUICKER)
 
 
 @cache
 def run_of(size: int, folder: Path) -> list[dict[str, Found]]:
-    port = free_port()
-    outs = [folder / f"{rank}.npz" for rank in range(size)]
-    calls = [f"take_part({rank}, {size}, {port}, {str(out)!r})" for rank, out in enumerate(outs)]
-    for status, text in ended([start(call) for call in calls], 200):
-        assert status == 0, text
-    return [read(out) for out in outs]
-
-
-def read(path: Path) -> dict[str, Found]:
-    found: dict[str, Found] = {}
-    with np.load(path) as arrays:
-        for key in arrays:
-            name, _, inner = key.partition(":")
-            found.setdefault(name, {})[inner] = arrays[key]
-    return found
+    return found_by("test_flax_group", "take_part", size, folder, **_QUICKER)
 
 
 @pytest.fixture(

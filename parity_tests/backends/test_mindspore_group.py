@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -19,6 +16,7 @@ import pytest
 from mindspore_networks import backend, make_batch, same_bits, worst
 from resnet_spec_mindspore.means import Mean
 from resnet_spec_mindspore.scheduler import start as start_scheduler
+from several import found_by, free_port
 
 from resnet_spec.contract import Array, Batch, State
 from resnet_spec.data.dataset import Dataset
@@ -150,54 +148,9 @@ def write(found: Mapping[str, Found], out: str) -> None:
 # Processes are started once for all tests.
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def start(call: str) -> subprocess.Popen[str]:
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent), *sys.path]
-    given = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    text = f"import test_mindspore_group; test_mindspore_group.{call}"
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", text],
-        env={**os.environ, **given},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def ended(processes: list[subprocess.Popen[str]], seconds: float) -> list[tuple[int, str]]:
-    """Return the status and the words of each; all are gone then."""
-    try:
-        said = [process.communicate(timeout=seconds)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
-
-
 @cache
 def run_of(size: int, folder: Path, what: str = "take_part") -> list[dict[str, Found]]:
-    port = free_port()
-    outs = [folder / f"{rank}.npz" for rank in range(size)]
-    calls = [f"{what}({rank}, {size}, {port}, {str(out)!r})" for rank, out in enumerate(outs)]
-    for status, text in ended([start(call) for call in calls], 200):
-        assert status == 0, text
-    return [read(out) for out in outs]
-
-
-def read(path: Path) -> dict[str, Found]:
-    found: dict[str, Found] = {}
-    with np.load(path) as arrays:
-        for key in arrays:
-            name, _, inner = key.partition(":")
-            found.setdefault(name, {})[inner] = arrays[key]
-    return found
+    return found_by("test_mindspore_group", what, size, folder)
 
 
 @pytest.fixture(

@@ -13,6 +13,9 @@ _CAN = ("train",)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    parser.usage = (
+        "%(prog)s --processes N [--nodes M --rank R --address HOST:PORT] -- train SPEC ..."
+    )
     count = "processes on each machine, as many as it has accelerators"
     parser.add_argument("--processes", type=int, required=True, metavar="N", help=count)
     parser.add_argument("--nodes", type=int, default=1, metavar="M", help="machines (default: 1)")
