@@ -65,7 +65,7 @@ FEW += ("resnetv2_50t", "resnet20_cifar", "plain20_cifar", "wrn_16_4_cifar", "re
 def presets() -> Iterator[Any]:
     for preset in list_presets():
         for backend in installed_backends():
-            is_quick = backend in ("numpy", "torch") or preset in FEW
+            is_quick = backend == "torch" or preset in FEW
             marks = () if is_quick else (pytest.mark.thorough,)
             yield pytest.param(preset, backend, marks=marks)
 
