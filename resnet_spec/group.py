@@ -7,8 +7,12 @@ the core shares out batches and evaluation, and has rank 0 decide and write.
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from resnet_spec.errors import BackendError, LostError, problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,3 +63,41 @@ class Members(Protocol):
     def leave(self) -> None:
         """End the group; nothing of it can be used any more."""
         ...
+
+
+# --- What every `join` says -----------------------------------------------------------------------
+
+_MEET = "RESNET_SPEC_MEET_S"
+_MEET_S = 300.0
+_MOST = 200
+"""Letters of a framework's own words."""
+
+
+def meet_seconds() -> float:
+    """Return how long processes may take to find each other, and to answer in a step.
+
+    Raises BackendError for a RESNET_SPEC_MEET_S that is no time.
+    """
+    text = os.environ.get(_MEET, str(_MEET_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise BackendError(problem(_MEET, text or '""', "must be seconds, above 0"))
+    return seconds
+
+
+def unmet(group: Group, why: object) -> BackendError:
+    """Return what to raise where the others of `group` do not come."""
+    rule = f"cannot meet the other {group.size - 1} processes at {group.address}"
+    return BackendError(f"rank {group.rank}: {rule}: {_short(why)}")
+
+
+def lost(group: Group, why: object) -> LostError:
+    """Return what to raise where another process no longer answers."""
+    return LostError(f"rank {group.rank}: another process is gone: {_short(why)}")
+
+
+def _short(why: object) -> str:
+    return " ".join(str(why).split())[:_MOST]

@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -24,15 +24,13 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from resnet_spec.errors import BackendError, LostError, problem
-from resnet_spec.group import Group
+from resnet_spec.errors import BackendError, problem
+from resnet_spec.group import Group, lost, meet_seconds, unmet
 from resnet_spec.plan import Plan
 from resnet_spec_flax.meeting import meet
 from resnet_spec_flax.programs import Inputs, Program, Sums
 from resnet_spec_flax.weights import Weights
 
-_MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
-"""How long the processes may take to find each other."""
 _HEARTBEAT_S = 10
 """After how long a process that says nothing counts as gone."""
 
@@ -73,7 +71,8 @@ def join(group: Group) -> Members:
 
     From then on a process that ends without `leave` says no goodbye, and its status is 2.
     """
-    meet(group, _MEET_S)
+    seconds = meet_seconds()
+    meet(group, seconds)
     # Where there is a GPU, device = cpu may be asked for all the same.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It would take SIGTERM for itself.
@@ -85,12 +84,11 @@ def join(group: Group) -> Members:
             group.rank,
             local_device_ids=[_own_gpu(group.local_rank, os.environ)],
             cluster_detection_method="deactivate",
-            initialization_timeout=math.ceil(_MEET_S),
+            initialization_timeout=math.ceil(seconds),
             heartbeat_timeout_seconds=_HEARTBEAT_S,
         )
     except (RuntimeError, ValueError) as error:
-        rule = f"cannot meet the other {group.size - 1} processes at {group.address}"
-        raise BackendError(f"rank {group.rank}: {rule}: {_why(error)}") from None
+        raise unmet(group, error) from None
     atexit.register(_end, group)
     members = Members(group)
     with _hushed():
@@ -143,12 +141,7 @@ def answering(group: Group) -> Generator[None]:
     except jax.errors.JaxRuntimeError as error:
         if not _OF_MESSAGES.search(str(error)):
             raise
-        line = f"rank {group.rank}: another process is gone: {_why(error)}"
-        raise LostError(line) from None
-
-
-def _why(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+        raise lost(group, error) from None
 
 
 class Alone:
@@ -172,10 +165,9 @@ class Alone:
         """Return what a step made as arrays of this device; they share memory."""
         return values
 
-    @contextmanager
-    def answering(self) -> Generator[None]:
+    def answering(self) -> AbstractContextManager[None]:
         """Surround what may wait for others."""
-        yield
+        return nullcontext()
 
 
 class Several(Alone):
@@ -211,11 +203,9 @@ class Several(Alone):
         place = self._here.index(self._device)
         return jax.tree.map(lambda array: array.addressable_data(place), values)
 
-    @contextmanager
-    def answering(self) -> Generator[None]:
-        """Turn what JAX says where a process no longer answers into a BackendError."""
-        with answering(self._group):
-            yield
+    def answering(self) -> AbstractContextManager[None]:
+        """Raise LostError where they do not."""
+        return answering(self._group)
 
 
 def _mesh(platform: str, size: int) -> Mesh:

@@ -11,8 +11,7 @@ import socket
 import time
 from contextlib import ExitStack
 
-from resnet_spec.errors import BackendError
-from resnet_spec.group import Group
+from resnet_spec.group import Group, unmet
 
 _HELLO = "resnet-spec: rank {:6d} of {:6d}"
 _ANSWER = b"all are there"
@@ -31,7 +30,7 @@ def meet(group: Group, seconds: float) -> None:
             _report(group, deadline)
     except OSError as error:
         rule = error.strerror or " ".join(str(error).split()) or type(error).__name__
-        raise _cannot(group, rule) from None
+        raise unmet(group, rule) from None
 
 
 def _hear_of_all(group: Group, deadline: float) -> None:
@@ -44,10 +43,10 @@ def _hear_of_all(group: Group, deadline: float) -> None:
             try:
                 one = stack.enter_context(server.accept()[0])
             except TimeoutError:
-                raise _cannot(group, f"{_ranks(absent)} did not come") from None
+                raise unmet(group, f"{_ranks(absent)} did not come") from None
             rank = _rank_of(one, group)
             if rank is not None and rank not in absent:
-                raise _cannot(group, f"another process says that it is rank {rank}, too")
+                raise unmet(group, f"another process says that it is rank {rank}, too")
             if rank is not None:
                 came[rank] = one
         for one in came.values():
@@ -63,7 +62,7 @@ def _report(group: Group, deadline: float) -> None:
         one.settimeout(_left(deadline) + _HELLO_S)  # Rank 0 is the one to say who is missing.
         one.sendall(_HELLO.format(group.rank, group.size).encode())
         if _received(one, len(_ANSWER)) != _ANSWER:
-            raise _cannot(group, "rank 0 gave up, or something else answers there")
+            raise unmet(group, "rank 0 gave up, or something else answers there")
 
 
 def _reached(group: Group, deadline: float) -> socket.socket:
@@ -74,7 +73,7 @@ def _reached(group: Group, deadline: float) -> socket.socket:
             return socket.create_connection((host.strip("[]"), int(port)), timeout=_HELLO_S)
         except OSError as error:
             if _left(deadline) <= _AGAIN_S:
-                raise _cannot(group, f"rank 0 is not there ({error.strerror or error})") from None
+                raise unmet(group, f"rank 0 is not there ({error.strerror or error})") from None
             time.sleep(_AGAIN_S)
 
 
@@ -90,7 +89,7 @@ def _rank_of(one: socket.socket, group: Group) -> int | None:
         return None
     rank, size = (int(number) for number in found.groups())
     if size != group.size:
-        raise _cannot(group, f"rank {rank} there is one of {size} processes")
+        raise unmet(group, f"rank {rank} there is one of {size} processes")
     return rank
 
 
@@ -115,8 +114,3 @@ def _left(deadline: float) -> float:
 
 def _ranks(ranks: list[int]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
-
-
-def _cannot(group: Group, why: str) -> BackendError:
-    rule = f"cannot meet the other {group.size - 1} processes at {group.address}"
-    return BackendError(f"rank {group.rank}: {rule}: {why}")

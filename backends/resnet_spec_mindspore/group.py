@@ -8,6 +8,7 @@ is done here. A cluster is met once in a process, and ends with it.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import re
 import socket
@@ -25,17 +26,14 @@ from mindspore.communication import get_group_size, get_rank, init
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array
-from resnet_spec.errors import BackendError, LostError
-from resnet_spec.group import Group
+from resnet_spec.errors import BackendError
+from resnet_spec.group import Group, lost, meet_seconds, unmet
 from resnet_spec.plan import Plan
 from resnet_spec_mindspore.global_norms import globalise
 from resnet_spec_mindspore.means import Mean, UpdateByMeans
 from resnet_spec_mindspore.scheduler import GOODBYE, start
 from resnet_spec_mindspore.warmup import silenced
 from resnet_spec_mindspore.weights import Parameters, to_array, to_tensor
-
-_MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
-"""How long the processes may take to find each other, and each to answer the others in a step."""
 
 
 class Members:
@@ -88,7 +86,7 @@ def _joined(group: Group) -> Members:
         with silenced():
             init()
     except RuntimeError as error:
-        raise _problem(group, _unmet(group), error) from None
+        raise unmet(group, error) from None
     if os.environ["MS_ROLE"] == "MS_SCHED":  # msrun starts the same program once more for it.
         sys.exit()
     found = get_rank(), get_group_size()
@@ -110,7 +108,7 @@ def _end() -> None:
 
 def _cluster(group: Group, host: str, port: int) -> Mapping[str, str]:
     """Return the variables that describe the cluster; times that the user has set remain."""
-    wait = str(int(_MEET_S))
+    wait = str(math.ceil(meet_seconds()))
     times = {
         "MS_TOPO_TIMEOUT": wait,
         "MS_RECEIVE_MSG_TIMEOUT": wait,
@@ -134,41 +132,33 @@ def _resolved(group: Group) -> tuple[str, int]:
     try:
         return socket.gethostbyname(host), int(port)
     except OSError as error:
-        raise _problem(group, _unmet(group), error) from None
+        raise unmet(group, error) from None
 
 
 def _check_free(group: Group, address: tuple[str, int]) -> None:
     try:
         socket.create_server(address).close()
     except OSError as error:
-        raise _problem(group, f"cannot listen at {group.address}", error) from None
+        rule = f"cannot listen at {group.address}"
+        raise BackendError(f"rank {group.rank}: {rule}: {error}") from None
 
 
 def _wait_for(
     group: Group, address: tuple[str, int], scheduler: subprocess.Popen[bytes] | None
 ) -> None:
     """Return when the scheduler listens: a worker that asks it before asks again 15 s later."""
-    end = time.monotonic() + _MEET_S
+    end = time.monotonic() + meet_seconds()
     while True:
         try:
             socket.create_connection(address, timeout=1).close()
             return
         except OSError as error:
             if time.monotonic() > end:
-                raise _problem(group, _unmet(group), error) from None
+                raise unmet(group, error) from None
             if scheduler is not None and scheduler.poll() is not None:
                 rule = f"MindSpore's scheduler ended with {scheduler.returncode}"
                 raise BackendError(f"rank 0: {rule}; see whether {group.address} is free") from None
         time.sleep(0.1)
-
-
-def _unmet(group: Group) -> str:
-    return f"cannot meet the other {group.size - 1} processes at {group.address}"
-
-
-def _problem(group: Group, rule: str, error: Exception) -> BackendError:
-    why = " ".join(str(error).split())[:200]
-    return BackendError(f"rank {group.rank}: {rule}: {why}")
 
 
 @contextmanager
@@ -179,7 +169,7 @@ def _answered(group: Group) -> Generator[None]:
     except RuntimeError as error:
         if re.search("Launch kernel failed.*All(Reduce|Gather)", str(error)) is None:
             raise
-        raise LostError(*_problem(group, "another process is gone", error).problems) from None
+        raise lost(group, error) from None
 
 
 def gathered(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
@@ -241,7 +231,7 @@ class Several(Alone):
         return Mean([tensor.shape for tensor in tensors], self.size)(*tensors)
 
     def answered(self) -> AbstractContextManager[None]:
-        """Raise BackendError where they do not."""
+        """Raise LostError where they do not."""
         return _answered(self._group)
 
     def whole(self, loss: Array, hits: Array) -> tuple[Array, Array]:

@@ -42,16 +42,23 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def started(name: str, place: int = 0) -> torch.device:
-    """Return the device called `name`, in use. Raises BackendError.
+def take_own(place: int) -> None:
+    """Make one of several GPUs or NPUs what a name without a number means in this process.
 
-    place: which of several to take where the name has no number.
+    place: this process's among those of the machine; each may see its own device alone.
+    """
+    for kind in ("cuda", "npu"):
+        if _is_available(kind):
+            module = getattr(torch, kind)
+            module.set_device(place % module.device_count())
+
+
+def started(name: str) -> torch.device:
+    """Return the device called `name`, in use. Raises BackendError.
 
     One that torch calls available may still be broken or taken.
     """
     device = find_device(name)
-    if place and device.type in ("cuda", "npu") and device.index is None:
-        device = torch.device(device.type, place)
     try:
         torch.empty(1, device=device)
     except Exception as error:

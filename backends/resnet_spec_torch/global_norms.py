@@ -16,6 +16,13 @@ from torch import Tensor, nn
 from resnet_spec.plan import Plan
 
 
+def gathered(own: Tensor) -> Tensor:
+    """Return what every process has, [processes, ...], by rank."""
+    every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, own)
+    return torch.stack(every)
+
+
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the batch of all processes, each of which has a part of it."""
 
@@ -66,9 +73,7 @@ class _Normalise(torch.autograd.Function):
         n = x.numel() // c
         var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
         own = torch.cat([mean, var * n, mean.new_tensor([n])])
-        every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-        dist.all_gather(every, own)
-        means, squares, counts = torch.stack(every).split([c, c, 1], dim=1)
+        means, squares, counts = gathered(own).split([c, c, 1], dim=1)
         total = counts.sum()
         mean = (means * counts).sum(0) / total
         var = (squares.sum(0) + (counts * (means - mean).square()).sum(0)) / total

@@ -5,11 +5,12 @@ A group has gloo for what lies on the CPU and, where there are GPUs, NCCL for wh
 
 from __future__ import annotations
 
-import os
+import inspect
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +20,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_spec.contract import Array
-from resnet_spec.errors import BackendError, LostError
-from resnet_spec.group import Group
+from resnet_spec.errors import BackendError
+from resnet_spec.group import Group, lost, meet_seconds, unmet
 from resnet_spec.plan import Plan
+from resnet_spec_torch.devices import take_own
+from resnet_spec_torch.global_norms import gathered
 from resnet_spec_torch.weights import fetched, to_array
-
-_MEET_S = float(os.environ.get("RESNET_SPEC_MEET_S", "300"))
-"""How long the processes may take to find each other, and each to answer the others in a step."""
 
 
 class Members:
@@ -38,11 +38,8 @@ class Members:
 
     def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what every process gives, [size, n], by rank."""
-        own = torch.from_numpy(np.ascontiguousarray(values, np.float64))
-        every = [torch.empty_like(own) for _ in range(self.group.size)]
-        with lost_errors():
-            dist.all_gather(every, own)
-        return torch.stack(every).numpy()
+        with lost_errors(self.group):
+            return gathered(torch.from_numpy(np.ascontiguousarray(values, np.float64))).numpy()
 
     def leave(self) -> None:
         """End the process group, where it was made here."""
@@ -61,32 +58,29 @@ def join(group: Group) -> Members:
             rule = f"is rank {found[0]} of {found[1]} in torch's process group"
             raise BackendError(f"rank {group.rank} of {group.size}: {rule}; make none, or this one")
         return Members(group, is_own=False)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(group.local_rank % torch.cuda.device_count())
+    take_own(group.local_rank)
     try:
         dist.init_process_group(
             init_method=f"tcp://{group.address}",
             rank=group.rank,
             world_size=group.size,
-            timeout=timedelta(seconds=_MEET_S),
+            timeout=timedelta(seconds=meet_seconds()),
         )
     except (RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
-        rule = f"cannot meet the other {group.size - 1} processes at {group.address}"
-        raise BackendError(f"rank {group.rank}: {rule}: {why}") from None
+        raise unmet(group, error) from None
     return Members(group)
 
 
 @contextmanager
-def lost_errors() -> Generator[None]:
+def lost_errors(group: Group) -> Generator[None]:
     """Turn what torch raises where a process no longer answers into a LostError."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
-        why = re.sub(r"^\[[^]]*\] *", "", " ".join(str(error).split()))[:120]
-        raise LostError(f"another process is gone, or does not answer: {why}") from None
+        source = r"^\[[^]]*\] *"  # Where in torch's own code it was found.
+        raise lost(group, re.sub(source, "", str(error))) from None
 
 
 class Alone:
@@ -121,6 +115,12 @@ class Alone:
         return fetched(values)[None]
 
 
+_NEW_NAME = "forward_sync_buffers"
+_IS_NEW = _NEW_NAME in inspect.signature(DistributedDataParallel.__init__).parameters
+_SYNC_BUFFERS = _NEW_NAME if _IS_NEW else "broadcast_buffers"
+"""What newer torch calls it: whether rank 0's buffers replace the others' at every pass."""
+
+
 def overlaps(device: torch.device) -> bool:
     """Return whether the device sends while it computes."""
     return device.type != "cpu"
@@ -130,13 +130,14 @@ class Several(Alone):
     """The same among several.
 
     On accelerators `DistributedDataParallel` sends gradients while the backward pass goes on. On a
-    CPU that would compute and send in turns: one message after the pass is quicker (2 processes,
-    ResNet-20: 100 ms of processor time a step against 115), and its layout never changes, so that
-    a run that goes on has the same bits; DistributedDataParallel's does, after the first step.
+    CPU that would compute and send in turns; one message after the pass has a layout that never
+    changes, so that a run that goes on has the same bits. DistributedDataParallel's changes after
+    the first step.
     """
 
     def __init__(self, plan: Plan, group: Group, device: torch.device) -> None:
         self.size = group.size
+        self._group = group
         self._overlaps = overlaps(device)
         self._has_own_statistics = any(op.sync == "replica" for op in plan.batch_norms)
 
@@ -144,7 +145,8 @@ class Several(Alone):
         """Return what sends its gradients; its buffers are each process's own."""
         if not self._overlaps:
             return network
-        return DistributedDataParallel(network, forward_sync_buffers=False)
+        own: Any = {_SYNC_BUFFERS: False}
+        return DistributedDataParallel(network, **own)
 
     def part(self, network: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
         """Send gradients with the last part alone: they add up until then."""
@@ -154,7 +156,7 @@ class Several(Alone):
 
     def errors(self) -> AbstractContextManager[None]:
         """Raise LostError where another process is gone."""
-        return lost_errors()
+        return lost_errors(self._group)
 
     def send(self, parameters: Iterable[Tensor]) -> None:
         """Take the means of the gradients over the processes."""
@@ -177,7 +179,4 @@ class Several(Alone):
 
     def whole(self, values: list[Tensor]) -> Array:
         """Return every process's, in the order of ranks, in which they are then added."""
-        own = torch.stack(values)
-        every = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(every, own)
-        return to_array(torch.stack(every))
+        return to_array(gathered(torch.stack(values)))

@@ -68,7 +68,7 @@ class Session:
         self._plan = plan
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
-        self._device = started(device, group.local_rank)
+        self._device = started(device)
         self._dtype = find_dtype(precision, self._device)
         self._format = memory_format_of(self._device, plan)
         self._inputs = Inputs(plan, group, self._device, self._dtype, self._format)

@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import several
 from flax_networks import (
     CASES,
     CLASSES,
@@ -30,17 +30,25 @@ from flax_networks import (
     reference,
     state_of,
 )
-from several import calling, ended, found_by, free_port
+from several import (
+    BITS,
+    Found,
+    calling,
+    ended,
+    free_port,
+    ranks_of,
+    share_of,
+    with_gradients,
+    write,
+)
 
-from resnet_spec.contract import Array, Batch, State
-from resnet_spec.data.dataset import Dataset
+from resnet_spec.contract import Array, Batch
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError
 from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.together import Together
 
 jax = pytest.importorskip("jax")
@@ -52,7 +60,6 @@ STEPS = 3
 IMAGES = 8
 EXACT = 2e-13
 """Of float64; measured: 1.3e-14."""
-Found = dict[str, Array]
 
 
 def plan_of(sync: str = "global") -> Plan:
@@ -63,12 +70,6 @@ def plan_of(sync: str = "global") -> Plan:
 
 def recipe_of(parts: int) -> Recipe:
     return RECIPE.model_copy(update={"batch": IMAGES, "accumulate": parts})
-
-
-def share_of(batch: Batch, group: Group, parts: int) -> Batch:
-    rows = np.concatenate([np.arange(len(batch))[cut] for cut in group.shares(len(batch), parts)])
-    noise = {name: factors[rows] for name, factors in batch.noise.items()}
-    return Batch(batch.images[rows], batch.labels[rows], batch.indices[rows], noise=noise)
 
 
 def shares_of(group: Group, parts: int) -> list[Batch]:
@@ -84,25 +85,8 @@ def fresh(group: Group, parts: int, sync: str = "global", precision: str = "floa
     return session
 
 
-def trained(session: Any, batches: list[Batch]) -> Found:
-    log = session.train(iter(batches), RATES[: len(batches)])
-    state: State = session.state()
-    return {**state, "log/loss": log.loss, "log/correct": log.correct, "log/count": log.count}
-
-
-def data() -> Dataset:
-    draw = np.random.default_rng(5)
-    images = draw.integers(0, 256, (19, 8, 8, 3), dtype=np.uint8)
-    split = images, draw.integers(0, CLASSES, len(images))
-    return Dataset.from_arrays("drawn", split, split, classes=tuple("abcd"))
-
-
-def evaluated(session: Any, together: Together) -> Found:
-    """Evaluate in batches of 4, five of them: not as many in each process."""
-    result = evaluate(session, data().test, 4, together=together)
-    return {"loss": np.array(result.loss), "margins": result.margins}
-
-
+trained = partial(several.trained, rates=RATES)
+evaluated = partial(several.evaluated, size=8, classes=CLASSES)
 STATISTICS = ("running_mean", "running_var")
 
 
@@ -110,14 +94,7 @@ def statistics_of(found: Mapping[str, Array]) -> Found:
     return {name: array for name, array in found.items() if name.endswith(STATISTICS)}
 
 
-def with_gradients(session: Any, batch: Batch) -> Found:
-    loss, gradients = session.gradients(batch)
-    return {"loss": np.array(loss), **gradients}
-
-
 # What a process of a group does.
-
-BITS = np.array([np.pi, -0.0, 5e-324, np.inf, 1 / 3, 2.0**53 + 2])
 
 
 def in_chunks(session: Any, batches: list[Batch]) -> Found:
@@ -146,8 +123,7 @@ def take_part(rank: int, size: int, port: int, out: str) -> None:
     found["statistics of its own"] = trained(fresh(group, 2, "replica"), batches)
     with patch.object(jax.lax, "pmean", jax.lax.psum):
         found["sums"] = trained(fresh(group, 1, "replica"), batches_in_one[:1])
-    flat = {f"{name}:{key}": found[name][key] for name in found for key in found[name]}
-    np.savez(out, allow_pickle=False, **flat)
+    write(found, out)
     members.leave()
 
 
@@ -162,21 +138,7 @@ def start(call: str) -> subprocess.Popen[str]:
     return calling("test_flax_group", call, **_QUICKER)
 
 
-@cache
-def run_of(size: int, folder: Path) -> list[dict[str, Found]]:
-    return found_by("test_flax_group", "take_part", size, folder, **_QUICKER)
-
-
-@pytest.fixture(
-    scope="module",
-    params=[2, pytest.param(4, marks=pytest.mark.thorough)],
-    ids="{} processes".format,
-)
-def ranks(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Found]]:
-    """What each process found."""
-    return run_of(request.param, tmp_path_factory.mktemp("ranks"))
+ranks = ranks_of("test_flax_group", **_QUICKER)
 
 
 @cache

@@ -6,27 +6,26 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
+import several
 from mindspore_networks import backend, make_batch, same_bits, worst
 from resnet_spec_mindspore.means import Mean
 from resnet_spec_mindspore.scheduler import start as start_scheduler
-from several import found_by, free_port
+from several import BITS, Found, found_by, free_port, ranks_of, share_of, with_gradients, write
 
-from resnet_spec.contract import Array, Batch, State
-from resnet_spec.data.dataset import Dataset
+from resnet_spec.contract import Array, Batch
 from resnet_spec.describing.spec import Spec
 from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.together import Together
 
@@ -37,8 +36,8 @@ RATES = np.linspace(0.1, 0.05, STEPS)
 CLOSE = 1e-5
 """Relative to the greatest value of a tensor, in float32; measured: 1.5e-6, replicas 0."""
 STATISTICS = ("running_mean", "running_var")
-BITS = np.array([np.pi, -0.0, 5e-324, np.inf, 1 / 3, 2.0**53 + 2])
-Found = dict[str, Array]
+trained = partial(several.trained, rates=RATES)
+evaluated = partial(several.evaluated, size=8, classes=CLASSES)
 
 
 def plan_of(sync: str = "global") -> Plan:
@@ -58,11 +57,6 @@ def recipe_of(parts: int) -> Recipe:
     return Recipe(steps=STEPS, batch=IMAGES, **fields)
 
 
-def share_of(batch: Batch, group: Group, parts: int) -> Batch:
-    rows = np.concatenate([np.arange(len(batch))[cut] for cut in group.shares(len(batch), parts)])
-    return Batch(batch.images[rows], batch.labels[rows], batch.indices[rows])
-
-
 def shares_of(group: Group, parts: int) -> list[Batch]:
     plan = plan_of()
     return [share_of(make_batch(plan, seed, IMAGES), group, parts) for seed in range(STEPS)]
@@ -78,32 +72,11 @@ def restarted(session: Any) -> Any:
     return session
 
 
-def trained(session: Any, batches: list[Batch]) -> Found:
-    log = session.train(iter(batches), RATES[: len(batches)])
-    state: State = session.state()
-    return {**state, "log/loss": log.loss, "log/correct": log.correct, "log/count": log.count}
-
-
 def in_chunks(session: Any, batches: list[Batch]) -> Found:
     session.train(batches[:1], RATES[:1])
     session.load(session.state())
     session.train(batches[1:], RATES[1:])
     return session.state()
-
-
-def evaluated(session: Any, together: Together) -> Found:
-    """Evaluate in batches of 4, five of them: not as many in each process."""
-    draw = np.random.default_rng(5)
-    images = draw.integers(0, 256, (19, 8, 8, 3), dtype=np.uint8)
-    split = images, draw.integers(0, CLASSES, len(images))
-    data = Dataset.from_arrays("drawn", split, split, classes=tuple("abcd"))
-    result = evaluate(session, data.test, 4, together=together)
-    return {"loss": np.array(result.loss), "margins": result.margins}
-
-
-def with_gradients(session: Any, batch: Batch) -> Found:
-    loss, gradients = session.gradients(batch)
-    return {"loss": np.array(loss), **gradients}
 
 
 def take_part(rank: int, size: int, port: int, out: str) -> None:
@@ -140,29 +113,7 @@ def take_part_wrongly(rank: int, size: int, port: int, out: str) -> None:
     members.leave()
 
 
-def write(found: Mapping[str, Found], out: str) -> None:
-    flat = {f"{name}:{key}": found[name][key] for name in found for key in found[name]}
-    np.savez(out, allow_pickle=False, **flat)
-
-
-# Processes are started once for all tests.
-
-
-@cache
-def run_of(size: int, folder: Path, what: str = "take_part") -> list[dict[str, Found]]:
-    return found_by("test_mindspore_group", what, size, folder)
-
-
-@pytest.fixture(
-    scope="module",
-    params=[2, pytest.param(4, marks=pytest.mark.thorough)],
-    ids="{} processes".format,
-)
-def ranks(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Found]]:
-    """What each process found."""
-    return run_of(request.param, tmp_path_factory.mktemp("ranks"))
+ranks = ranks_of("test_mindspore_group")
 
 
 @cache
@@ -241,7 +192,7 @@ def test_what_is_gathered_has_its_bits(ranks: list[dict[str, Found]]) -> None:
 
 @pytest.mark.thorough
 def test_wrong_means_are_seen(tmp_path: Path) -> None:
-    found = run_of(2, tmp_path, "take_part_wrongly")[0]
+    found = found_by("test_mindspore_group", "take_part_wrongly", 2, tmp_path)[0]
     assert worst(found["statistics of its own"], alone_trained(2, 1)) > 100 * CLOSE
     assert worst(*(trained_of(one) for one in (found["sums"], alone_trained(2)))) > 100 * CLOSE
 

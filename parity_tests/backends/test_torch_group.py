@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from several import run_several
+from several import BITS, Found, run_several
 
 torch = pytest.importorskip("torch")
 
-from torch_member import BITS, Found, alone, setup_of  # noqa: E402
+from torch_member import alone, setup_of  # noqa: E402
 
 from resnet_spec.session_state import FIRST_LOSS_SCALE  # noqa: E402
 

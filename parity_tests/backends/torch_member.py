@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,21 +14,17 @@ import numpy as np
 import resnet_spec_torch.group
 import torch
 from resnet_spec_torch.session import Session
-from several import share_of
+from several import BITS, Found, evaluated, flat, share_of, with_gradients, write
+from several import trained as steps_of
+from small_plans import SIZE, small_plan
 
-from resnet_spec.contract import Array, Batch
-from resnet_spec.data.dataset import Dataset
-from resnet_spec.describing.spec import Spec
+from resnet_spec.contract import Batch
 from resnet_spec.group import ALONE, Group
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
-from resnet_spec.planning.lowering import lower
-from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.together import Together
 
-Found = dict[str, Array]
 STEPS, IMAGES = 4, 8
-BITS = np.array([np.pi, -0.0, 5e-324, np.inf, 1 / 3, 2.0**53 + 2])
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "biased": {"variance": "biased"},
@@ -38,19 +34,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def setup_of(variant: str, parts: int = 1) -> Setup:
     """Return a network with both kinds of noise, its batches, and a recipe with an average."""
-    fields: dict[str, Any] = {
-        "name": "several",
-        "classes": 5,
-        "block": "basic",
-        "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
-        "stages": [{"width": 4, "blocks": 1}, {"width": 8, "blocks": 2, "stride": 2}],
-        "norm": VARIANTS[variant],
-        "stochastic_depth": 0.5,
-        "dropout": 0.5,
-        "input": {"mean": [0.5] * 3, "std": [0.25] * 3},
-    }
+    noisy = {"stochastic_depth": 0.5, "dropout": 0.5}
+    plan = small_plan({"norm": VARIANTS[variant], **noisy})
     recipe = make_recipe(STEPS, IMAGES, accumulate=parts, ema={"decay": 0.9})
-    return make_setup(lower(Spec(**fields), (8, 8)), recipe)
+    return make_setup(plan, recipe)
 
 
 def session_of(setup: Setup, group: Group, precision: Any = "float64") -> Session:
@@ -73,33 +60,18 @@ def trained(
             state = made.state()
             made = session_of(setup, group, precision)
             made.load(state)
-        log = made.train(shares[at : at + steps], setup.rates[at : at + steps])
+        found = steps_of(made, shares[at : at + steps], setup.rates[at:])
         at += steps
-        found = {"log/loss": log.loss, "log/correct": log.correct, "log/count": log.count}
-    return {**made.state(), **found}
-
-
-def gradients_of(setup: Setup, group: Group) -> Found:
-    """Return the loss and the gradients of the first batch."""
-    loss, gradients = session_of(setup, group).gradients(share_of(setup.batches[0], group))
-    return {"loss": np.array(loss), **gradients}
-
-
-def evaluated(setup: Setup, together: Together) -> Found:
-    """Evaluate 19 images in batches of 4: five of them, not as many in each process."""
-    draw = np.random.default_rng(5)
-    images = draw.integers(0, 256, (19, 8, 8, 3), dtype=np.uint8)
-    split = images, draw.integers(0, 5, len(images))
-    data = Dataset.from_arrays("drawn", split, split, classes=tuple("abcde"))
-    result = evaluate(session_of(setup, together.group), data.test, 4, together=together)
-    return {"loss": np.array(result.loss), "margins": result.margins, "found": result.predictions}
+    return found
 
 
 def sound(group: Group, together: Together) -> dict[str, Found]:
     """Return what one process and several must agree on."""
     found = {variant: trained(setup_of(variant, 2), group) for variant in ("plain", "biased")}
-    found["gradients"] = gradients_of(setup_of("plain"), group)
-    found["evaluated"] = evaluated(setup_of("plain"), together)
+    setup = setup_of("plain")
+    made = session_of(setup, group)
+    found["gradients"] = with_gradients(made, share_of(setup.batches[0], group))
+    found["evaluated"] = evaluated(made, together, SIZE, setup.plan.classes)
     return found
 
 
@@ -157,11 +129,6 @@ def _other_noise(batch: Batch, rank: int) -> Batch:
     return replace(batch, noise=noise)
 
 
-def flat(found: Mapping[str, Found]) -> Found:
-    """Return all arrays by `name:key`."""
-    return {f"{name}:{key}": array for name, part in found.items() for key, array in part.items()}
-
-
 def main(out: str) -> None:
     """Take part in the group that the environment speaks of."""
     torch.set_num_threads(1)
@@ -177,7 +144,7 @@ def main(out: str) -> None:
         found["overflow"] = overflowing(group)
         found |= faulty(group)
     members.leave()
-    np.savez(f"{out}/{group.rank}.npz", allow_pickle=False, **flat(found))
+    write(found, f"{out}/{group.rank}.npz")
 
 
 def alone() -> Found:

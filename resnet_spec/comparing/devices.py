@@ -21,12 +21,9 @@ def check_device(device: str, backends: Iterable[str]) -> None:
     """
     if device == AUTO:
         return
-    found = {name: tried(name, device, predicts=False) for name in dict.fromkeys(backends)}
-    problems = [
-        f"{name}: {line}"
-        for name, trial in found.items()
-        if trial.is_refused
-        for line in trial.notes
-    ]
+    problems = list[str]()
+    for name in dict.fromkeys(backends):
+        trial = tried(name, device, predicts=False)
+        problems += [f"{name}: {line}" for line in trial.notes if trial.is_refused]
     if problems:
         raise BackendError(*problems)

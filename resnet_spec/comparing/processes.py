@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
 from resnet_spec.comparing.cells import Cell
 from resnet_spec.comparing.standing import Standing
-from resnet_spec.running.child_processes import environment_with, signal_name, threads_of_each
+from resnet_spec.running.child_processes import (
+    command_of,
+    environment_with,
+    signal_name,
+    threads_of_each,
+)
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,9 @@ _ERROR = "resnet-spec: error: "
 def _popen(
     arguments: list[str], log: IO[bytes], environment: Mapping[str, str], kept_open: int
 ) -> subprocess.Popen[bytes]:
-    # -P, for the installed command does not look for modules in the working folder either. A
-    # session of its own, so that Ctrl-C reaches the run once, through us.
+    # A session of its own, so that Ctrl-C reaches the run once, through us.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "resnet_spec.cli.main", *arguments],
+        command_of("resnet_spec", arguments),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Sequence
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PJRT_NPROC", "NPROC")
 """What OpenMP (torch, MindSpore), BLAS and, the last two, XLA's thread pool look at."""
@@ -29,6 +31,14 @@ def threads_of_each(count: int) -> int:
 def environment_with(threads: int) -> dict[str, str]:
     """Return this process's environment for one that takes so many threads."""
     return {**os.environ, **{name: str(threads) for name in _THREADS}, "PYTHONUNBUFFERED": "1"}
+
+
+def command_of(module: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs a module of ours in a process of its own.
+
+    -P, for the installed command does not look for modules in the working folder either.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def signal_name(number: int) -> str:

@@ -21,7 +21,12 @@ from types import FrameType
 from typing import Any
 
 from resnet_spec.errors import BackendError, problem
-from resnet_spec.running.child_processes import environment_with, signal_name, threads_of_each
+from resnet_spec.running.child_processes import (
+    command_of,
+    environment_with,
+    signal_name,
+    threads_of_each,
+)
 
 INTERRUPTED = 130
 _LOOK_S = 0.05
@@ -132,10 +137,9 @@ def launched(launch: Launch, arguments: Sequence[str], say: Callable[[str], None
 
 
 def _started(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    # -P, for the installed command does not look for modules in the working folder either. A
-    # session of its own, so that Ctrl-C reaches each process once, through us.
+    # A session of its own, so that Ctrl-C reaches each process once, through us.
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "resnet_spec", *arguments],
+        command_of("resnet_spec", arguments),
         stdin=subprocess.DEVNULL,
         env=environment,
         start_new_session=True,

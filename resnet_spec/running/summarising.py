@@ -19,18 +19,17 @@ def write_summary(
     info: Mapping[str, str],
     position: Position,
     speed: Speed,
-    final: Evaluation | None = None,
-    failed: str | None = None,
-    folder: RunFolder | None = None,
+    final: Evaluation | None,
+    failed: str | None,
+    folder: RunFolder,
 ) -> Summary:
     """Write the summary of a run that has ended, was stopped or has failed, and return it.
 
-    folder: the run's; None: made here.
 
     final: the last evaluation, where the metrics do not have it. failed: why the run ended early.
     Raises OutputError.
     """
-    folder, epochs = folder or RunFolder(run.out), list[Epoch]()
+    epochs = list[Epoch]()
     with suppress(DataError):  # Of a failed run's metrics, what can be read.
         epochs = folder.epochs()
     tested = [epoch for epoch in epochs if epoch.is_tested]

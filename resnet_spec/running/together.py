@@ -35,10 +35,6 @@ class Together:
         """Return the values of every process, float64 [size, n], by rank."""
         return values[None] if self._members is None else self._members.gather(values)
 
-    def decided(self, *numbers: float) -> list[float]:
-        """Return the numbers of rank 0."""
-        return self.gather(np.array(numbers, np.float64))[0].tolist()
-
     def any(self, flag: bool) -> bool:
         """Return whether any process says yes."""
         return bool(self.gather(np.array([flag], np.float64)).any())
@@ -80,7 +76,6 @@ def joined(backend: str, group: Group) -> Generator[Together]:
     if group.size == 1:
         yield Together()
         return
-    check_can_join(backend, group)
     package: Any = load_backend(backend)
     members: Members = package.join(group)
     yield Together(group, members)

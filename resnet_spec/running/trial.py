@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from resnet_spec.running.child_processes import signal_name
+from resnet_spec.running.child_processes import command_of, signal_name
 
 if TYPE_CHECKING:
     from resnet_spec.contract import Session
@@ -50,7 +50,7 @@ def tried(backend: str, device: str = "auto", *, predicts: bool = True) -> Trial
     predicts: whether the network is run, too, and its logits are looked at.
     """
     asked = [backend, device, *(["predict"] if predicts else [])]
-    command = [sys.executable, "-P", "-m", "resnet_spec.running.trial", *asked]
+    command = command_of("resnet_spec.running.trial", asked)
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS
