@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xdist_group("torch_group")
 
 MEMBER = Path(__file__).with_name("torch_member.py")
 EXACT = 1e-12
-"""Of float64; measured: 4e-14."""
+"""Of float64."""
 SEEN = 1e-4
 """What every planted fault exceeds."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resnet_spec.errors import BackendError
-from resnet_spec.group import ALONE, Group
+from resnet_spec.group import ALONE, Group, meet_seconds
 from resnet_spec.running.found_group import found_group
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
@@ -74,3 +74,17 @@ def test_half_a_group_is_refused(changes: dict[str, str | None], line: str) -> N
     with pytest.raises(BackendError) as caught:
         found_group(environment)
     assert caught.value.problems == (line,)
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "-3", "nan", "inf"])
+def test_a_time_to_meet_in_that_is_none_is_one_line(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESNET_SPEC_MEET_S", text)
+    shown = text or '""'
+    line = f"RESNET_SPEC_MEET_S = {shown}: must be seconds, above 0"
+    with pytest.raises(BackendError) as caught:
+        meet_seconds()
+    assert caught.value.problems == (line,)
+    monkeypatch.setenv("RESNET_SPEC_MEET_S", "2.5")
+    assert meet_seconds() == 2.5

@@ -57,10 +57,6 @@ class Request:
                 raise RecipeError(empty(_option(field.name)))
         if self.head is not None:
             check_head(self.head)
-        for name in _FLAGS:
-            value = getattr(self, name)
-            if not isinstance(value, bool):  # "no" and "false" would be yes.
-                raise RecipeError(problem(_option(name), repr(value), "must be True or False"))
         resume: object = vars(self)["resume"]
         if not isinstance(resume, bool | str | Path):
             rule = "must be True or False, or name a run"
@@ -120,6 +116,7 @@ def _option(name: str) -> str:
 _PLACE = [str, Path, NoneType], "must be a path"
 _TEXT = [str, NoneType], "must be a text"
 _NUMBER = [Real, NoneType], "must be a number"
+_FLAG = [bool], "must be True or False"
 _KINDS: dict[str, tuple[list[type], str]] = {
     "out": _PLACE,
     "pretrained": _PLACE,
@@ -127,10 +124,11 @@ _KINDS: dict[str, tuple[list[type], str]] = {
     "freeze": _TEXT,
     "input_size": ([Integral, NoneType], "must be a whole number of pixels"),
     "head_rate": _NUMBER,
+    # "no" and "false" would be yes.
+    **dict.fromkeys(("overwrite", "compile", "accept_data", "ignore_classes"), _FLAG),
     "device": ([str], "must be a device's name, or auto"),
 }
 """Of what kinds a field is whose own check comes late or never."""
-_FLAGS = ("overwrite", "compile", "accept_data", "ignore_classes")
 _CHANGES_LATER = {
     *("backend", "data", "out", "overwrite", "resume"),
     *("device", "compile", "accept_data", "ignore_classes"),
