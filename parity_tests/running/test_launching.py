@@ -129,6 +129,19 @@ def test_what_cannot_be_launched_is_one_line(
     assert said.startswith(f"resnet-spec: error: {line}") and said.count("\n") == 1
 
 
+def test_quiet_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = list[list[str]]()
+
+    def started(launch: Launch, arguments: list[str], say: object) -> int:
+        given.append(arguments)
+        return 0
+
+    monkeypatch.setattr(launching, "launched", started)
+    assert main(["launch", "--processes", "2", "--quiet", "--", "train", "x"]) == 0
+    assert main(["launch", "--processes", "2", "--", "train", "x"]) == 0
+    assert given == [["train", "x", "--quiet"], ["train", "x"]]
+
+
 def command(out: Path, *, processes: int, epochs: int = 2) -> list[str]:
     settings = [f"epochs={epochs}", "batch=120", "precision=float64"]
     train = ["train", "tiny.toml", "--backend", "torch", "--input-size", "8", "--out", str(out)]

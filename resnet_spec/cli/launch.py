@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     if arguments[0] not in _CAN:
         rule = f"cannot be run in several processes; only {', '.join(_CAN)} can"
         raise BackendError(problem("launch", arguments[0], rule))
+    if args.quiet:
+        arguments = [*arguments, "--quiet"]
     launch = Launch(args.processes, args.nodes, args.rank, args.address)
     return launched(launch, arguments, _tell)
 

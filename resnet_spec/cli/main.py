@@ -112,7 +112,7 @@ def parser_of(name: str) -> Parser:
     return parser
 
 
-_TALKATIVE = frozenset(COMMANDS) - {"list", "describe", "schema", "launch", "completion"}
+_TALKATIVE = frozenset(COMMANDS) - {"list", "describe", "schema", "completion"}
 """Commands that print more than their results."""
 
 
