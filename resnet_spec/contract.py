@@ -120,6 +120,7 @@ class Session(Protocol):
         precision: Precision = "float32",
         compile: bool = False,
         group: Group = ALONE,
+        shard: bool = False,
     ) -> None:
         """Lower `plan` on `device`.
 
@@ -134,6 +135,12 @@ class Session(Protocol):
             "global" a norm takes the statistics of the samples of all processes. With "replica"
             each takes its own, and the running statistics are the mean over processes. The rest is
             each process's own affair.
+        shard: given only where the manifest says `shards = true`, and is wanted. Parameters and
+            optimiser slots then lie in parts on the devices that train together, and are brought
+            together as they are used; nothing else changes: `state` gives all of them whole.
+
+        `plan.remat` names blocks whose activations are computed again in the backward pass; the
+        session does so where its framework can, to the same numbers.
 
         Raises BackendError for a device or precision that cannot be had.
         """

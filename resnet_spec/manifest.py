@@ -48,7 +48,8 @@ class Manifest:
     precisions: what its sessions compute in. modules: the framework's own classes of networks, as
     `module.Class`; a model of one of them is for the backend's module that takes people's own
     networks; empty where it takes none. dialect: what their layers call their tensors, by a name of
-    `weights.naming.dialects`. formats: by name, what its module `export` writes.
+    `weights.naming.dialects`. formats: by name, what its module `export` writes. shards: whether
+    its sessions take `shard`.
     """
 
     requires: tuple[str, ...]
@@ -57,6 +58,7 @@ class Manifest:
     modules: tuple[str, ...] = ()
     dialect: str = ""
     formats: Mapping[str, Format] = field(default_factory=dict[str, Format])
+    shards: bool = False
 
 
 def read_manifest(path: Path, backend: str) -> Manifest:
@@ -67,7 +69,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         why = " ".join(str(cause).split())
         raise BackendError(f"{path}: cannot be read as TOML: {why}") from cause
     reader = _Reader(path)
-    known = ("requires", "install", "precisions", "modules", "dialect", "formats")
+    known = ("requires", "install", "precisions", "modules", "dialect", "formats", "shards")
     reader.check_keys("", table, known)
     requires = reader.packages(table, "requires", required=True)
     modules = reader.classes(table)
@@ -78,6 +80,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         modules=modules,
         dialect=reader.dialect(table, required=bool(modules)),
         formats=reader.formats(table, backend),
+        shards=reader.flag(table, "shards"),
     )
     if reader.lines:
         raise BackendError(*reader.lines)
@@ -154,6 +157,12 @@ class _Reader:
             return value
         self._say(f"{where}{key}", self._rule(value, "a text"))
         return ""
+
+    def flag(self, table: Mapping[str, Any], key: str) -> bool:
+        value: Any = table.get(key, False)
+        if not isinstance(value, bool):
+            self._say(key, self._rule(value, "true or false"))
+        return value is True
 
     def precisions(self, table: Mapping[str, Any]) -> tuple[str, ...]:
         before = len(self.lines)

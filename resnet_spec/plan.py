@@ -59,6 +59,9 @@ class Plan:
     input: Input
     classes: int
     root: Chain
+    remat: tuple[str, ...] = ()
+    """Names of the blocks whose activations are not kept for the backward pass: they are computed
+    again there, from the block's input, with the same noise and the same statistics."""
     ops: tuple[Op, ...] = field(init=False, repr=False, compare=False)
     """Leaves in order of execution (entry, body, shortcut, add, tail)."""
     tensors: tuple[Tensor, ...] = field(init=False, repr=False, compare=False)
@@ -99,6 +102,11 @@ class Plan:
     def stages(self) -> tuple[Node, ...]:
         """The stages' containers, first to last: `layer1` ..., or `stages.0` ..."""
         return tuple(_outermost(self.root, "stage"))
+
+    @property
+    def blocks(self) -> tuple[Node, ...]:
+        """The blocks' containers, first to last: `layer1.0` ..., or `stages.0.0` ..."""
+        return tuple(_outermost(self.root, "block"))
 
     @property
     def sections(self) -> dict[str, str]:

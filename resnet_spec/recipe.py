@@ -20,6 +20,8 @@ from resnet_spec.optimizers import Optimizer
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
+REMAT = re.compile(r"none|all|stages=[1-9]\d{0,3}")
+"""What `Recipe.remat` may be."""
 FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
 """What `Recipe.freeze` may be."""
 
@@ -103,6 +105,12 @@ class Recipe(Description):
     N stages; `backbone`, all but the classifier."""
     head_rate: Positive = 1.0
     """Factor on the learning rate of the classifier."""
+    remat: str = "none"
+    """Whose activations are computed again in the backward pass rather than kept: `none`, of `all`
+    blocks, or `stages=N`, of the first N stages' blocks, whose images are largest.
+
+    Chen et al. 2016. It changes memory and time, and no number.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of weights, permutations, crops, flips and dropped paths."""
     evaluate_every: Count = 1
@@ -148,6 +156,9 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
         rule = "must be none, stem, stages=N (N from 1 on) or backbone"
         remedy = did_you_mean(recipe.freeze, ("none", "stem", "stages=N", "backbone"))
         yield problem("freeze", recipe.freeze, rule, remedy)
+    if not REMAT.fullmatch(recipe.remat):
+        rule = "must be none, all or stages=N (N from 1 on)"
+        yield problem("remat", recipe.remat, rule, did_you_mean(recipe.remat, ("none", "all")))
     schedule = recipe.schedule
     if schedule.floor > schedule.rate:
         yield problem(

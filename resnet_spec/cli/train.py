@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, ... (default: the best)")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
+    parts = "keep parameters and optimiser state in parts, one in each process"
+    parser.add_argument("--shard", action="store_true", help=parts)
     parser.add_argument(
         "--track",
         metavar="NAMES",

@@ -17,9 +17,9 @@ from resnet_spec.describing.spec_files import Source, load_spec
 from resnet_spec.errors import CheckpointError, SpecError, check_kind, problem
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
-from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
+from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.running.opening import open_session
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def session(
     chosen = None if recipe is None else load_recipe(recipe)
     plan, state = _network(source, classes, input_size, seed, pretrained, part)
     if chosen is not None:
-        plan = fine_tuned(plan, chosen)
+        plan = trained_by(plan, chosen)
     made = open_session(backend, plan, chosen, device, precision=precision, compile=compile)
     made.load(state)
     return made

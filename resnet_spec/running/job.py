@@ -30,15 +30,15 @@ from resnet_spec.errors import (
 )
 from resnet_spec.group import ALONE, Group
 from resnet_spec.loader import load_backend, precisions_of
-from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.lowering import lower
+from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, going_on
 from resnet_spec.running.run_folder import LAST, Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
-from resnet_spec.running.together import check_can_join
+from resnet_spec.running.together import check_can_join, check_can_shard
 from resnet_spec.weights.adopting import adopt, with_statistics
 from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 from resnet_spec.weights.loading import Pretrained, load_pretrained
@@ -49,7 +49,7 @@ class Job:
     """A run with all that it needs to begin.
 
     start: the checkpoint that it starts from; None: from the recipe's seed. begins: how it takes
-    its folder over. device, compile: as in `contract.Session`.
+    its folder over. device, compile, shard: as in `contract.Session`.
     group: which of several processes this is.
     """
 
@@ -58,6 +58,7 @@ class Job:
     begins: Begins
     device: str = "auto"
     compile: bool = False
+    shard: bool = False
     group: Group = ALONE
 
 
@@ -95,7 +96,10 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
     job = _fresh(request, say, reach) if last is None else _continued(request, last, say, reach)
     rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
     _check_shares(job.run, group)
-    return replace(job, device=request.device, compile=request.compile, group=group)
+    if request.shard:
+        check_can_shard(job.run.backend)
+    fixed = {"device": request.device, "compile": request.compile, "shard": request.shard}
+    return replace(job, **fixed, group=group)
 
 
 def _check_shares(run: Run, group: Group) -> None:
@@ -194,7 +198,7 @@ def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
         say(f"note: {note}")
     run = Run(
         spec=start.spec,
-        plan=fine_tuned(lower(start.spec), start.recipe),
+        plan=trained_by(lower(start.spec), start.recipe),
         recipe=start.recipe,
         backend=backend,
         data=found.data,
@@ -230,7 +234,7 @@ def _run(
     for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)
     out = request.folder() or Path("runs") / f"{spec.name}-{data.name}-{start.backend}"
-    plan = fine_tuned(lower(spec), start.recipe)
+    plan = trained_by(lower(spec), start.recipe)
     return Run(spec, plan, start.recipe, start.backend, data, _place(source), out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import NoneType
+from typing import Any
 
 from resnet_spec.contract import Precision, Session
 from resnet_spec.errors import BackendError, check_kind
@@ -21,6 +22,7 @@ def open_session(
     precision: Precision | None = None,
     compile: bool = False,
     group: Group = ALONE,
+    shard: bool = False,
 ) -> Session:
     """Return a session of `backend`, which holds no weights yet.
 
@@ -33,5 +35,6 @@ def open_session(
     usual = "float32" if recipe is None else recipe.precision
     make = load_backend(backend).Session
     chosen = usual if precision is None else precision
-    together = {} if group.size == 1 else {"group": group}
+    together: dict[str, Any] = {} if group.size == 1 else {"group": group}
+    together |= {"shard": True} if shard else {}
     return make(plan, recipe, device=device, precision=chosen, compile=compile, **together)

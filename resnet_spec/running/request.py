@@ -39,6 +39,7 @@ class Request:
     input_size: int | None = None
     device: str = "auto"
     compile: bool = False
+    shard: bool = False
     pretrained: str | Path | None = None
     part: str | None = None
     head: Head | None = None
@@ -125,13 +126,13 @@ _KINDS: dict[str, tuple[list[type], str]] = {
     "input_size": ([Integral, NoneType], "must be a whole number of pixels"),
     "head_rate": _NUMBER,
     # "no" and "false" would be yes.
-    **dict.fromkeys(("overwrite", "compile", "accept_data", "ignore_classes"), _FLAG),
+    **dict.fromkeys(("overwrite", "compile", "shard", "accept_data", "ignore_classes"), _FLAG),
     "device": ([str], "must be a device's name, or auto"),
 }
 """Of what kinds a field is whose own check comes late or never."""
 _CHANGES_LATER = {
     *("backend", "data", "out", "overwrite", "resume"),
-    *("device", "compile", "accept_data", "ignore_classes"),
+    *("device", "compile", "shard", "accept_data", "ignore_classes"),
 }
 """What takes effect, too, where a run goes on."""
 _OPTIONS = {"spec": "SPEC", "settings": "--set"}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.errors import BackendError
 from resnet_spec.group import ALONE, Group, Members
-from resnet_spec.loader import load_backend
+from resnet_spec.loader import load_backend, manifest_of
 
 
 class Together:
@@ -64,6 +64,14 @@ def check_can_join(backend: str, group: Group) -> None:
     if group.size > 1 and not hasattr(load_backend(backend), "join"):
         rule = f"cannot be one of {group.size} processes: it offers no join"
         raise BackendError(f"backend = {backend}: {rule}; start one process of it")
+
+
+def check_can_shard(backend: str) -> None:
+    """Raise BackendError where sessions of `backend` hold every parameter whole."""
+    found = manifest_of(backend)
+    if found is None or not found.shards:
+        rule = f"{backend} holds all parameters in every process"
+        raise BackendError(f"--shard: {rule}; leave it out, or use a backend that shards")
 
 
 @contextmanager

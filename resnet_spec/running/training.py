@@ -44,6 +44,7 @@ def train(
     input_size: int | None = None,
     device: str = "auto",
     compile: bool = False,
+    shard: bool = False,
     pretrained: str | Path | None = None,
     part: str | None = None,
     head: Head | None = None,
@@ -69,7 +70,7 @@ def train(
     resume: go on with the run in this folder, or in `out` where True; of all else only `backend`,
         `device`, `data` and `accept_data` may be given.
     input_size: pixels per side; None: the data's own.
-    device, compile: as in `contract.Session`.
+    device, compile, shard: as in `contract.Session`.
     pretrained, part: weights to start from, as in `build`.
     head: "keep" or "replace" their classifier; None: replaced where the classes differ.
     freeze, head_rate: as in `Recipe`.
@@ -100,6 +101,7 @@ def train(
         input_size=input_size,
         device=device,
         compile=compile,
+        shard=shard,
         pretrained=pretrained,
         part=part,
         head=head,
@@ -155,7 +157,7 @@ def _trained(
 ) -> Summary:
     run, recipe, group = job.run, job.run.recipe, job.group
     made = partial(open_session, run.backend, run.plan, device=job.device)
-    session = made(recipe, compile=job.compile, group=group)
+    session = made(recipe, compile=job.compile, group=group, shard=job.shard)
     evaluator = session
     if recipe.ema.decay > 0:
         evaluator = made(precision=recipe.precision, group=group)

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Measure what the tests of two commits cost, one suite after the other, and test by test.
+
+    python scripts/suite_times.py d6ffae7 [HEAD] [--tests PATH] [--slowest N]
+
+Each commit is cloned, and its own tests run on its own code in two processes, as `scripts/test`
+runs them, in the environment of this script. Prints, for each: tests, failures, minutes, and
+seconds of processor time; then the time of the tests that both have (by the name of the file and
+of the test: a file may have moved), of those only one has, and the tests that grew most. An idle
+machine is needed. This file is the plugin of pytest that notes the times, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTES = "SUITE_TIMES"  # the variable that names the folder of the notes
+
+
+class Suite(NamedTuple):
+    """What one commit's tests cost."""
+
+    commit: str
+    minutes: float
+    summary: str  # pytest's last line
+    seconds: dict[str, float]  # processor time by test, children included
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("before")
+    parser.add_argument("after", nargs="?", default="HEAD")
+    parser.add_argument("--tests", default="parity_tests", help="default: all of parity_tests")
+    parser.add_argument("--slowest", type=int, default=15)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        suites = [measured(commit, Path(name), args.tests) for commit in (args.before, args.after)]
+    report(*suites, slowest=args.slowest)
+    return 0
+
+
+def measured(commit: str, folder: Path, tests: str) -> Suite:
+    """The suite of `commit`, in a clone of its own with the cases and data beside it."""
+    found = subprocess.check_output(["git", "rev-parse", "--short", commit], cwd=ROOT, text=True)
+    commit = found.strip()
+    tree, notes = folder / commit / "tree", folder / commit / "notes"
+    notes.mkdir(parents=True)
+    subprocess.run(["git", "clone", "-q", ROOT, tree], check=True)
+    subprocess.run(["git", "checkout", "-q", commit], cwd=tree, check=True)
+    if (shared := ROOT.parent / "shared").is_dir():
+        (tree.parent / "shared").symlink_to(shared.resolve())
+    paths = (tree, tree / "backends", ROOT / "scripts")
+    environment = os.environ | {NOTES: str(notes), "CI": "true"}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
+    options = [
+        "-n",
+        "2",
+        "--dist",
+        "loadgroup",
+        "-q",
+        "-p",
+        "suite_times",
+        "-p",
+        "no:cacheprovider",
+    ]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, tests],
+        cwd=tree, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    minutes = (time.perf_counter() - start) / 60
+    summary = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1].strip("= ")
+    failures = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    print(f"{commit}: {minutes:.1f} minutes; {summary}", *failures, sep="\n  ", flush=True)
+    return Suite(commit, minutes, summary, dict(noted(notes)))
+
+
+def noted(folder: Path) -> Iterator[tuple[str, float]]:
+    """(test, seconds) of every note; a test is named by its file's last part and its own name."""
+    for path in folder.iterdir():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            seconds, test = line.split("\t", 1)
+            yield test.rsplit("/", 1)[-1] if "[" not in test else _short(test), float(seconds)
+
+
+def _short(test: str) -> str:
+    """A parametrised test's own values may hold slashes."""
+    plain, bracket, values = test.partition("[")
+    return plain.rsplit("/", 1)[-1] + bracket + values
+
+
+def report(before: Suite, after: Suite, slowest: int) -> None:
+    both = before.seconds.keys() & after.seconds.keys()
+    rows = [("all tests", before.seconds.keys(), after.seconds.keys()), ("in both", both, both)]
+    rows.append(("in one only", before.seconds.keys() - both, after.seconds.keys() - both))
+    print(f"{'processor seconds (tests)':28}{before.commit:>16}{after.commit:>16}   ratio")
+    for label, first, second in rows:
+        old, new = sum(map(before.seconds.get, first)), sum(map(after.seconds.get, second))  # type: ignore[arg-type]
+        cells = (f"{old:.0f} ({len(first)})", f"{new:.0f} ({len(second)})")
+        print(f"{label:28}{cells[0]:>16}{cells[1]:>16}{new / old if old else float('nan'):>8.2f}")
+    grown = sorted(both, key=lambda test: before.seconds[test] - after.seconds[test])[:slowest]
+    print("Grew most:")
+    for test in grown:
+        print(f"  {before.seconds[test]:6.2f} -> {after.seconds[test]:6.2f} s  {test[:100]}")
+
+
+def _spent() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    start = _spent()
+    yield
+    with (Path(os.environ[NOTES]) / str(os.getpid())).open("a", encoding="utf-8") as notes:
+        notes.write(f"{_spent() - start:.3f}\t{item.nodeid}\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
