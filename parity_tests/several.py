@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 
 from resnet_spec.contract import Array, Batch, State
 from resnet_spec.data.dataset import Dataset
-from resnet_spec.group import Group
 from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.together import Together
 
@@ -153,16 +151,3 @@ def evaluated(session: Any, together: Together, size: int, classes: int) -> Foun
     data = Dataset.from_arrays("drawn", split, split, classes=tuple("abcdefgh"[:classes]))
     result = evaluate(session, data.test, 4, together=together)
     return {"loss": np.array(result.loss), "margins": result.margins, "found": result.predictions}
-
-
-def share_of(batch: Batch, group: Group, parts: int = 1) -> Batch:
-    """Return the rows of a whole batch that are this process's."""
-    rows = np.concatenate([np.arange(len(batch))[cut] for cut in group.shares(len(batch), parts)])
-    noise: Mapping[str, Array] = {k: factors[rows] for k, factors in batch.noise.items()}
-    return replace(
-        batch,
-        images=batch.images[rows],
-        labels=batch.labels[rows],
-        indices=batch.indices[rows],
-        noise=noise,
-    )

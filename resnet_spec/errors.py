@@ -40,6 +40,10 @@ class LostError(BackendError):
     """Another process of a group that is gone, or no longer answers."""
 
 
+LOST_STATUS = 3
+"""The exit status of a process that a LostError ended: started again, the run goes on."""
+
+
 class CheckpointError(ResnetSpecError):
     """A checkpoint file that is damaged or belongs to another network."""
 

@@ -37,12 +37,12 @@ from several import (
     ended,
     free_port,
     ranks_of,
-    share_of,
     with_gradients,
     write,
 )
 
 from resnet_spec.contract import Array, Batch
+from resnet_spec.data.batches import share_of
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError
 from resnet_spec.group import ALONE, Group

@@ -17,9 +17,10 @@ import several
 from mindspore_networks import backend, make_batch, same_bits, worst
 from resnet_spec_mindspore.means import Mean
 from resnet_spec_mindspore.scheduler import start as start_scheduler
-from several import BITS, Found, found_by, free_port, ranks_of, share_of, with_gradients, write
+from several import BITS, Found, found_by, free_port, ranks_of, with_gradients, write
 
 from resnet_spec.contract import Array, Batch
+from resnet_spec.data.batches import share_of
 from resnet_spec.describing.spec import Spec
 from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan

@@ -14,11 +14,12 @@ import numpy as np
 import resnet_spec_torch.group
 import torch
 from resnet_spec_torch.session import Session
-from several import BITS, Found, evaluated, flat, share_of, with_gradients, write
+from several import BITS, Found, evaluated, flat, with_gradients, write
 from several import trained as steps_of
 from small_plans import SIZE, small_plan
 
 from resnet_spec.contract import Batch
+from resnet_spec.data.batches import share_of
 from resnet_spec.group import ALONE, Group
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.running.found_group import found_group

@@ -32,11 +32,11 @@ rank = int(os.environ["RANK"])
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what starts a program in the place of `resnet-spec`: its status, and what is said."""
 
-    def run(program: str, processes: int = 2) -> tuple[int, list[str]]:
+    def run(program: str, processes: int = 2, restarts: int = 0) -> tuple[int, list[str]]:
         real, said = subprocess.Popen, list[str]()
         command = [sys.executable, "-c", OTHERS + program]
         monkeypatch.setattr(launching.subprocess, "Popen", lambda _, **more: real(command, **more))
-        return launched(Launch(processes), [], said.append), said
+        return launched(Launch(processes), [], said.append, restarts), said
 
     return run
 
@@ -54,7 +54,7 @@ def test_one_that_is_killed_ends_all_within_a_second(run: Any) -> None:
     started = time.monotonic()
     status, said = run("os.kill(os.getpid(), 9) if rank == 1 else time.sleep(60)")
     assert (status, said) == (
-        1,
+        3,
         ["rank 1: was ended by SIGKILL (out of memory?); the other is ended, too"],
     )
     assert time.monotonic() - started < 10
@@ -67,7 +67,7 @@ def test_one_that_fails_has_said_why_itself(run: Any) -> None:
 def test_one_that_is_stopped_counts_as_lost(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launching, "_STOPPED_S", 1.0)
     status, said = run("os.kill(os.getpid(), signal.SIGSTOP) if rank == 0 else time.sleep(60)", 3)
-    assert (status, said) == (1, ["rank 0: has been stopped for 1 s; the others are ended, too"])
+    assert (status, said) == (3, ["rank 0: has been stopped for 1 s; the others are ended, too"])
 
 
 def test_one_that_does_not_end_after_the_others_is_lost(
@@ -75,7 +75,38 @@ def test_one_that_does_not_end_after_the_others_is_lost(
 ) -> None:
     monkeypatch.setattr(launching, "_PATIENCE_S", 0.5)
     line = "rank 1: has not ended 0 s after another; the other is ended, too"
-    assert run("time.sleep(60 * rank)") == (1, [line])
+    assert run("time.sleep(60 * rank)") == (3, [line])
+
+
+FAILS_ONCE = "mark = '{}' + str(rank); first = not os.path.exists(mark); open(mark, 'w'); "
+"""What tells the first start of a program from the second."""
+
+
+@pytest.mark.parametrize(
+    ("end", "line"),
+    [
+        ("os.kill(os.getpid(), 9)", "rank 1: was ended by SIGKILL (out of memory?); the other is "),
+        ("sys.exit(3)", ""),
+    ],
+)
+def test_all_are_started_again_after_one_is_lost(
+    run: Any, tmp_path: Path, end: str, line: str
+) -> None:
+    program = FAILS_ONCE.format(tmp_path / "mark") + "rank == 1 and first and "
+    status, said = run(f"{program}{end}; time.sleep(0.5)", restarts=2)
+    assert status == 0
+    assert said[-1] == "all are started again, 1 of 2" and len(said) == (2 if line else 1)
+    assert said[0].startswith(line)
+
+
+def test_they_are_started_again_no_more_often_than_is_said(run: Any) -> None:
+    status, said = run("rank or sys.exit(3); time.sleep(60)", restarts=2)
+    assert (status, said) == (3, [f"all are started again, {n} of 2" for n in (1, 2)])
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 130])
+def test_those_that_ended_by_themselves_are_not_started_again(run: Any, status: int) -> None:
+    assert run(f"sys.exit({status})", restarts=2) == (status, [])
 
 
 def test_those_that_saved_and_stopped_are_status_130(run: Any) -> None:
@@ -117,7 +148,10 @@ def test_machines_count_their_processes_on() -> None:
     ("arguments", "line"),
     [
         ([], "launch: is given no command; end with: -- train SPEC ..."),
-        (["--", "list"], "launch = list: cannot be run in several processes; only train can"),
+        (
+            ["--", "list"],
+            "launch = list: cannot be run in several processes; only train and evaluate can",
+        ),
         (["--backend", "torch"], "--backend: unknown option; put -- before the command"),
     ],
 )
@@ -132,7 +166,7 @@ def test_what_cannot_be_launched_is_one_line(
 def test_quiet_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     given = list[list[str]]()
 
-    def started(launch: Launch, arguments: list[str], say: object) -> int:
+    def started(launch: Launch, arguments: list[str], say: object, restarts: int) -> int:
         given.append(arguments)
         return 0
 
@@ -140,6 +174,45 @@ def test_quiet_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["launch", "--processes", "2", "--quiet", "--", "train", "x"]) == 0
     assert main(["launch", "--processes", "2", "--", "train", "x"]) == 0
     assert given == [["train", "x", "--quiet"], ["train", "x"]]
+
+
+@pytest.mark.parametrize(
+    ("given", "started"),
+    [
+        (["x"], ["x", "--auto-resume"]),
+        (["x", "--auto-resume"], ["x", "--auto-resume"]),
+        (["--resume", "run"], ["--resume", "run"]),
+        (["--resume", "--out", "run"], ["--resume", "--out", "run"]),
+    ],
+)
+def test_a_run_that_may_be_started_again_goes_on(
+    monkeypatch: pytest.MonkeyPatch, given: list[str], started: list[str]
+) -> None:
+    found = list[tuple[list[str], int]]()
+
+    def launched(launch: Launch, arguments: list[str], say: object, restarts: int) -> int:
+        found.append((arguments[1:], restarts))
+        return 0
+
+    monkeypatch.setattr(launching, "launched", launched)
+    line = ["launch", "--processes", "2", "--max-restarts", "4", "--", "train", *given]
+    assert main(line) == 0
+    assert found == [(started, 4)]
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [(["x", "--overwrite"], "--overwrite"), (["--resume", "a", "--out", "b"], "--resume RUN with")],
+)
+def test_a_run_that_would_begin_anew_each_time_is_refused(
+    given: list[str], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["launch", "--processes", "2", "--max-restarts", "4", "--", "train", *given]
+    assert main(line) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        f"resnet-spec: error: --max-restarts: would begin anew each time with {option}"
+    )
 
 
 def command(out: Path, *, processes: int, epochs: int = 2) -> list[str]:

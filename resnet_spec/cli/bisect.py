@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.cli.sides import add_sides, progress, sides_of
+from resnet_spec.cli.sides import add_sides, precision_of, progress, sides_of
 from resnet_spec.files.json_text import json_text
 
 MODES = ("forward", "backward", "statistics", "update")
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     found: dict[str, Finding | None] = {}
     with progress(1 + len(sides) * len(modes)) as tick:
         tick("reference")
-        floors = Floors(expected, args.precision)
+        floors = Floors(expected, precision_of(args))
         for side in sides:
             found[side.backend] = None
             for mode in modes:

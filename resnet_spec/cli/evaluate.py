@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights
-from resnet_spec.cli.saying import tell
+from resnet_spec.cli.saying import hush, tell
 from resnet_spec.cli.weights_and_data import add_data, weights_on_data
 from resnet_spec.errors import DataError, problem
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from resnet_spec.cli.weights_and_data import WeightsOnData
+    from resnet_spec.contract import Session
+    from resnet_spec.data.dataset import Split
+    from resnet_spec.group import Group
     from resnet_spec.running.evaluate import Evaluation
 
 
@@ -46,21 +51,27 @@ def run(args: argparse.Namespace) -> int:
 
     1 for a network that has no accuracy, for its logits are not finite.
     """
-    from resnet_spec.cli.progress import ImageBar
     from resnet_spec.files.json_text import json_text
     from resnet_spec.loader import check_backend
-    from resnet_spec.running.evaluate import evaluate
+    from resnet_spec.running.found_group import found_group
+    from resnet_spec.running.launching import end_with_launcher
+    from resnet_spec.running.together import check_can_join
 
+    end_with_launcher(os.environ)
+    group = found_group(os.environ)
+    if group.rank:
+        hush(group.rank)
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
     _check_out(args.out, args.overwrite)
     check_backend(args.backend)  # Before anything is read or downloaded.
+    check_can_join(args.backend, group)
     loaded = weights_on_data(args)
     weights, spec, data = loaded.weights, loaded.spec, loaded.data
     split = loaded.split(args.split)
-    session = loaded.session(args.backend, args.device, args.precision)
-    with ImageBar(f"evaluating on {args.backend}", len(split)) as bar:
-        result = evaluate(session, split, args.batch, bar.tick)
+    session, result = _evaluated(args, loaded, split, group)
+    if group.rank:
+        return 0 if result.problem is None else _NOT_FINITE
     if args.out is not None:
         _write(args.out, result, split.labels)
     notes = list(loaded.notes)
@@ -94,6 +105,24 @@ def run(args: argparse.Namespace) -> int:
         entry = weights.entry
         print(f"published: top-1 {entry.top1} % on ImageNet-1K ({entry.source})")
     return 0
+
+
+def _evaluated(
+    args: argparse.Namespace, loaded: WeightsOnData, split: Split, group: Group
+) -> tuple[Session, Evaluation]:
+    """Return the session and what it gives; several processes share the images out."""
+    from resnet_spec.cli.progress import ImageBar
+    from resnet_spec.running.evaluate import evaluate
+    from resnet_spec.running.together import joined
+
+    with joined(args.backend, group) as together:
+        if group.size > 1:
+            network, precision = loaded.spec.to_dict(), args.precision
+            things = {"network": network, "precision": precision, "batch": args.batch}
+            together.check_same({**things, "data": [args.split, len(split)]})
+        session = loaded.session(args.backend, args.device, args.precision)
+        with ImageBar(f"evaluating on {args.backend}", len(split)) as bar:
+            return session, evaluate(session, split, args.batch, bar.tick, together)
 
 
 def _check_out(path: Path | None, overwrite: bool) -> None:

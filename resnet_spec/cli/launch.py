@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from resnet_spec.cli.parsing import PROGRAM
 from resnet_spec.errors import BackendError, problem
 
-_CAN = ("train",)
+_CAN = ("train", "evaluate")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.usage = (
-        "%(prog)s --processes N [--nodes M --rank R --address HOST:PORT] -- train SPEC ..."
+        "%(prog)s --processes N [--nodes M --rank R --address HOST:PORT] [--max-restarts K] "
+        "-- train SPEC ..."
     )
     count = "processes on each machine, as many as it has accelerators"
     parser.add_argument("--processes", type=int, required=True, metavar="N", help=count)
@@ -23,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, default=0, metavar="R", help=place)
     where = "where the first machine is met by the others"
     parser.add_argument("--address", default="", metavar="HOST:PORT", help=where)
+    again = "start all again after one was lost, so often at most; the run goes on (default: 0)"
+    parser.add_argument("--max-restarts", type=int, default=0, metavar="K", help=again)
     parser.add_argument(
         "arguments",
         nargs=argparse.REMAINDER,
@@ -39,12 +43,33 @@ def run(args: argparse.Namespace) -> int:
     if not arguments:
         raise BackendError("launch: is given no command; end with: -- train SPEC ...")
     if arguments[0] not in _CAN:
-        rule = f"cannot be run in several processes; only {', '.join(_CAN)} can"
+        rule = f"cannot be run in several processes; only {' and '.join(_CAN)} can"
         raise BackendError(problem("launch", arguments[0], rule))
+    parsed = _parsed(arguments)
+    if args.max_restarts and arguments[0] == "train" and not parsed.auto_resume:
+        arguments = [*arguments, *_going_on(parsed)]
     if args.quiet:
         arguments = [*arguments, "--quiet"]
     launch = Launch(args.processes, args.nodes, args.rank, args.address)
-    return launched(launch, arguments, _tell)
+    return launched(launch, arguments, _tell, args.max_restarts)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the command's own arguments: what is wrong with them is told once, and here."""
+    from resnet_spec.cli.main import parser_of
+
+    return parser_of(arguments[0]).parse_all(arguments[1:])
+
+
+def _going_on(parsed: argparse.Namespace) -> list[str]:
+    """Return what lets the same command begin a run, and go on with it when started again."""
+    if parsed.resume is False and not parsed.overwrite:
+        return ["--auto-resume"]
+    if parsed.resume is False or not (parsed.resume is True or parsed.out is None):
+        option = "--overwrite" if parsed.overwrite else "--resume RUN with --out"
+        rule = f"would begin anew each time with {option}"
+        raise BackendError(f"--max-restarts: {rule}; leave it out")
+    return []
 
 
 def _tell(line: str) -> None:

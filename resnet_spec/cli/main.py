@@ -2,7 +2,8 @@
 
 Only the chosen command is imported, so that `--help` is quick. A command's module offers
 `add_arguments(parser)` and `run(args) -> int`, which returns the exit status. Statuses: 0 done, 2
-bad input or usage, 130 interrupted; a command may use 1 for a negative finding.
+bad input or usage, 3 another process of the run is lost, 130 interrupted; a command may use 1 for a
+negative finding.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from resnet_spec.cli import streams
 from resnet_spec.cli.parsing import PROGRAM, USAGE, Parser
 from resnet_spec.cli.saying import add_quiet, listen, speaker
-from resnet_spec.errors import LostError, ResnetSpecError, did_you_mean, nearest
+from resnet_spec.errors import LOST_STATUS, LostError, ResnetSpecError, did_you_mean, nearest
 
 
 class Command(NamedTuple):
@@ -79,7 +80,7 @@ def _status(argv: Sequence[str]) -> int:
             # whoever started them; either way that one's word ends this process.
             time.sleep(_OTHERS_SPEAK_S)
         _print_errors(error.problems)
-        return USAGE
+        return LOST_STATUS if isinstance(error, LostError) else USAGE
     except KeyboardInterrupt:
         _print_errors(["interrupted"])
         return _INTERRUPTED

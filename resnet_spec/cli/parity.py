@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resnet_spec.cli.arguments import add_format
-from resnet_spec.cli.sides import add_sides, names, progress, sides_of
+from resnet_spec.cli.sides import (
+    add_sides,
+    for_processes,
+    names,
+    precision_of,
+    progress,
+    sides_of,
+)
+from resnet_spec.errors import BackendError, problem
 from resnet_spec.files.json_text import json_text
 
 if TYPE_CHECKING:
@@ -29,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "gradients, statistics, update, trajectory, accuracy (default: all; repeatable)",
     )
     parser.add_argument(
+        "--processes",
+        metavar="N,...",
+        help="compare runs in so many processes at the level processes, as 1,2 (in float64 where "
+        "a backend computes it)",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write parity.json and parity.html there, too"
     )
     add_format(parser, ("table", "json"))
@@ -37,11 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the comparison, worst first; return 0 agree, 1 differ, 2 could not compare."""
     from resnet_spec.errors import DataError
-    from resnet_spec.files.writing import check_folder, write_json
+    from resnet_spec.files.writing import check_folder
     from resnet_spec.parity import LEVELS
     from resnet_spec.parity.compare import check_levels, compare_sides
 
     check_levels(args.level)
+    if args.processes is not None:
+        return _finished(args, _of_processes(args))
     if "accuracy" in args.level and args.data is None:
         raise DataError("--level accuracy: needs images to predict; give --data")
     if args.out is not None:
@@ -50,7 +66,44 @@ def run(args: argparse.Namespace) -> int:
     offered = [level for level in LEVELS if any(side.offers(level) for side in sides)]
     levels = args.level or offered
     with progress(2 + len(sides) * len(levels)) as tick:
-        report = compare_sides(expected, sides, levels, args.precision, tick)
+        report = compare_sides(expected, sides, levels, precision_of(args), tick)
+    return _finished(args, report)
+
+
+def _of_processes(args: argparse.Namespace) -> Report:
+    """Return the report of runs in several processes."""
+    from resnet_spec.files.writing import check_folder
+    from resnet_spec.parity.processes import compare_processes
+
+    if args.level:
+        raise BackendError("--level: --processes is a level of its own; leave one out")
+    counts = _counts(args.processes)
+    if args.out is not None:
+        check_folder(args.out, "a report")
+    found = for_processes(args, counts)
+    with progress(3 + len(found.backends) * len(counts)) as tick:
+        return compare_processes(
+            found.spec,
+            found.backends,
+            counts,
+            precision=args.precision,
+            device=args.device,
+            setup=found.setup,
+            tick=tick,
+        )
+
+
+def _counts(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdecimal() and len(word) < 6 for word in words):
+        raise BackendError(problem("--processes", text, "must be numbers with commas, as 1,2"))
+    return [int(word) for word in words]
+
+
+def _finished(args: argparse.Namespace, report: Report) -> int:
+    """Print a report, keep it where it is wanted, and return the status."""
+    from resnet_spec.files.writing import write_json
+
     if args.out is not None:
         from resnet_spec.reporting.report_html import write_html
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resnet_spec.parity.compare import Tick
     from resnet_spec.parity.setup import Setup
     from resnet_spec.parity.side import Side
+    from resnet_spec.recipe import Recipe
 
 _RATE = 3e-4
 """Below the suite's: a deep network turns rounding into chaos sooner (see docs/parity.md)."""
@@ -55,7 +56,8 @@ def add_sides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=4, metavar="N", help="images (default: 4)")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps (default: 20)")
     parser.add_argument("--images", type=int, default=256, metavar="N", help=_IMAGES)
-    parser.add_argument("--precision", default="float32", help="float32 (default) or float64")
+    parser.add_argument("--device", default="auto", help="cpu, cuda:0, ... (default: the best)")
+    parser.add_argument("--precision", help="float32 (default) or float64")
 
 
 _IMAGES = "test images of --data whose predictions are compared (default: 256)"
@@ -66,15 +68,51 @@ def sides_of(args: argparse.Namespace) -> Sides:
     from resnet_spec.parity.side import Side
     from resnet_spec.parity.smooth_batch import reference_of
 
-    for option in ("batch", "steps", "images"):
-        if getattr(args, option) < 1:
-            raise SpecError(problem(f"--{option}", getattr(args, option), "must be >= 1"))
+    _check_numbers(args)
     if args.against is not None:
         side = _own(args, _expected(args).setup)
         return Sides(reference_of(side.setup), [side])
-    backends = _backends(args.backends, args.precision)
+    precision = precision_of(args)
+    backends = _backends(args.backends, precision)
     expected = _expected(args)
-    return Sides(expected, [Side(name, expected.setup, args.precision) for name in backends])
+    given = expected.setup, precision
+    return Sides(expected, [Side(name, *given, device=args.device) for name in backends])
+
+
+def precision_of(args: argparse.Namespace) -> Precision:
+    """Return what is compared in where there is one process."""
+    return args.precision or "float32"
+
+
+class ForProcesses(NamedTuple):
+    """What runs in several processes are given."""
+
+    spec: Spec
+    setup: Setup
+    backends: Sequence[str]
+
+
+def for_processes(args: argparse.Namespace, counts: Sequence[int]) -> ForProcesses:
+    """Return what the arguments of `add_sides` describe for runs in `counts` processes."""
+    from resnet_spec.loader import load_backend
+    from resnet_spec.parity.processes import recipe_of
+
+    _check_numbers(args)
+    if args.against is not None:
+        raise BackendError("--against: a network of your own has no run; leave --processes out")
+    backends = args.backends
+    if backends is None:
+        working = _backends(None, "float32")
+        backends = [name for name in working if hasattr(load_backend(name), "join")]
+    found = _network(args)
+    recipe = recipe_of(counts, args.steps, args.batch, _RATE)
+    return ForProcesses(found.spec, _setup(args, found, recipe), backends)
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for option in ("batch", "steps", "images"):
+        if getattr(args, option) < 1:
+            raise SpecError(problem(f"--{option}", getattr(args, option), "must be >= 1"))
 
 
 def _backends(asked: Sequence[str] | None, precision: Precision) -> Sequence[str]:
@@ -97,15 +135,23 @@ def _backends(asked: Sequence[str] | None, precision: Precision) -> Sequence[str
 
 
 def _expected(args: argparse.Namespace) -> Side:
-    from resnet_spec.data import load_data
     from resnet_spec.parity.calibrate import within_range
-    from resnet_spec.parity.setup import make_recipe, make_setup, with_data
+    from resnet_spec.parity.setup import make_recipe
     from resnet_spec.parity.smooth_batch import reference_of
+
+    found = _network(args)
+    expected = reference_of(_setup(args, found, make_recipe(args.steps, args.batch, _RATE)))
+    return within_range(expected) if found.state is None else expected
+
+
+def _setup(args: argparse.Namespace, found: _Network, recipe: Recipe) -> Setup:
+    """Return weights, and batches of --data or drawn ones."""
+    from resnet_spec.data import load_data
+    from resnet_spec.parity.setup import make_setup, with_data
     from resnet_spec.planning.lowering import lower
 
-    spec, state, names = _network(args)
-    plan = lower(spec)
-    setup = make_setup(plan, make_recipe(args.steps, args.batch, _RATE), state=state)
+    spec, state, names = found
+    setup = make_setup(lower(spec), recipe, state=state)
     if args.ignore_classes and (args.data is None or state is None):
         rule = "is of weights and their data; give CHECKPOINT or --pretrained, and --data"
         raise SpecError(f"--ignore-classes: {rule}")
@@ -113,8 +159,7 @@ def _expected(args: argparse.Namespace) -> Side:
         data = load_data(args.data, size=spec.input.size)
         setup = with_data(setup, data, args.images, names, ignore=args.ignore_classes)
         _tell(*setup.notes)
-    expected = reference_of(setup)
-    return within_range(expected) if state is None else expected
+    return setup
 
 
 class _Network(NamedTuple):
@@ -184,9 +229,12 @@ def _tell(*notes: str) -> None:
 def _own(args: argparse.Namespace, setup: Setup) -> Side:
     from resnet_spec.parity.own import own_side
 
+    if args.device != "auto":
+        rule = "a network of your own computes where it is"
+        raise BackendError(f"--device: {rule}; leave it out with --against")
     if args.backends is not None:
         raise BackendError("--against: compares with the reference alone; leave --backends out")
-    return own_side(args.against, setup, args.names, args.precision)
+    return own_side(args.against, setup, args.names, precision_of(args))
 
 
 @contextmanager

@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="go on with the run in RUN (default: the one in DIR)",
     )
+    taken_up = "go on with the run in DIR where there is one, else begin it"
+    parser.add_argument("--auto-resume", action="store_true", help=taken_up)
     parser.add_argument(
         "--accept-data",
         action="store_true",
@@ -94,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     track = None if args.track is None else chosen(args.track)
     names = (field.name for field in fields(Request))
     job = job_of(Request(**{name: getattr(args, name) for name in names}), say, group=group)
-    if track is None and args.resume:
+    if track is None and job.begins.goes_on_from is not None:
         track = _known_trackers(job.run.out)
     summary = carry_out(
         job,

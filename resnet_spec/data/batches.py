@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, Queue
 from typing import TypeVar, cast
 
@@ -109,6 +109,20 @@ def train_batches(
             flip=flip,
             noise={op.name: noise(op, recipe.batch, recipe.seed, step)[rows] for op in noises},
         )
+
+
+def share_of(batch: Batch, group: Group, parts: int = 1) -> Batch:
+    """Return the rows of a whole batch that are this process's (see `Group.shares`)."""
+    rows = np.concatenate([np.arange(len(batch))[cut] for cut in group.shares(len(batch), parts)])
+    return replace(
+        batch,
+        images=batch.images[rows],
+        labels=batch.labels[rows],
+        indices=batch.indices[rows],
+        crop=None if batch.crop is None else batch.crop[rows],
+        flip=None if batch.flip is None else batch.flip[rows],
+        noise={name: factors[rows] for name, factors in batch.noise.items()},
+    )
 
 
 @dataclass(frozen=True)

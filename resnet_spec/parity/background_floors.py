@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from resnet_spec.parity.floors import Floors
-from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.levels import level_of
 from resnet_spec.parity.side import Side
 
 Tick = Callable[[str], None]
@@ -29,7 +29,7 @@ def compute_floors(
         for level in levels:
             if side.offers(level):
                 tick(f"{side.backend}: {level}")
-                for value in LEVELS[level].values:
+                for value in level_of(level).values:
                     getattr(side, value)
     tick("noise floors")
     worker.wait()

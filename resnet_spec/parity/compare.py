@@ -12,7 +12,7 @@ from resnet_spec.loader import precisions_of
 from resnet_spec.parity.background_floors import Tick, compute_floors
 from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
-from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.levels import LEVELS, OF_GROUPS
 from resnet_spec.parity.localise import localise
 from resnet_spec.parity.setup import Setup, make_setup
 from resnet_spec.parity.side import Side
@@ -89,7 +89,7 @@ def compare_sides(
     return Report(
         _title(setup, precision),
         tuple(rows),
-        _setting(setup, precision),
+        setting_of(setup, precision),
         environment,
         tuple(findings),
     )
@@ -104,7 +104,8 @@ def _title(setup: Setup, precision: Precision) -> str:
     )
 
 
-def _setting(setup: Setup, precision: Precision) -> dict[str, Any]:
+def setting_of(setup: Setup, precision: str) -> dict[str, Any]:
+    """Return what was compared, for a report."""
     image = setup.plan.input
     setting = {
         "network": setup.plan.name,
@@ -130,6 +131,9 @@ def check_precision(backend: str, precision: Precision) -> None:
 def check_levels(levels: Iterable[str]) -> None:
     """Raise BackendError for a level that does not exist."""
     for level in levels:
+        if level in OF_GROUPS:
+            rule = "is of runs in several processes"
+            raise BackendError(problem("level", level, rule, "give --processes 1,2 instead"))
         if level not in LEVELS:
             hint = did_you_mean(level, LEVELS)
             raise BackendError(problem("level", level, "does not exist", hint))

@@ -18,7 +18,7 @@ from resnet_spec.contract import Precision
 from resnet_spec.loader import load_backend
 from resnet_spec.parity.comparison import Difference, difference
 from resnet_spec.parity.kink_choices import Choices, choices_of, normalised
-from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.levels import level_of
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import REFERENCE
 
@@ -49,16 +49,16 @@ class Floors:
     def prepare(self, levels: Iterable[str]) -> None:
         """Compute the floors of `levels` now, and the reference itself where they have none."""
         for level in levels:
-            for value in LEVELS[level].values:
+            for value in level_of(level).values:
                 getattr(self.expected, value)
-            if not LEVELS[level].exact:
+            if not level_of(level).exact:
                 self.of(level)
 
     def of(self, level: str) -> dict[str, float]:
         """Return the floor of every item of `level`, as an error relative to the tensor."""
         if level not in self._found:
             # A run costs as much as all other levels together; one order has to do.
-            sides = self.sides[-1:] if level == "trajectory" else self.sides
+            sides = self.sides[-1:] if "run" in level_of(level).values else self.sides
             floors: dict[str, float] = {}
             for side in sides:
                 for name, error in self._noise(level, side):
@@ -67,8 +67,8 @@ class Floors:
         return self._found[level]
 
     def _noise(self, level: str, side: Side) -> list[tuple[str, float]]:
-        compare = LEVELS[level].noise or LEVELS[level].compare
-        expected = self.alike(side)[0] if LEVELS[level].derivative else self.expected
+        compare = level_of(level).noise or level_of(level).compare
+        expected = self.alike(side)[0] if level_of(level).derivative else self.expected
         found: list[Difference] = compare(side, expected)
         return [(d.name, d.max_rel) for d in found]
 

@@ -120,6 +120,20 @@ def _trajectory(got: Side, expected: Side) -> list[Difference]:
     return run_differences(expected.setup.plan.tensors, losses, end, expected_losses, expected_end)
 
 
+def _processes(got: Side, expected: Side) -> list[Difference]:
+    """Compare runs, slots and averages family by family; ranks that are apart are each an item."""
+    slots = slot_differences(got.run[1], expected.run[1])
+    return [*_trajectory(got, expected), *slots, *map(apart, got.torn)]
+
+
+def slot_differences(end: State, expected_end: State) -> list[Difference]:
+    """Compare where two runs leave each family of slots, the average among them."""
+    names: dict[str, list[str]] = {}
+    for name in filter(family, expected_end):
+        names.setdefault(family(name), []).append(name)
+    return [_distance(what, end, expected_end, own) for what, own in names.items()]
+
+
 def run_differences(
     tensors: Iterable[Tensor],
     losses: Array,
@@ -207,3 +221,18 @@ LEVELS: dict[str, Level] = {
         noise=_accuracy_noise,
     ),
 }
+PROCESSES = "processes"
+OF_GROUPS: dict[str, Level] = {
+    PROCESSES: Level(
+        "a run in several processes: the loss of every step, and where weights, statistics, slots "
+        "and averages end",
+        _processes,
+        ("run",),
+    ),
+}
+"""Levels of processes that train together; a session by itself is not compared at them."""
+
+
+def level_of(name: str) -> Level:
+    """Return a level of either table by its name."""
+    return OF_GROUPS[name] if name in OF_GROUPS else LEVELS[name]

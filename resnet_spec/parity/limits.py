@@ -38,6 +38,7 @@ LIMITS: dict[str, Limit] = {
     "statistics": Limit(12.0, 3.0, "A channel's mean cancels where small against the deviation."),
     "update": Limit(16.0, 6.5, "The rate times the gradients' error, and one rounding."),
     "trajectory": Limit(16.0, 4.6, "Rounding grows with the steps."),
+    "processes": Limit(16.0, 4.6, "As in a run of one process; slots and averages, too."),
     "accuracy": Limit(
         16.0,
         3.2,

@@ -5,7 +5,7 @@ Nothing here knows of levels or limits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -133,6 +133,16 @@ class Side:
         self._session.load(state)
         log = self._session.train(iter(self.setup.batches[1:]), self.setup.rates[1:])
         return np.concatenate([[loss], log.loss]), self._session.state()
+
+    @property
+    def by_itself(self) -> Side:
+        """The run of one process, from which it is seen how far rounding carries this one."""
+        return self
+
+    @property
+    def torn(self) -> Sequence[str]:
+        """What of a run its processes disagree on, each in a few words; nothing in one process."""
+        return ()
 
     @property
     def losses(self) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 from resnet_spec.contract import State
 from resnet_spec.parity.comparison import Difference
 from resnet_spec.parity.floors import Floors
-from resnet_spec.parity.levels import LEVELS, run_differences
+from resnet_spec.parity.levels import level_of, run_differences, slot_differences
 from resnet_spec.parity.limits import LIMITS, SUSPECT
 from resnet_spec.parity.side import Side
 from resnet_spec.reporting.report import SEVERITY, Item, Row, Verdict
@@ -25,7 +25,7 @@ _SAMPLES = 4
 def judge(level: str, got: Side, floors: Floors) -> Row:
     """Compare `got` with the reference at `level`; look at a run's own drift where it differs."""
     row = first_look(level, got, floors)
-    if level == "trajectory" and verdict_of(row.items) in ("different", "suspect"):
+    if _is_run(level) and verdict_of(row.items) in ("different", "suspect"):
         return _against_drift(row, got, floors)
     return row
 
@@ -33,17 +33,21 @@ def judge(level: str, got: Side, floors: Floors) -> Row:
 def first_look(level: str, got: Side, floors: Floors) -> Row:
     """Compare `got` with the reference at `level`, by the noise floor alone."""
     expected, note = floors.expected, ""
-    if LEVELS[level].derivative:
+    if level_of(level).derivative:
         expected, choices = floors.alike(got)
         note = _of_choices(choices.count, choices.far)
-    found = LEVELS[level].compare(got, expected)
-    if LEVELS[level].exact:
+    found = level_of(level).compare(got, expected)
+    if level_of(level).exact:
         items = tuple(_item(difference, 0.0, 0.0) for difference in found)
         return Row(got.backend, level, verdict_of(items), items)
     floor, limit = floors.of(level), LIMITS[level].multiples
     items = tuple(_item(d, floor.get(d.name, 0.0), limit) for d in found)
-    curves = _curves(got, floors.expected) if level == "trajectory" else {}
+    curves = _curves(got, floors.expected) if _is_run(level) else {}
     return Row(got.backend, level, verdict_of(items), items, limit, note, curves)
+
+
+def _is_run(level: str) -> bool:
+    return "run" in level_of(level).values
 
 
 def verdict_of(items: tuple[Item, ...]) -> Verdict:
@@ -97,7 +101,7 @@ def _curves(got: Side, expected: Side) -> dict[str, tuple[float, ...]]:
 
 def _against_drift(row: Row, got: Side, floors: Floors) -> Row:
     """Take the run's own drift for the floor where it is larger."""
-    drift = own_drift(got)
+    drift = own_drift(got.by_itself)
     items = tuple(
         replace(item, floor=max(item.floor, drift.get(item.name, 0.0))) for item in row.items
     )
@@ -109,7 +113,7 @@ def _against_drift(row: Row, got: Side, floors: Floors) -> Row:
 def own_drift(side: Side) -> dict[str, float]:
     """Return how far a run moves when its weights change by one ulp, up or down.
 
-    By the names of the trajectory's items; the largest of a few random changes. Weights that are
+    By the names of a run's items; the largest of a few random changes. Weights that are
     zero stay so.
     """
     dtype = np.float64 if side.precision == "float64" else np.float32
@@ -123,6 +127,8 @@ def own_drift(side: Side) -> dict[str, float]:
             up = weights + np.spacing(weights) * draw.choice([-1, 1], weights.shape)
             moved[name] = np.where(weights == 0, weights, up).astype(dtype)
         tensors = side.setup.plan.tensors
-        for found in run_differences(tensors, *side.run_from(moved), losses, end):
+        again, other_end = side.run_from(moved)
+        apart = run_differences(tensors, again, other_end, losses, end)
+        for found in (*apart, *slot_differences(other_end, end)):
             drift[found.name] = max(drift.get(found.name, 0.0), found.max_rel)
     return drift

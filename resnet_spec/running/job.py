@@ -35,8 +35,8 @@ from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.request import Request
-from resnet_spec.running.resuming import Consent, going_on
-from resnet_spec.running.run_folder import LAST, Begins, RunFolder, Say
+from resnet_spec.running.resuming import Consent, check_same_run, going_on
+from resnet_spec.running.run_folder import LAST, Begins, RunFolder, Say, checkpoint_to_go_on
 from resnet_spec.running.runs import Position, Run
 from resnet_spec.running.together import check_can_join, check_can_shard
 from resnet_spec.weights.adopting import adopt, with_statistics
@@ -93,7 +93,12 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
     """
     request.check()
     last = request.goes_on_from()
-    job = _fresh(request, say, reach) if last is None else _continued(request, last, say, reach)
+    if request.auto_resume:
+        job = _taken_up(request, say, reach)
+    elif last is None:
+        job = _fresh(request, say, reach)
+    else:
+        job = _continued(request, last, say, reach)
     rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
     _check_shares(job.run, group)
     if request.shard:
@@ -209,6 +214,23 @@ def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
     )
     begins = Begins(folder.path, start.progress, overwrite=request.overwrite)
     return Job(run, replace(start, progress=found.position.to_dict()), begins)
+
+
+def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
+    """Return the run that was begun by this very request before, or else a fresh one."""
+    notes = list[str]()
+    wanted = _fresh(replace(request, overwrite=True), notes.append, reach)
+    folder = RunFolder(wanted.run.out)
+    if folder.holds_run:
+        later = request.going_on(folder.path)
+        job = _continued(later, checkpoint_to_go_on(folder.path), say, reach)
+        check_same_run(job.run, wanted.run)
+        say(f"note: the run in {folder.path} goes on")
+        return job
+    for note in notes:
+        say(note)
+    folder.check_free(overwrite=False)
+    return replace(wanted, begins=replace(wanted.begins, overwrite=False))
 
 
 def _reread(request: Request, start: Checkpoint, last: Path, reach: Reach) -> tuple[Dataset, str]:

@@ -18,9 +18,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import IO, Any, NamedTuple
 
-from resnet_spec.errors import BackendError, problem
+from resnet_spec.errors import LOST_STATUS, BackendError, problem
 from resnet_spec.running.child_processes import (
     command_of,
     environment_with,
@@ -53,13 +53,15 @@ class Launch:
     node: int = 0
     address: str = ""
 
-    def check(self) -> None:
+    def check(self, restarts: int = 0) -> None:
         """Raise BackendError for numbers that make no group."""
         lines = [
             problem(option, value, "must be >= 1")
             for option, value in (("--processes", self.processes), ("--nodes", self.nodes))
             if value < 1
         ]
+        if restarts < 0:
+            lines.append(problem("--max-restarts", restarts, "must be >= 0"))
         if not lines and not 0 <= self.node < self.nodes:
             rule = f"must be 0..{self.nodes - 1}, this machine's place among --nodes {self.nodes}"
             lines.append(problem("--rank", self.node, rule))
@@ -92,12 +94,15 @@ class _Child:
     stopped: float | None = field(default=None)
 
     def lost(self) -> str | None:
-        """Return why this process no longer takes part; None where it does, or ended well."""
+        """Return why this process no longer takes part; None where it does, or ended well.
+
+        "" for one that ended with a status: it has said why itself.
+        """
         status = self.popen.poll()
         if status is not None and status < 0:
             return f"rank {self.rank}: was ended by {signal_name(-status)}"
         if status not in (None, 0, INTERRUPTED):
-            return f"rank {self.rank}: failed with status {status}"
+            return ""
         if status is None and self._stopped_for() > _STOPPED_S:
             return f"rank {self.rank}: has been stopped for {_STOPPED_S:.0f} s"
         return None
@@ -116,17 +121,50 @@ class _Child:
         return 0.0 if self.stopped is None else time.monotonic() - self.stopped
 
 
-def launched(launch: Launch, arguments: Sequence[str], say: Callable[[str], None]) -> int:
+class Ended(NamedTuple):
+    """How the processes ended.
+
+    status: that of all together. is_lost: whether one was lost, here or elsewhere, and nothing is
+    known against starting them again.
+    """
+
+    status: int
+    is_lost: bool = False
+
+
+def launched(
+    launch: Launch, arguments: Sequence[str], say: Callable[[str], None], restarts: int = 0
+) -> int:
     """Run `resnet-spec` with `arguments` in every process; return the exit status of all.
 
-    say: hears why the processes were ended, in one line. Ctrl-C and SIGTERM reach each process,
-    which saves and stops. Raises BackendError for numbers that make no group.
+    say: hears why the processes were ended, in one line. restarts: how often all of them are
+    started again after one was lost. Ctrl-C and SIGTERM reach each process, which saves and stops.
+    Raises BackendError for numbers that make no group.
     """
-    launch.check()
+    launch.check(restarts)
+    for again in range(1, restarts + 1):
+        ended = run_once(launch, command_of("resnet_spec", arguments), say)
+        if not ended.is_lost:
+            return ended.status
+        say(f"all are started again, {again} of {restarts}")
+    return run_once(launch, command_of("resnet_spec", arguments), say).status
+
+
+def run_once(
+    launch: Launch,
+    command: Sequence[str],
+    say: Callable[[str], None],
+    output: IO[bytes] | None = None,
+) -> Ended:
+    """Run a command in every process, and return how they ended; none is left.
+
+    output: where what they print goes; None: where this process prints.
+    """
     children = list[_Child]()
     try:
         for environment in launch.environments():
-            children.append(_Child(int(environment["RANK"]), _started(arguments, environment)))
+            popen = _started(command, environment, output)
+            children.append(_Child(int(environment["RANK"]), popen))
         with _forwarded(children):
             return _watched(children, say)
     finally:
@@ -136,11 +174,15 @@ def launched(launch: Launch, arguments: Sequence[str], say: Callable[[str], None
             child.popen.wait()
 
 
-def _started(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _started(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None
+) -> subprocess.Popen[bytes]:
     # A session of its own, so that Ctrl-C reaches each process once, through us.
     return subprocess.Popen(
-        command_of("resnet_spec", arguments),
+        command,
         stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
         env=environment,
         start_new_session=True,
     )
@@ -160,16 +202,16 @@ def end_with_launcher(environment: Mapping[str, str]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> int:
-    """Return the status of all once they have ended, or the first that is lost."""
+def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> Ended:
+    """Return how all have ended, or were ended once the first of them was lost."""
     ended_well: float | None = None
     while True:
-        lost = next(filter(None, (child.lost() for child in children)), None)
-        if lost is not None:
-            return _given_up(children, lost, say)
+        lost = [told for told in (child.lost() for child in children) if told is not None]
+        if lost:
+            return _given_up(children, next(filter(None, lost), ""), say)
         statuses = [child.popen.poll() for child in children]
         if None not in statuses:
-            return max(status or 0 for status in statuses)
+            return Ended(max(status or 0 for status in statuses))
         if any(status is not None for status in statuses):
             ended_well = ended_well or time.monotonic()
             if time.monotonic() - ended_well > _PATIENCE_S:
@@ -180,8 +222,8 @@ def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> int:
         time.sleep(_LOOK_S)
 
 
-def _given_up(children: Sequence[_Child], lost: str, say: Callable[[str], None]) -> int:
-    """Kill what is left, and return the status of the one that failed first."""
+def _given_up(children: Sequence[_Child], lost: str, say: Callable[[str], None]) -> Ended:
+    """Kill what is left, and return how the one ended that failed first."""
     statuses = [child.popen.poll() or 0 for child in children]
     for child in children:
         if child.popen.poll() is None:
@@ -189,10 +231,10 @@ def _given_up(children: Sequence[_Child], lost: str, say: Callable[[str], None])
     # One that ended by itself with a status has told why.
     told = [status for status in statuses if status > 0 and status != INTERRUPTED]
     if told:
-        return told[0]
+        return Ended(told[0], is_lost=told[0] == LOST_STATUS)
     others = f"other{'s are' if len(children) > 2 else ' is'}"
     say(f"{lost}; the {others} ended, too")
-    return 1
+    return Ended(LOST_STATUS, is_lost=True)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Request:
     out: str | Path | None = None
     overwrite: bool = False
     resume: bool | str | Path = False
+    auto_resume: bool = False
     input_size: int | None = None
     device: str = "auto"
     compile: bool = False
@@ -58,6 +59,10 @@ class Request:
                 raise RecipeError(empty(_option(field.name)))
         if self.head is not None:
             check_head(self.head)
+        if self.auto_resume and (self.resume is not False or self.overwrite):
+            other = "--overwrite" if self.overwrite else "--resume"
+            rule = "begins a run, or goes on with the one that is there"
+            raise RecipeError(f"--auto-resume: {rule}; leave {other} out")
         resume: object = vars(self)["resume"]
         if not isinstance(resume, bool | str | Path):
             rule = "must be True or False, or name a run"
@@ -79,6 +84,19 @@ class Request:
     def folder(self) -> Path | None:
         """Return the run's folder, None where nobody names it."""
         return None if self.out is None else Path(self.out)
+
+    def going_on(self, folder: Path) -> Request:
+        """Return the request that goes on with the run in `folder`, as far as this one may."""
+        return Request(
+            backend=self.backend,
+            data=self.data,
+            resume=folder,
+            device=self.device,
+            compile=self.compile,
+            shard=self.shard,
+            accept_data=self.accept_data,
+            ignore_classes=self.ignore_classes,
+        )
 
     def check_fresh(self) -> None:
         """Raise RecipeError for what is given and means nothing to a fresh run."""
@@ -126,7 +144,9 @@ _KINDS: dict[str, tuple[list[type], str]] = {
     "input_size": ([Integral, NoneType], "must be a whole number of pixels"),
     "head_rate": _NUMBER,
     # "no" and "false" would be yes.
-    **dict.fromkeys(("overwrite", "compile", "shard", "accept_data", "ignore_classes"), _FLAG),
+    **dict.fromkeys(
+        ("overwrite", "auto_resume", "compile", "shard", "accept_data", "ignore_classes"), _FLAG
+    ),
     "device": ([str], "must be a device's name, or auto"),
 }
 """Of what kinds a field is whose own check comes late or never."""

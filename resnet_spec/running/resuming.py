@@ -5,25 +5,30 @@ The schedule never changes in silence: an epoch has the steps that it had as the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 from resnet_spec.data.batches import steps_per_epoch
 from resnet_spec.data.class_matching import Matched, match_classes
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.relabelled import relabelled
-from resnet_spec.errors import CheckpointError, DataError, problem
+from resnet_spec.errors import CheckpointError, DataError, RecipeError, problem
 from resnet_spec.planning.schedules import total_steps
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.metrics import FILE_NAME, read_metrics, torn
-from resnet_spec.running.runs import Position
+from resnet_spec.running.runs import Position, Run
 from resnet_spec.weights.checkpoint import Checkpoint
 
 ACCEPT = "--accept-data"
 """The option that goes on with other data than the run began with."""
+
+
+_MOST_FIELDS = 4
+"""How many fields that differ are told."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,33 @@ def going_on(
         notes.append(_told(changes, position, now.splits["train"].count // recipe.batch))
         position = _changed(position, (*changes, *matched.notes), before, now)
     return GoesOn(relabelled(data, matched), now, position, tuple(notes))
+
+
+def check_same_run(found: Run, wanted: Run) -> None:
+    """Raise RecipeError, with what differs, where the run `found` was begun as another one."""
+    kinds = (("network", found.spec, wanted.spec), ("recipe", found.recipe, wanted.recipe))
+    lines = [
+        f"{key} = {was}, not {now}"
+        for _, a, b in kinds
+        for key, was, now in _changed_fields(a.to_dict(), b.to_dict())
+    ]
+    if lines:
+        rule = f"the run in {found.out} was begun with another network or recipe"
+        told = "; ".join(lines[:_MOST_FIELDS])
+        raise RecipeError(f"--auto-resume: {rule} ({told}); give its own, or another --out")
+
+
+def _changed_fields(
+    was: Mapping[str, Any], now: Mapping[str, Any], at: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted name and both values of what differs."""
+    for key in [*was, *(key for key in now if key not in was)]:
+        a, b = was.get(key), now.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            tables = cast("Mapping[str, Any]", a), cast("Mapping[str, Any]", b)
+            yield from _changed_fields(*tables, f"{at}{key}.")
+        elif a != b:
+            yield f"{at}{key}", a, b
 
 
 def _check_epoch(position: Position, recipe: Recipe, before: Fingerprint, folder: Path) -> None:

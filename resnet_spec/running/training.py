@@ -41,6 +41,7 @@ def train(
     out: str | Path | None = None,
     overwrite: bool = False,
     resume: bool | str | Path = False,
+    auto_resume: bool = False,
     input_size: int | None = None,
     device: str = "auto",
     compile: bool = False,
@@ -69,6 +70,8 @@ def train(
         `overwrite`.
     resume: go on with the run in this folder, or in `out` where True; of all else only `backend`,
         `device`, `data` and `accept_data` may be given.
+    auto_resume: go on with the run in `out` where there is one, and begin it otherwise: the same
+        call starts a run and takes it up again. A run of another network or recipe is refused.
     input_size: pixels per side; None: the data's own.
     device, compile, shard: as in `contract.Session`.
     pretrained, part: weights to start from, as in `build`.
@@ -98,6 +101,7 @@ def train(
         out=out,
         overwrite=overwrite,
         resume=resume,
+        auto_resume=auto_resume,
         input_size=input_size,
         device=device,
         compile=compile,
