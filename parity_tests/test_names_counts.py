@@ -61,14 +61,11 @@ NATIVE_COUNTS: dict[str, Callable[[Any], int]] = {
 FEW = ("resnet18", "resnet50d", "resnet50_v1", "seresnext50_32x4d", "wide_resnet50_2")
 FEW += ("resnetv2_50t", "resnet20_cifar", "plain20_cifar", "wrn_16_4_cifar", "resnet18_cifar")
 
-DEEPEST = ("resnet1202_cifar", "preact1001_cifar")
-
 
 def presets() -> Iterator[Any]:
     for preset in list_presets():
         for backend in installed_backends():
-            is_quick = preset in FEW or (backend == "torch" and preset not in DEEPEST)
-            marks = () if is_quick else (pytest.mark.thorough,)
+            marks = () if preset in FEW else (pytest.mark.thorough,)
             yield pytest.param(preset, backend, marks=marks)
 
 

@@ -41,7 +41,7 @@ class Stops:
 
 
 def trained(out: Path, **more: Any) -> Any:
-    given = {"settings": SETTINGS, "out": out, "auto_resume": True, **more}
+    given = {"settings": SETTINGS, "out": out, "input_size": 8, "auto_resume": True, **more}
     return resnet_spec.train(TINY, "numpy", **given)
 
 
@@ -57,7 +57,7 @@ def test_the_same_call_begins_a_run_takes_it_up_and_leaves_it_finished(tmp_path:
     assert trained(tmp_path / "run") == summary
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == before
 
-    resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "whole")
+    resnet_spec.train(TINY, "numpy", settings=SETTINGS, input_size=8, out=tmp_path / "whole")
     found, whole = (
         load_checkpoint(tmp_path / name / "last.safetensors").state for name in ("run", "whole")
     )
