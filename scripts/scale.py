@@ -44,7 +44,7 @@ class Machine(NamedTuple):
 
 MACHINE = Machine()
 BACKWARD = 2 / 3
-"""Of a step's arithmetic, during which gradients can be sent (Goyal et al. 2017, section 4)."""
+"""Of a step's arithmetic, during which gradients can be sent: two products for each forward one."""
 
 
 BUCKET = 25 * MB
