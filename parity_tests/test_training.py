@@ -175,6 +175,7 @@ def test_what_a_run_leaves(backend: str, tmp_path: Path) -> None:
         "best.safetensors",
         "last.safetensors",
         "metrics.jsonl",
+        "previous.safetensors",
         "summary.json",
     }
     written = json.loads((tmp_path / "summary.json").read_text())

@@ -48,6 +48,10 @@ class CheckpointError(ResnetSpecError):
     """A checkpoint file that is damaged or belongs to another network."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint file that no longer holds what was written."""
+
+
 class DataError(ResnetSpecError):
     """A dataset or image that is missing or malformed."""
 

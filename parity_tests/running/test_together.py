@@ -17,7 +17,14 @@ from pets import SPEC
 import resnet_spec
 from resnet_spec.contract import Batch
 from resnet_spec.data.batches import train_batches
-from resnet_spec.errors import BackendError, RecipeError
+from resnet_spec.errors import (
+    BackendError,
+    DataError,
+    LostError,
+    OutputError,
+    RecipeError,
+    ResnetSpecError,
+)
 from resnet_spec.group import ALONE, Group
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.evaluate import evaluate
@@ -25,7 +32,7 @@ from resnet_spec.running.fit import fit
 from resnet_spec.running.job import job_of
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.request import Request
-from resnet_spec.running.together import Together, check_can_join, joined, shared_out
+from resnet_spec.running.together import Together, by_rank, check_can_join, joined, shared_out
 from resnet_spec.running.tracking.forwarding import Watches
 from resnet_spec.weights.checkpoint import load_checkpoint
 
@@ -130,6 +137,28 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(
     with pytest.raises(RecipeError, match=line):
         job_of(request, lambda line: None, group=Group(0, 4))
     assert job_of(request, lambda line: None, group=Group(2, 3)).group == Group(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "group", "lines"),
+    [
+        (OutputError("a", OSError(28, "is full")), ALONE, ("a: cannot be written: is full",)),
+        (
+            OutputError("a", OSError(28, "is full")),
+            Group(0, 2),
+            ("rank 0: a: cannot be written: is full",),
+        ),
+        (DataError("a", "b"), Group(1, 2), ("rank 1: a", "rank 1: b")),
+        (LostError("rank 1: it is gone"), Group(1, 2), ("rank 1: it is gone",)),
+        (RecipeError("the loss became nan"), Group(1, 2), ("the loss became nan",)),
+    ],
+)
+def test_an_error_of_one_process_names_it(
+    error: ResnetSpecError, group: Group, lines: tuple[str, ...]
+) -> None:
+    with pytest.raises(type(error)) as caught, by_rank(group):
+        raise error
+    assert caught.value.problems == lines
 
 
 # --- Evaluation and the loop ----------------------------------------------------------------------

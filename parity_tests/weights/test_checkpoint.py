@@ -137,12 +137,13 @@ def test_foreign_safetensors(tmp_path: Path) -> None:
 
 
 def rewritten(path: Path, checkpoint: Checkpoint, **header: object) -> Path:
-    """Write the checkpoint's arrays under a header with some keys changed."""
+    """Write the checkpoint's arrays under a header with some keys changed, and no digest of it."""
     import safetensors
 
     save_checkpoint(path, checkpoint)
     with safetensors.safe_open(path, "np") as file:
         old = json.loads(file.metadata()["resnet_spec"])
+    del old["header_digest"]
     save_file(load_file(path), path, {"resnet_spec": json.dumps({**old, **header})})
     return path
 
@@ -273,4 +274,6 @@ def test_the_identity_of_the_data_is_kept(checkpoint: Checkpoint, tmp_path: Path
     assert load_checkpoint(tmp_path / "b").dataset is None
     kept = (tmp_path / "a").read_bytes()
     (tmp_path / "a").write_bytes(kept.replace(b'\\"splits\\"', b'\\"sqlits\\"'))
-    assert "its header is damaged: dataset: is no fingerprint" in refusal(tmp_path / "a")
+    assert "its header does not match its digest; the file is damaged" in refusal(tmp_path / "a")
+    path = rewritten(tmp_path / "c", checkpoint, dataset={"sqlits": {}})
+    assert "its header is damaged: dataset: is no fingerprint" in refusal(path)

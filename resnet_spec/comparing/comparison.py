@@ -28,7 +28,7 @@ from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import DataError, GridError, did_you_mean, not_one_of, problem
 from resnet_spec.printing.cards import Card, Shown, rounded
 from resnet_spec.running.metrics import torn
-from resnet_spec.running.run_folder import LAST, SUMMARY
+from resnet_spec.running.run_folder import LAST, PREVIOUS, SUMMARY
 from resnet_spec.weights.checkpoint import checkpoint_header
 
 GRID = "grid.json"
@@ -185,7 +185,7 @@ def _single(folder: Path) -> Result:
 
 
 def _header(path: Path) -> Fields:
-    header = checkpoint_header(path)
+    header = checkpoint_header(path) or checkpoint_header(path.with_name(PREVIOUS))
     if header is None:
         raise DataError(f"{path}: is needed for the run's recipe and seed, and is no checkpoint")
     if not header.get("recipe"):

@@ -43,10 +43,13 @@ _SYSTEM = re.compile(r"\(os error (\d+)\)|os_error_code='(\d+)'")
 
 
 @contextmanager
-def replacing(path: Path) -> Generator[Path]:
+def replacing(path: Path, kept: Path | None = None) -> Generator[Path]:
     """Give a temporary path beside `path`; on success it becomes `path`, on failure it is removed.
 
     The data and the folder's entry are flushed to the disk before this returns. Raises OutputError.
+
+    kept: what the file that is replaced is called from then on, in the same folder; None: it goes.
+    Whenever a process is killed in between, a whole file has one of the two names.
     """
     with writing(path), parents(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -56,10 +59,44 @@ def replacing(path: Path) -> Generator[Path]:
             yield temporary
             _flush(temporary)
             _keep_mode(temporary)
-            temporary.replace(path)
+            if kept is not None and path.exists():
+                _put_before(temporary, path, kept)
+            else:
+                temporary.replace(path)
             _flush(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _put_before(new: Path, path: Path, kept: Path) -> None:
+    """Rename `new` to `path`, and what was there to `kept`.
+
+    What was there is held by a second name, and gets `kept` last: there are two whole files at
+    every moment.
+    """
+    held = new.with_name(f"{new.name}.before.tmp")
+    try:
+        os.link(path, held)
+    except (OSError, NotImplementedError):  # Some file systems have no second names.
+        _put_before_by_renaming(new, path, kept)
+        return
+    try:
+        new.replace(path)
+        _flush(path.parent)
+        held.replace(kept)
+    finally:
+        held.unlink(missing_ok=True)
+
+
+def _put_before_by_renaming(new: Path, path: Path, kept: Path) -> None:
+    """Do the same where a file has one name; between the two renames there is `kept` alone."""
+    path.replace(kept)
+    try:
+        new.replace(path)
+    except OSError:
+        with suppress(OSError):
+            kept.replace(path)
+        raise
 
 
 @contextmanager

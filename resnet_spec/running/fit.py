@@ -2,8 +2,8 @@
 
 Evaluation, checkpoints, metrics, interruption and resume are the same in every framework. A run
 stands in a folder: `metrics.jsonl` (a line per epoch), `last.safetensors` (everything, to go on),
-`best.safetensors` (the evaluated weights of the best epoch), `summary.json` (at the end, and where
-the run fails).
+`previous.safetensors` (the one before it), `best.safetensors` (the evaluated weights of the best
+epoch), `summary.json` (at the end, and where the run fails).
 """
 
 from __future__ import annotations

@@ -20,27 +20,21 @@ from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.describing.split_settings import sorted_settings
-from resnet_spec.errors import (
-    BackendError,
-    CheckpointError,
-    DataError,
-    RecipeError,
-    did_you_mean,
-    problem,
-)
+from resnet_spec.errors import BackendError, DataError, RecipeError, did_you_mean, problem
 from resnet_spec.group import ALONE, Group
 from resnet_spec.loader import load_backend, precisions_of
 from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
+from resnet_spec.running.going_back import names_file, read_to_go_on
 from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, check_same_run, going_on
-from resnet_spec.running.run_folder import LAST, Begins, RunFolder, Say, checkpoint_to_go_on
+from resnet_spec.running.run_folder import Begins, RunFolder, Say, checkpoint_to_go_on
 from resnet_spec.running.runs import Position, Run
 from resnet_spec.running.together import check_can_join, check_can_shard
 from resnet_spec.weights.adopting import adopt, with_statistics
-from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
+from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.loading import Pretrained, load_pretrained
 
 
@@ -178,13 +172,8 @@ def _pretrained(start: _Start, source: str | Path, say: Say, reach: Reach) -> Jo
 def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
     """Return the run that `last` belongs to; see `Request.check_going_on` for what may change."""
     request.check_going_on()
-    start = load_checkpoint(last)
-    if start.recipe is None or not start.progress:
-        raise CheckpointError(f"--resume = {last}: holds weights alone; use a run's {LAST}")
-    try:
-        Position.from_dict(start.progress)
-    except CheckpointError as error:
-        raise CheckpointError(f"--resume = {last}: {error}") from None
+    last, start = read_to_go_on(last, say, is_named=names_file(request.resume))
+    assert start.recipe is not None
     folder = RunFolder.of_checkpoint(last)
     out = request.folder() or folder.path
     if not folder.is_same(out):
@@ -212,7 +201,7 @@ def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
         read=found.dataset,
         began_with=found.position.epoch_steps,
     )
-    begins = Begins(folder.path, start.progress, overwrite=request.overwrite)
+    begins = Begins(folder.path, start.progress, request.overwrite, checkpoint=last.name)
     return Job(run, replace(start, progress=found.position.to_dict()), begins)
 
 

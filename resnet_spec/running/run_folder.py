@@ -21,17 +21,18 @@ from resnet_spec.running.metrics import Epoch, append_metrics, keep_metrics, rea
 from resnet_spec.running.replaced_run import ReplacedRun
 from resnet_spec.running.runs import Summary
 from resnet_spec.weights.checkpoint import Checkpoint, checkpoint_header, save_checkpoint
+from resnet_spec.weights.last_two import LAST, PREVIOUS, is_sound
 
 Say = Callable[[str], None]
 
-LAST, BEST, SUMMARY = "last.safetensors", "best.safetensors", "summary.json"
+BEST, SUMMARY = "best.safetensors", "summary.json"
 PRETRAINED, TRACKING = "pretrained.json", "tracking.json"
 _FILES = (
-    *(LAST, BEST, METRICS, SUMMARY, PRETRAINED, TRACKING),
+    *(LAST, PREVIOUS, BEST, METRICS, SUMMARY, PRETRAINED, TRACKING),
     "tensorboard/events.out.tfevents.*",
 )
 _INHERITED = (METRICS, BEST, PRETRAINED, SUMMARY)
-"""What a run that goes on in another folder takes with it, beside its last checkpoint."""
+"""What a run that goes on in another folder takes with it, beside its checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class Begins:
 
     goes_on_from: the folder of the run that goes on; None for a fresh one. progress: where its
     checkpoint stands; None: where the run starts. overwrite: replace the run that is there.
-    pretrained: what `pretrained.json` is to hold, None for no such file.
+    pretrained: what `pretrained.json` is to hold, None for no such file. checkpoint: that run's
+    file: `LAST`, or `PREVIOUS` where that one is damaged.
     """
 
     goes_on_from: Path | None = None
     progress: Mapping[str, Any] | None = None
     overwrite: bool = False
     pretrained: Mapping[str, Any] | None = None
+    checkpoint: str = LAST
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,11 @@ class RunFolder:
         return self.path / LAST
 
     @property
+    def previous(self) -> Path:
+        """Where the checkpoint before the last is kept."""
+        return self.path / PREVIOUS
+
+    @property
     def best(self) -> Path:
         """Where the evaluated weights of the best epoch are kept."""
         return self.path / BEST
@@ -85,9 +93,14 @@ class RunFolder:
         return self.path.resolve() == other.resolve()
 
     def found_last(self) -> Path | None:
-        """Return the last checkpoint; one that a killed process had just set aside, too."""
+        """Return the last checkpoint; one that a killed process had just set aside, too.
+
+        Where there is none, as a process that was killed between two renames may leave it, the one
+        before it.
+        """
         places = (self.path, *self._replaced.places)
-        return next((place / LAST for place in places if (place / LAST).is_file()), None)
+        found = (place / name for name in (LAST, PREVIOUS) for place in places)
+        return next((path for path in found if path.is_file()), None)
 
     @property
     def holds_run(self) -> bool:
@@ -135,6 +148,7 @@ class RunFolder:
                 self._settle()
             if begins.goes_on_from is not None and self.is_same(begins.goes_on_from):
                 self._check_unchanged(start, begins)
+                self._go_back(begins)
                 self._tell_torn(say)
                 yield
                 return
@@ -154,8 +168,11 @@ class RunFolder:
     # --- Written ----------------------------------------------------------------------------------
 
     def save_last(self, checkpoint: Checkpoint) -> None:
-        """Write what the run goes on from. A run that was replaced is given up now."""
-        save_checkpoint(self.last, checkpoint)
+        """Write what the run goes on from, and keep the one before, for when this one is damaged.
+
+        A run that was replaced is given up now.
+        """
+        save_checkpoint(self.last, checkpoint, kept=self.previous)
         self._replaced.give_up()
 
     def save_best(self, weights: Checkpoint) -> None:
@@ -187,11 +204,22 @@ class RunFolder:
         return ReplacedRun(self.path, _FILES)
 
     def _check_unchanged(self, start: Checkpoint | None, begins: Begins) -> None:
-        header = checkpoint_header(self.last)
+        header = checkpoint_header(self.path / begins.checkpoint)
         known = begins.progress or (None if start is None else start.progress)
-        if known is None or header is None or header.get("progress") != dict(known):
+        is_other = known is None or header is None or header.get("progress") != dict(known)
+        # Another process that has gone back before us has left a sound one.
+        if is_other or (begins.checkpoint == PREVIOUS and is_sound(self.last)):
             rule = "another process has trained this run meanwhile"
             raise DataError(f"--resume = {self.path}: {rule}; give the command again")
+
+    def _go_back(self, begins: Begins) -> None:
+        """Put the checkpoint that the run goes on from in the place of a damaged last one.
+
+        Else the next to be written would make the damaged one that before it, and lose the sound.
+        """
+        if begins.checkpoint == PREVIOUS:
+            with writing(self.last):
+                self.previous.replace(self.last)
 
     def _tell_torn(self, say: Say) -> None:
         note = torn(self.path)
@@ -203,28 +231,34 @@ class RunFolder:
             for name in _INHERITED:
                 self._copy(begins.goes_on_from, name)
             if not self._replaced.places[0].is_dir():  # Else a killed run would cost the other.
-                self._copy(begins.goes_on_from, LAST)
+                self._copy_checkpoints(begins.goes_on_from, begins.checkpoint)
         if begins.pretrained is not None:
             write_json(self.path / PRETRAINED, begins.pretrained)
 
     def _keep_last(self, begins: Begins) -> None:
         """Take the last checkpoint along where a run went on and came to none of its own."""
         if begins.goes_on_from is not None and not self.last.is_file():
-            self._copy(begins.goes_on_from, LAST)
+            self._copy_checkpoints(begins.goes_on_from, begins.checkpoint)
             self._replaced.give_up()
 
-    def _copy(self, run: Path, name: str) -> None:
+    def _copy_checkpoints(self, run: Path, checkpoint: str) -> None:
+        """Copy what the run in another folder goes on from, and the one before it."""
+        if checkpoint == LAST:
+            self._copy(run, PREVIOUS)
+        self._copy(run, checkpoint, LAST)
+
+    def _copy(self, run: Path, name: str, to: str | None = None) -> None:
         """Copy a file of the run in another folder, which may be set aside; none that is absent."""
         last = RunFolder(run).found_last()
         source = (run if last is None else last.parent) / name
         if source.is_file():
-            with replacing(self.path / name) as temporary:
+            with replacing(self.path / (to or name)) as temporary:
                 shutil.copyfile(source, temporary)
 
     def _settle(self) -> None:
         """End what a process left that was killed while it replaced a run, and drop half files."""
-        self._replaced.settle(has_checkpoint=self.last.is_file)
-        for name in (LAST, BEST, SUMMARY, METRICS):
+        self._replaced.settle(lambda: self.last.is_file() or self.previous.is_file())
+        for name in (LAST, PREVIOUS, BEST, SUMMARY, METRICS):
             for half in self.path.glob(f".{name}.*.tmp"):
                 half.unlink(missing_ok=True)
 
@@ -244,6 +278,8 @@ def checkpoint_to_go_on(resume: str | Path, option: str = "--resume") -> Path:
         return last
     if not path.is_file():
         near = did_you_mean(str(path), [str(one) for one in _neighbours(path)])
+        if path.name == LAST and path.with_name(PREVIOUS).is_file():
+            near = f"{option} {path.parent} goes on from {path.with_name(PREVIOUS)}"
         raise CheckpointError(problem(option, path, "there is no such run", near))
     if path.name == BEST:
         raise CheckpointError(

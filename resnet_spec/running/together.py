@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.errors import BackendError
+from resnet_spec.errors import BackendError, RecipeError, ResnetSpecError
 from resnet_spec.group import ALONE, Group, Members
 from resnet_spec.loader import load_backend, manifest_of
 
@@ -57,6 +57,21 @@ def _number(value: object) -> int:
     """Return a number that tells values apart; 48 bits of a digest are whole in a float64."""
     text = json.dumps(value, sort_keys=True, default=str)
     return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
+
+
+@contextmanager
+def by_rank(group: Group) -> Generator[None]:
+    """Begin the lines of an error that one process of a group has with its rank.
+
+    Where something is no number (RecipeError) it is so in all of them, by the sums of a step.
+    """
+    try:
+        yield
+    except ResnetSpecError as error:
+        if group.size > 1 and not isinstance(error, RecipeError):
+            rank = f"rank {group.rank}: "
+            error.problems = tuple(f"{rank}{it.removeprefix(rank)}" for it in error.problems)
+        raise
 
 
 def check_can_join(backend: str, group: Group) -> None:

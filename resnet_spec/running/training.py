@@ -21,7 +21,7 @@ from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Run, Summary
-from resnet_spec.running.together import Together, joined
+from resnet_spec.running.together import Together, by_rank, joined
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
@@ -176,7 +176,8 @@ def _trained(
         for name, place in tracking.places.items():
             say(f"tracked by {name}: {place}")
         watches = Watches(watch, tracking)
-        summary = fit(run, session, evaluator, watches, job.start, together)
+        with by_rank(group):
+            summary = fit(run, session, evaluator, watches, job.start, together)
         tracking.finish(summary)
         return summary
 

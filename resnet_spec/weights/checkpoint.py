@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file that holds the arrays and everything needed to go on.
 
 The metadata has a single key, `resnet_spec`, with canonical JSON: with several keys the format's
-bytes differ from save to save. A digest of the tensors in it tells a damaged file from a sound one.
+bytes differ from save to save. Digests in it, of the tensors and of the rest, tell damage.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import (
     MOST_LINES,
     CheckpointError,
+    DamagedError,
     DataError,
     OutputError,
     RecipeError,
@@ -33,12 +34,13 @@ from resnet_spec.planning.lowering import lower
 from resnet_spec.printing.cards import Card, Shown
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, LOSS_SCALE, family, is_slot
-from resnet_spec.weights.digests import digest
+from resnet_spec.weights.digests import digest, text_digest
 from resnet_spec.weights.files.safetensors_file import mapped_safetensors, safetensors_metadata
 from resnet_spec.weights.files.weight_file import finite_problems
 
 FORMAT = 1
 _KEY = "resnet_spec"
+_OWN_DIGEST = "header_digest"
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,8 +93,10 @@ class Checkpoint(Shown):
         return replace(self, state={**plain, **average}, progress={})
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: Path, checkpoint: Checkpoint, kept: Path | None = None) -> None:
     """Write `checkpoint` to `path`, whole or not at all.
+
+    kept: what the file that is there is called from then on; None: it goes (`writing.replacing`).
 
     Raises CheckpointError when the file cannot be written, for the disk is full or otherwise.
     """
@@ -113,9 +117,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "digest": digest(arrays),
         **({} if checkpoint.dataset is None else {"dataset": checkpoint.dataset.to_dict()}),
     }
+    header[_OWN_DIGEST] = _header_digest(header)
     text = json_text(header, sort_keys=True, compact=True)
     try:
-        with replacing(path) as temporary:
+        with replacing(path, kept) as temporary:
             cast(Any, safetensors).save_file(arrays, temporary, metadata={_KEY: text})
     except OutputError as error:
         raise CheckpointError(*error.problems) from error
@@ -142,17 +147,19 @@ def checkpoint_header(path: Path) -> dict[str, Any] | None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint written by `save_checkpoint`. Executes nothing.
 
-    Raises CheckpointError for a file that is missing, damaged, of another kind, or that does not
-    fit its own spec.
+    Raises DamagedError for a file that no longer holds what was written, and CheckpointError for
+    one that is missing, of another kind, or that does not fit its own spec.
     """
     header, arrays = _read(path)
+    if _OWN_DIGEST in header and header[_OWN_DIGEST] != _header_digest(header):  # Older have none.
+        raise DamagedError(f"{path}: its header does not match its digest; the file is damaged")
     if header.get("format") != FORMAT:
         found = header.get("format")
         raise CheckpointError(
             f"{path}: has format {found}, and this version reads {FORMAT}; update"
         )
     if header.get("digest") != digest(arrays):
-        raise CheckpointError(f"{path}: its tensors do not match their digest; the file is damaged")
+        raise DamagedError(f"{path}: its tensors do not match their digest; the file is damaged")
     _check_kinds(path, header)
     try:
         spec = Spec.from_dict(header["spec"])
@@ -226,10 +233,19 @@ def dataset_of(fields: Mapping[str, Any]) -> Fingerprint | None:
     return None if found is None else Fingerprint.from_dict(found)
 
 
+def _header_digest(header: Mapping[str, Any]) -> str:
+    """Return the digest of all fields but itself: the tensors' says nothing of a step or a rate."""
+    others = {name: value for name, value in header.items() if name != _OWN_DIGEST}
+    return text_digest(json_text(others, sort_keys=True, compact=True))
+
+
 def _read(path: Path) -> tuple[dict[str, Any], State]:
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such file")
-    text, arrays = mapped_safetensors(path, _KEY)
+    try:
+        text, arrays = mapped_safetensors(path, _KEY)
+    except CheckpointError as error:
+        raise DamagedError(*error.problems) from None
     if text is None:
         raise CheckpointError(
             f"{path}: is a safetensors file without a resnet_spec header; "
@@ -244,7 +260,7 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: its header is damaged; get it again")
+        raise DamagedError(f"{path}: its header is damaged; get it again")
     return cast("dict[str, Any]", header)
 
 

@@ -27,6 +27,11 @@ def digest(arrays: Mapping[str, Array]) -> str:
     return f"xxh3-128:{whole.hexdigest()}"
 
 
+def text_digest(text: str) -> str:
+    """Return the digest of a text, in the same form."""
+    return f"xxh3-128:{xxhash.xxh3_128_hexdigest(text.encode())}"
+
+
 def _hashes(arrays: Sequence[Array]) -> list[bytes]:
     """Return each array's own digest; two threads take half of the bytes each."""
     ends = list(accumulate(array.nbytes for array in arrays))

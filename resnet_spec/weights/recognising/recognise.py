@@ -26,6 +26,7 @@ from resnet_spec.weights.checkpoint import Checkpoint, is_checkpoint, load_check
 from resnet_spec.weights.files.arrays import HALVES
 from resnet_spec.weights.files.in_folders import weights_at
 from resnet_spec.weights.files.unwrapping import flat, unwrapped
+from resnet_spec.weights.last_two import before_damaged
 from resnet_spec.weights.naming import SCHEMES, Scheme, scheme
 from resnet_spec.weights.naming.conventions import conflicts
 from resnet_spec.weights.recognising.choosing import FileTensors, choose
@@ -112,10 +113,13 @@ def recognise_file(
         else:
             found = _foreign(place.path, spec, schemes, settings, part)
     except CheckpointError as error:
+        remedy = before_damaged(place.path)
         lines = (
             text if text.startswith(str(path)) else f"{path}: {text}" for text in error.problems
         )
-        raise CheckpointError(*lines) from None
+        raise CheckpointError(
+            *(f"{text}; {remedy}" if remedy else text for text in lines)
+        ) from None
     return replace(found, notes=(*place.notes, *found.notes))
 
 
