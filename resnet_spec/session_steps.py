@@ -35,7 +35,12 @@ class Part(NamedTuple):
 class Intake:
     """What a session of `plan` takes in: it is made once, so that a step has little to check."""
 
-    def __init__(self, plan: Plan, group: Group = ALONE) -> None:
+    def __init__(self, plan: Plan, group: Group = ALONE, replicas: int = 1) -> None:
+        """Take in for `plan`.
+
+        replicas: among how many of this process's devices a part is shared out, each of which takes
+        the statistics of its own images.
+        """
         image = plan.input
         self._image = (image.height, image.width, image.channels)
         self._classes = plan.classes
@@ -45,6 +50,7 @@ class Intake:
         """Of the smallest norm that takes the batch's statistics."""
         self._shared = group.size if all(op.sync == "global" for op in plan.batch_norms) else 1
         """In how many processes the samples of a norm's statistics are."""
+        self._replicas = replicas
         self._smallest = next((name for name, n in norms.items() if n == self._pixels), "")
 
     def images(self, batch: Batch) -> Array:
@@ -79,7 +85,7 @@ class Intake:
             rule = f"must be a multiple of accumulate = {count}"
             raise BackendError(problem("batch", len(batch), rule))
         size = len(batch) // count
-        if size * self._pixels * self._shared == 1:
+        if size * self._pixels * self._shared == self._replicas:
             rule = f"leaves {self._smallest} one value per channel, which has no variance"
             raise BackendError(problem("batch", len(batch), rule, "take more images"))
         return size

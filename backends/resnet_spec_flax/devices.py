@@ -22,6 +22,8 @@ PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16"
 # Micikevicius et al. 2018).
 REDUCED = ("bfloat16", "float16")
 
+_ALL = "all"
+
 
 def check_precision(name: str) -> None:
     """Raise BackendError where a session cannot compute in it."""
@@ -30,8 +32,15 @@ def check_precision(name: str) -> None:
         raise BackendError(problem("precision", name, "is not one of flax's", hint))
 
 
+def is_every(name: str) -> bool:
+    """Whether `name` means all devices of a platform that this process has, as "tpu:all"."""
+    return name.partition(":")[2] == _ALL
+
+
 def find_device(name: str) -> Any:
     """Return the `jax.Device` called `name`, as "gpu" or "cuda:1", or the best there is.
+
+    Of all devices of a platform, as "gpu:all", it is the first.
 
     Raises BackendError where it is not there, or no platform can be started.
     """
@@ -39,6 +48,7 @@ def find_device(name: str) -> Any:
     if name == "auto":
         return there[0]
     platform, _, index = name.partition(":")
+    index = "0" if is_every(name) else index
     try:
         if not platform or not (index or "0").isdigit():
             raise ValueError(name)  # JAX takes "" for auto, and Python -1 for the last one.

@@ -1,8 +1,6 @@
-"""Several processes on jax.distributed: how they meet, and one program over all their devices.
+"""Several processes on jax.distributed: how they meet, speak and part.
 
-Between calls a session's arrays lie on a device of its own. A training step sees them as arrays of
-a mesh, weights whole on every device and batches cut by images, so that a mean over a batch is over
-that of all processes: XLA puts in the messages.
+What they compute together is in `mesh`.
 """
 
 from __future__ import annotations
@@ -14,22 +12,15 @@ import re
 import sys
 import time
 from collections.abc import Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
-from typing import Any
+from contextlib import contextmanager
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
-from resnet_spec.errors import BackendError, problem
 from resnet_spec.group import Group, lost, meet_seconds, unmet
-from resnet_spec.plan import Plan
 from resnet_spec_flax.meeting import meet
-from resnet_spec_flax.programs import Inputs, Program, Sums
-from resnet_spec_flax.weights import Weights
 
 _HEARTBEAT_S = 10
 """After how long a process that says nothing counts as gone."""
@@ -40,9 +31,6 @@ _OF_MESSAGES = re.compile(
     "gloo|nccl|collective|all-?reduce|all-?gather|connection|heartbeat|coordination|barrier", re.I
 )
 """In what JAX says where a message did not come through; it has no error of its own for that."""
-
-_PROCESS, _DEVICE = "process", "device"
-_WHOLE, _CUT = PartitionSpec(), PartitionSpec((_PROCESS, _DEVICE))
 
 
 class Members:
@@ -142,116 +130,3 @@ def answering(group: Group) -> Generator[None]:
         if not _OF_MESSAGES.search(str(error)):
             raise
         raise lost(group, error) from None
-
-
-class Alone:
-    """What a session does for other processes where there are none."""
-
-    program = Program
-    """Makes the session's functions."""
-
-    def __init__(self, device: Any) -> None:
-        self._device = device
-
-    def share(self, inputs: Inputs) -> Inputs:
-        """Return a part of a batch on the device, not waiting for it."""
-        return jax.device_put(inputs, self._device)
-
-    def spread(self, values: Any) -> Any:
-        """Return arrays of this device as a step takes them; they share memory."""
-        return values
-
-    def own(self, values: Any) -> Any:
-        """Return what a step made as arrays of this device; they share memory."""
-        return values
-
-    def answering(self) -> AbstractContextManager[None]:
-        """Surround what may wait for others."""
-        return nullcontext()
-
-
-class Several(Alone):
-    """The same among several processes, over the devices of `device`'s kind that they have."""
-
-    def __init__(self, plan: Plan, device: Any, group: Group) -> None:
-        super().__init__(device)
-        self._group = group
-        self._mesh = _mesh(device.platform, group.size)
-        self._whole, self._cut = (NamedSharding(self._mesh, spec) for spec in (_WHOLE, _CUT))
-        self._here: list[Any] = self._mesh.local_devices
-        is_replica = any(op.sync == "replica" for op in plan.batch_norms)
-        self.program = partial(_ReplicaProgram if is_replica else _GlobalProgram, self._mesh)
-
-    def share(self, inputs: Inputs) -> Inputs:
-        """Return a part of the batch of all, of which `inputs` is this process's share."""
-        images, devices = len(inputs.labels), len(self._here)
-        if images % devices:
-            rule = f"cannot be shared out among the {devices} devices of rank {self._group.rank}"
-            raise BackendError(problem("batch", images, rule))
-        return jax.tree.map(partial(jax.make_array_from_process_local_data, self._cut), inputs)
-
-    def spread(self, values: Any) -> Any:
-        """Return arrays of this device as arrays of the mesh, which every process has alike."""
-        return jax.tree.map(self._spread, values)
-
-    def _spread(self, array: jax.Array) -> jax.Array:
-        copies = [array if d == self._device else jax.device_put(array, d) for d in self._here]
-        return jax.make_array_from_single_device_arrays(array.shape, self._whole, copies)
-
-    def own(self, values: Any) -> Any:
-        """Return this device's of arrays that every process has alike."""
-        place = self._here.index(self._device)
-        return jax.tree.map(lambda array: array.addressable_data(place), values)
-
-    def answering(self) -> AbstractContextManager[None]:
-        """Raise LostError where they do not."""
-        return answering(self._group)
-
-
-def _mesh(platform: str, size: int) -> Mesh:
-    """Return the devices of all processes, [process, device]."""
-    devices = sorted(jax.devices(platform), key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(devices).reshape(size, -1), (_PROCESS, _DEVICE))
-
-
-class _GlobalProgram(Program):
-    """The session's functions with `backward` over the batch of all processes."""
-
-    def __init__(self, mesh: Mesh, *fixed: Any) -> None:
-        super().__init__(*fixed)
-        self._mesh = mesh
-        whole = NamedSharding(mesh, _WHOLE)
-        self.backward = jax.jit(self._backward_of_all, out_shardings=whole)
-
-    def _backward_of_all(
-        self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
-    ) -> tuple[Weights, Sums]:
-        """Return the new running statistics; loss, correct images and gradients."""
-        return self._backward(weights, loss_scale, inputs)
-
-
-class _ReplicaProgram(_GlobalProgram):
-    """The same with the statistics of each process's own samples."""
-
-    def _backward_of_all(
-        self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
-    ) -> tuple[Weights, Sums]:
-        run = jax.shard_map(
-            self._of_own_samples,
-            mesh=self._mesh,
-            in_specs=(_WHOLE, _WHOLE, PartitionSpec(_PROCESS)),
-            out_specs=_WHOLE,
-            axis_names={_PROCESS},
-        )
-        return run(weights, loss_scale, inputs)
-
-    def _of_own_samples(
-        self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
-    ) -> tuple[Weights, Sums]:
-        """Return the means over processes of what each has; correct images are added."""
-        # Of weights that all have alike JAX would add up the gradients by itself.
-        own = jax.tree.map(lambda w: jax.lax.pcast(w, _PROCESS, to="varying"), weights)
-        statistics, sums = self._backward(own, loss_scale, inputs)
-        correct = jax.lax.psum(sums.correct, _PROCESS)
-        loss, gradients = jax.lax.pmean((sums.loss, sums.gradients), _PROCESS)
-        return jax.lax.pmean(statistics, _PROCESS), Sums(loss, correct, gradients)

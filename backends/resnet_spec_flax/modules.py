@@ -198,6 +198,12 @@ class Block(_Container):
     becomes the shortcut.
     """
 
+    is_computed_again = False
+    """Whether the backward pass computes its activations once more, from x, and none is kept.
+
+    What its layers change, they change once: the second pass has the results of the first.
+    """
+
     def __init__(
         self, entry: Layers, body: Layers, shortcut: Layers, add: Layers, tail: Layers
     ) -> None:
@@ -211,6 +217,9 @@ class Block(_Container):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, C] to [N, H', W', C']."""
+        return nnx.remat(Block._output)(self, x) if self.is_computed_again else self._output(x)
+
+    def _output(self, x: jax.Array) -> jax.Array:
         entered = _run(self, self._entry, x)
         body = _run(self, self._body, entered)
         has_shortcut = any(getattr(self, key, None) is not None for key in self._shortcut)

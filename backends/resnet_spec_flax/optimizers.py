@@ -51,7 +51,7 @@ def make_optimizer(plan: Plan, recipe: Recipe) -> Transformation:
     return optax.chain(native.make(recipe.optimizer, decay), factor)
 
 
-def slots_to_state(found: optax.OptState, plan: Plan, recipe: Recipe) -> State:
+def optimizer_to_state(found: optax.OptState, plan: Plan, recipe: Recipe) -> State:
     """Return copies of the slots in optax's state, on the host and in canonical layout."""
     keys = native_of(recipe.optimizer, OPTIMIZERS, "flax").keys
     state: State = {}

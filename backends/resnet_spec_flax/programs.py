@@ -16,22 +16,14 @@ import numpy as np
 import optax
 from flax import nnx
 
+from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_flax.layers import Noise, Tap
 from resnet_spec_flax.modules import find
+from resnet_spec_flax.slots import Slots
 from resnet_spec_flax.weights import Weights, as_state, read, trainable
-
-
-class Slots(NamedTuple):
-    """What training keeps beside the weights."""
-
-    optimizer: optax.OptState
-    average: Weights
-    """The moving average of every tensor; empty without one."""
-    loss_scale: dict[str, jax.Array]
-    """`scale` and `good_steps`; empty unless computing in float16."""
 
 
 class Inputs(NamedTuple):
@@ -191,11 +183,13 @@ class Program:
 
         Beside it the function returns the loss, the correct images and the new statistics.
         """
-        statistics = [t for t in self._plan.tensors if t.is_statistic and not t.frozen]
+        statistics = self._statistics()
         scale = loss_scale.get("scale", 1.0)
 
         def loss_of(trained: Weights, images: jax.Array) -> Any:
             model = self._model({**weights, **trained}, inputs.noise, train=True)
+            for name in self._plan.remat:
+                find(model, name).is_computed_again = True
             logits = self._logits(model, images)
             loss = self._loss(logits, inputs.labels)
             correct = (logits.argmax(1) == inputs.labels).sum()
@@ -203,6 +197,10 @@ class Program:
 
         trained = {t.name: weights[t.name] for t in trainable(self._plan)}
         return loss_of, trained, self._normalised(inputs.images)
+
+    def _statistics(self) -> list[Tensor]:
+        """Return what a training pass changes of itself."""
+        return [t for t in self._plan.tensors if t.is_statistic and not t.frozen]
 
     def _updated(
         self, weights: Weights, slots: Slots, sums: Sums, rate: jax.Array

@@ -18,34 +18,29 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.group import ALONE, Group
-from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
-from resnet_spec.session_state import (
-    AVERAGE,
-    FIRST_LOSS_SCALE,
-    LOSS_SCALE,
-    state_shapes,
-    whole_state,
-)
+from resnet_spec.session_state import state_shapes, whole_state
 from resnet_spec.session_steps import Intake, filled, recipe_for_training, step_log
 from resnet_spec_flax.devices import (
     REDUCED,
     check_precision,
     describe,
     find_device,
+    is_every,
     memory_errors,
     settings,
 )
-from resnet_spec_flax.group import Alone, Several
+from resnet_spec_flax.mesh import Alone, together
 from resnet_spec_flax.modules import empty
-from resnet_spec_flax.optimizers import make_optimizer, slots_to_state, with_slots
-from resnet_spec_flax.programs import Inputs, Program, Slots, all_finite
+from resnet_spec_flax.optimizers import make_optimizer
+from resnet_spec_flax.programs import Inputs, Program, all_finite
+from resnet_spec_flax.slots import Slots, fresh_slots, slots_from_state, slots_to_state
 from resnet_spec_flax.weights import (
     Weights,
     check_native,
+    from_state,
     read,
-    to_flax,
     to_state,
     trainable,
     write,
@@ -66,15 +61,16 @@ class Session:
         precision: Precision = "float32",
         compile: bool = False,
         group: Group = ALONE,
+        shard: bool = False,
     ) -> None:
         check_precision(precision)
         self._plan = plan
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
-        self._intake = Intake(plan, group)
         self._device = here = find_device(device)
         self._alone = Alone(here)
-        self._others = self._alone if group.size == 1 else Several(plan, here, group)
+        self._others = together(plan, recipe, here, group, every=is_every(device), shard=shard)
+        self._intake = Intake(plan, group, self._others.replicas)
         self._precision = precision
         self._settings = partial(settings, here, precision)
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
@@ -82,7 +78,9 @@ class Session:
         self._programs: dict[nnx.GraphDef, Program] = {}
         with self._settings():
             self.native = empty(plan, dtype=jnp.dtype(precision), param_dtype=self._dtype)
-            self._slots = self._fresh_slots()
+            fixed = read(self.native, plan.tensors), precision, here
+            slots = fresh_slots(plan, recipe, self._optimizer, *fixed)
+            self._slots: Slots = self._others.kept(slots)
         self.info: Mapping[str, str] = {
             "framework": "flax",
             "version": flax.__version__,
@@ -91,36 +89,27 @@ class Session:
             "math": f"computes in {precision}" if precision in REDUCED else "strict",
             "jax": jax.__version__,
             "optax": optax.__version__,
-            **({"processes": str(group.size)} if group.size > 1 else {}),
+            **self._others.info(),
         }
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
         check_native(self.native, self._plan)
-        tensors, slots = self._plan.tensors, self._slots
-        state = to_state(tensors, read(self.native, tensors))
-        if self._recipe is not None:
-            state |= slots_to_state(slots.optimizer, self._plan, self._recipe)
-        if slots.average:
-            state |= to_state(tensors, slots.average, f"{AVERAGE}/")
-        numbers = jax.device_get(slots.loss_scale)
-        names = [name for name in FIRST_LOSS_SCALE if name in numbers]  # jax sorts a dict's keys.
-        return state | {f"{LOSS_SCALE}/{name}": np.array(numbers[name]) for name in names}
+        with self._others.answering(), self._settings():
+            weights = read(self.native, self._plan.tensors)
+            state = to_state(self._plan.tensors, self._others.whole(weights))
+            slots = self._others.whole(self._slots)
+            return state | slots_to_state(slots, self._plan, self._recipe)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
         check_native(self.native, self._plan)
         whole, tensors = whole_state(self._shapes, state), self._plan.tensors
         with self._settings():
-            slots, numbers = self._slots, self._slots.loss_scale
-            if self._recipe is not None:
-                fixed = self._plan, self._recipe, self._dtype, self._device
-                slots = slots._replace(optimizer=with_slots(slots.optimizer, whole, *fixed))
-            if slots.average:
-                slots = slots._replace(average=self._taken(whole, tensors, f"{AVERAGE}/"))
-            scale = {name: np.array(whole[f"{LOSS_SCALE}/{name}"], np.float32) for name in numbers}
-            write(self.native, tensors, self._taken(whole, tensors))
-            self._slots = slots._replace(loss_scale=self._put(scale))
+            fixed = self._plan, self._recipe, self._dtype, self._device
+            slots = slots_from_state(self._slots, whole, *fixed)
+            write(self.native, tensors, self._put(from_state(tensors, whole, self._dtype)))
+            self._slots = self._others.kept(slots)
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
@@ -150,7 +139,7 @@ class Session:
             def backward(loss_scale: LossScale) -> tuple[jax.Array, Weights]:
                 spread = self._others.spread((weights, loss_scale))
                 _, sums = program.backward(*spread, inputs)
-                return self._others.own((sums.loss, sums.gradients))
+                return self._others.whole(self._others.kept((sums.loss, sums.gradients)))
 
             loss, gradients = self._without_overflow(backward)
         return float(loss), to_state(trainable(self._plan), gradients)
@@ -197,9 +186,8 @@ class Session:
         count: list[int] = []
         with self._others.answering(), self._settings(), memory_errors(self._device):
             program, weights = self._program()
-            # Each step gives its arrays up to the next; who holds the module's own keeps them.
-            weights = jax.device_put(weights, self._device, may_alias=False)
-            weights, slots = self._others.spread((weights, self._slots))
+            weights = self._others.given_up(weights)
+            slots = self._others.spread(self._slots)
             ahead = self._ahead(islice(batches, len(rates)), recipe.accumulate)
             try:
                 for rate, parts in zip(rates.astype(self._dtype), ahead, strict=False):
@@ -208,9 +196,10 @@ class Session:
                     correct.append(hits)
                     count.append(sum(len(part.labels) for part in parts))
             finally:
-                weights, slots = self._others.own((weights, slots))
+                weights, self._slots = self._others.kept((weights, slots))
                 write(self.native, self._plan.tensors, weights)
-                self._slots = slots
+            if self._others.in_parts:  # Those who predict do so each by itself.
+                write(self.native, self._plan.tensors, self._others.whole(weights))
             losses, correct = jax.device_get((losses, correct))  # The only wait of a chunk.
         return step_log(losses, correct, count, rates)
 
@@ -265,26 +254,7 @@ class Session:
             check_native(self.native, self._plan)
             fixed = self._plan, self._recipe, self._optimizer, self._dtype
             program = self._programs[graphdef] = self._others.program(*fixed, graphdef, others)
-        return program, read(self.native, self._plan.tensors)
-
-    def _fresh_slots(self) -> Slots:
-        """Return the optimiser's fresh slots, an average equal to the weights, the loss scale."""
-        weights = read(self.native, self._plan.tensors)
-        first = {name: np.float32(value) for name, value in FIRST_LOSS_SCALE.items()}
-        has_average = self._recipe is not None and self._recipe.ema.decay > 0
-        return Slots(
-            optimizer=self._optimizer.init(
-                {t.name: weights[t.name] for t in trainable(self._plan)}
-            ),
-            average=jax.tree.map(jnp.copy, weights) if has_average else {},
-            loss_scale=self._put(first if self._precision == "float16" else {}),
-        )
-
-    def _taken(
-        self, state: Mapping[str, Array], tensors: Iterable[Tensor], prefix: str = ""
-    ) -> Weights:
-        """Return copies of `state`'s arrays on the device, in Flax's layouts."""
-        return self._put({t.name: to_flax(t, state[prefix + t.name], self._dtype) for t in tensors})
+        return program, self._others.whole(read(self.native, self._plan.tensors))
 
     def _put(self, values: Any) -> Any:
         return jax.device_put(values, self._device)

@@ -69,8 +69,7 @@ def load_weights(module: nnx.Module, plan: Plan, state: Mapping[str, Array]) -> 
     """Copy `state` into `module`. Raises CheckpointError with every name that does not fit."""
     check_state(weight_shapes(plan), state)
     dtype = next(iter(read(module, plan.tensors).values())).dtype
-    arrays = {t.name: to_flax(t, state[t.name], dtype) for t in plan.tensors}
-    write(module, plan.tensors, jax.device_put(arrays))
+    write(module, plan.tensors, jax.device_put(from_state(plan.tensors, state, dtype)))
 
 
 def to_flax(tensor: Tensor, array: Array, dtype: np.dtype) -> Array:
@@ -95,6 +94,18 @@ def canonical_shape(tensor: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
 def to_state(tensors: Iterable[Tensor], weights: Weights, prefix: str = "") -> State:
     """Return copies of `weights` on the host, in canonical layout, `prefix` before their names."""
     return {prefix + t.name: to_canonical(t, weights[t.name]) for t in tensors}
+
+
+def from_state(
+    tensors: Iterable[Tensor], state: Mapping[str, Array], dtype: np.dtype, prefix: str = ""
+) -> State:
+    """Return copies of `state`'s arrays in Flax's layouts, by the names of `tensors`."""
+    return {t.name: to_flax(t, state[prefix + t.name], dtype) for t in tensors}
+
+
+def flax_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the tensor's shape in Flax's layout."""
+    return tuple(tensor.shape[axis] for axis in _TO_FLAX[tensor.layout])
 
 
 def trainable(plan: Plan) -> list[Tensor]:
