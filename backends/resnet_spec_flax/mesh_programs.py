@@ -56,7 +56,7 @@ class GlobalProgram(Program):
     def __init__(self, layout: Layout, *fixed: Any) -> None:
         super().__init__(*fixed)
         self._layout = layout
-        self.backward = jax.jit(self._backward_of_all, out_shardings=layout.whole)
+        self.backward = self._compiled(self._backward_of_all, out_shardings=layout.whole)
         if layout.shard:
             self._keep_parts()
 
@@ -73,7 +73,8 @@ class GlobalProgram(Program):
             average=weights if has_average(self._recipe) else {},
             loss_scale=whole,  # Of all that is in it.
         )
-        self.backward = jax.jit(self._backward_of_parts, out_shardings=(statistics, sums))
+        passed = statistics, sums
+        self.backward = self._compiled(self._backward_of_parts, out_shardings=passed)
         self._add = jax.jit(optax.tree.add, donate_argnums=0, out_shardings=sums)
         step = weights, slots, whole, whole
         self._update = jax.jit(self._updated, donate_argnums=(0, 1), out_shardings=step)

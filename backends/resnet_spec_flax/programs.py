@@ -45,6 +45,11 @@ class Sums(NamedTuple):
     gradients: Weights
 
 
+_BARRIERS_STAY = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+"""For XLA's compiler for CPUs, which takes barriers away early, and then has the backward pass use
+the activations of the forward one: they would be kept after all."""
+
+
 class Program:
     """A session's functions for one structure of modules, compiled once per batch shape."""
 
@@ -54,12 +59,13 @@ class Program:
         recipe: Recipe | None,
         optimizer: optax.GradientTransformation,
         dtype: np.dtype,
+        platform: str,
         graphdef: nnx.GraphDef,
         others: nnx.State,
     ) -> None:
         """Close over everything that is the same at every step.
 
-        dtype: type of parameters and statistics.
+        dtype: type of parameters and statistics. platform: of the device, as JAX calls it.
         others: variables of the module that are no weights (random streams of noise layers).
         """
         self._plan = plan
@@ -68,9 +74,12 @@ class Program:
         self._dtype = dtype
         self._graphdef = graphdef
         self._others = others
+        stay = plan.remat and platform == "cpu"
+        self._compiled = partial(jax.jit, compiler_options=_BARRIERS_STAY if stay else None)
+        """What `jax.jit` is for a function that goes backwards."""
         self.predict = jax.jit(self._predict)
-        self.backward = jax.jit(self._backward)
-        self.backward_to_images = jax.jit(self._backward_to_images)
+        self.backward = self._compiled(self._backward)
+        self.backward_to_images = self._compiled(self._backward_to_images)
         self.activations = jax.jit(self._activations, static_argnames="train")
         self.node_gradients = jax.jit(self._node_gradients)
         # Donated arrays are updated in place.

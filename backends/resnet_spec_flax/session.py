@@ -252,7 +252,8 @@ class Session:
         program = self._programs.get(graphdef)
         if program is None:
             check_native(self.native, self._plan)
-            fixed = self._plan, self._recipe, self._optimizer, self._dtype
+            known = self._plan, self._recipe, self._optimizer, self._dtype
+            fixed = *known, self._device.platform
             program = self._programs[graphdef] = self._others.program(*fixed, graphdef, others)
         return program, self._others.whole(read(self.native, self._plan.tensors))
 

@@ -9,20 +9,31 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-import several
+from flax_members import (
+    EXACT,
+    IMAGES,
+    QUICKER,
+    STATISTICS,
+    STEPS,
+    alone,
+    alone_trained,
+    evaluated,
+    fresh,
+    plan_of,
+    recipe_of,
+    shares_of,
+    statistics_of,
+    trained,
+    without,
+)
 from flax_networks import (
-    CASES,
-    CLASSES,
     RATES,
-    RECIPE,
     assert_identical,
     assert_states_close,
     backend,
@@ -30,69 +41,17 @@ from flax_networks import (
     reference,
     state_of,
 )
-from several import (
-    BITS,
-    Found,
-    calling,
-    ended,
-    free_port,
-    ranks_of,
-    with_gradients,
-    write,
-)
+from several import BITS, Found, calling, ended, free_port, ranks_of, with_gradients, write
 
-from resnet_spec.contract import Array, Batch
-from resnet_spec.data.batches import share_of
-from resnet_spec.describing.spec import Spec
+from resnet_spec.contract import Batch
 from resnet_spec.errors import BackendError
-from resnet_spec.group import ALONE, Group
-from resnet_spec.plan import Plan
-from resnet_spec.planning.lowering import lower
-from resnet_spec.recipe import Recipe
+from resnet_spec.group import Group
 from resnet_spec.running.together import Together
 
 jax = pytest.importorskip("jax")
 meeting: Any = importlib.import_module("resnet_spec_flax.meeting")
 group_module: Any = importlib.import_module("resnet_spec_flax.group")
 pytestmark = pytest.mark.xdist_group("flax_group")
-
-STEPS = 3
-IMAGES = 8
-EXACT = 2e-13
-"""Of float64; measured: 1.3e-14."""
-
-
-def plan_of(sync: str = "global") -> Plan:
-    fields, size = CASES["tiny"]
-    fields = fields | {"stages": [{"width": 4, "blocks": 1}], "norm": {"sync": sync}}
-    return lower(Spec(classes=CLASSES, **fields), size)
-
-
-def recipe_of(parts: int) -> Recipe:
-    return RECIPE.model_copy(update={"batch": IMAGES, "accumulate": parts})
-
-
-def shares_of(group: Group, parts: int) -> list[Batch]:
-    plan = plan_of()
-    return [share_of(batch_of(plan, seed, IMAGES), group, parts) for seed in range(STEPS)]
-
-
-def fresh(group: Group, parts: int, sync: str = "global", precision: str = "float64") -> Any:
-    together = {} if group is ALONE else {"group": group}
-    plan, recipe = plan_of(sync), recipe_of(parts)
-    session = backend.Session(plan, recipe, device="cpu", precision=precision, **together)
-    session.load(state_of(plan))
-    return session
-
-
-trained = partial(several.trained, rates=RATES)
-evaluated = partial(several.evaluated, size=8, classes=CLASSES)
-STATISTICS = ("running_mean", "running_var")
-
-
-def statistics_of(found: Mapping[str, Array]) -> Found:
-    return {name: array for name, array in found.items() if name.endswith(STATISTICS)}
-
 
 # What a process of a group does.
 
@@ -130,31 +89,11 @@ def take_part(rank: int, size: int, port: int, out: str) -> None:
 # Processes are started once for all tests.
 
 
-_QUICKER = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"}
-"""Compiles quicker."""
-
-
 def start(call: str) -> subprocess.Popen[str]:
-    return calling("test_flax_group", call, **_QUICKER)
+    return calling("test_flax_group", call, **QUICKER)
 
 
-ranks = ranks_of("test_flax_group", **_QUICKER)
-
-
-@cache
-def alone(parts: int) -> Any:
-    return fresh(ALONE, parts)
-
-
-@cache
-def alone_trained(parts: int, steps: int = STEPS) -> Found:
-    session = alone(parts)
-    session.load(state_of(plan_of()))
-    return trained(session, shares_of(ALONE, parts)[:steps])
-
-
-def without(found: Mapping[str, Array], *ends: str) -> Found:
-    return {name: array for name, array in found.items() if not name.endswith(ends)}
+ranks = ranks_of("test_flax_group", **QUICKER)
 
 
 def test_all_processes_have_the_same(ranks: list[dict[str, Found]]) -> None:
