@@ -137,7 +137,9 @@ class Session(Protocol):
             each process's own affair.
         shard: given only where the manifest says `shards = true`, and is wanted. Parameters and
             optimiser slots then lie in parts on the devices that train together, and are brought
-            together as they are used; nothing else changes: `state` gives all of them whole.
+            together as they are used; nothing else changes: `state` gives all of them whole. Where
+            there are several processes, all of them call every method, and `predict` with as many
+            batches as each has.
 
         `plan.remat` names blocks whose activations are computed again in the backward pass; the
         session does so where its framework can, to the same numbers.

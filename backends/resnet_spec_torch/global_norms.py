@@ -23,11 +23,19 @@ def gathered(own: Tensor) -> Tensor:
     return torch.stack(every)
 
 
+Statistics = tuple[Tensor, Tensor, Tensor]
+"""Mean and biased variance, [C], and how many values of each channel they are of, shape ()."""
+
+
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation over the batch of all processes, each of which has a part of it."""
 
     is_unbiased = True
     """Whether the running variance takes n/(n-1) of the batch's."""
+    taken: Statistics | None = None
+    """What the last pass in training mode normalised by."""
+    given: Statistics | None = None
+    """What passes in training mode take instead of the statistics of their batches."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to the same shape."""
@@ -37,11 +45,30 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         assert mean is not None and var is not None and momentum is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        y, new_mean, new_var, n = _Normalise.apply(input, self.weight, self.bias, self.eps)
         with torch.no_grad():
+            self.taken = _statistics(input) if self.given is None else self.given
+            new_mean, new_var, n = self.taken
             mean.lerp_(new_mean, momentum)
             var.lerp_(new_var * (n / (n - 1)) if self.is_unbiased else new_var, momentum)
-        return y
+        return _Normalise.apply(input, self.weight, self.bias, self.taken, self.eps)
+
+
+def _statistics(x: Tensor) -> Statistics:
+    """Return the statistics of the samples of all processes, by one gather.
+
+    Parts are put together by Chan, Golub & LeVeque (1983): no difference of large numbers. All
+    processes add in the order of ranks, and so have the same bits.
+    """
+    c = x.shape[1]
+    wide = x if x.dtype == torch.float64 else x.float()
+    n = x.numel() // c
+    var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+    own = torch.cat([mean, var * n, mean.new_tensor([n])])
+    means, squares, counts = gathered(own).split([c, c, 1], dim=1)
+    total = counts.sum()
+    mean = (means * counts).sum(0) / total
+    var = (squares.sum(0) + (counts * (means - mean).square()).sum(0)) / total
+    return mean, var, total
 
 
 def globalise(network: nn.Module, plan: Plan) -> None:
@@ -58,30 +85,17 @@ def globalise(network: nn.Module, plan: Plan) -> None:
 
 
 class _Normalise(torch.autograd.Function):
-    """One all-gather forward, of (mean, sum of squares about it, count); one all-reduce backward.
-
-    Parts are put together by Chan, Golub & LeVeque (1983): no difference of large numbers. All
-    processes add in the order of ranks, and so have the same bits.
-    """
+    """Normalise by given statistics of this and other samples; one sum over processes backward."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        c = x.shape[1]
-        wide = x if x.dtype == torch.float64 else x.float()
-        n = x.numel() // c
-        var, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
-        own = torch.cat([mean, var * n, mean.new_tensor([n])])
-        means, squares, counts = gathered(own).split([c, c, 1], dim=1)
-        total = counts.sum()
-        mean = (means * counts).sum(0) / total
-        var = (squares.sum(0) + (counts * (means - mean).square()).sum(0)) / total
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, statistics: Statistics, eps: float
+    ) -> Tensor:
+        mean, var, total = statistics
         y = F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
         ctx.save_for_backward(x, weight, mean, var, total)
         ctx.eps = eps
-        ctx.mark_non_differentiable(mean, var, total)
-        return y, mean, var, total
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -97,4 +111,4 @@ class _Normalise(torch.autograd.Function):
         # What is left of dx, w / std * (by_y + x^ by_scaled), is affine in x: a norm of its own.
         scale = weight * (var + ctx.eps).rsqrt()
         dx -= F.batch_norm(x, mean, var, scale * by_scaled, scale * by_y, False, 0.0, ctx.eps)
-        return dx, dw, db, None
+        return dx, dw, db, None, None

@@ -88,6 +88,10 @@ class Alone:
 
     size = 1
 
+    def placed(self, network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+        """Return the network with its parameters as they are to lie."""
+        return network.to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+
     def wrapped(self, network: nn.Module) -> nn.Module:
         """Return what the training step runs."""
         return network
@@ -104,6 +108,14 @@ class Alone:
     def send(self, parameters: Iterable[Tensor]) -> None:
         """Bring the gradients together after the last part, where that has not happened."""
 
+    def gradients(self, loss: Tensor, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the gradients of `loss`, of this process's samples."""
+        return torch.autograd.grad(loss, parameters)
+
+    def evaluated(self, network: Any) -> Any:
+        """Return what evaluates, without asking other processes."""
+        return network
+
     def settle(self, statistics: Callable[[], Sequence[Tensor]]) -> None:
         """Bring together what each process has of its own after a step."""
 
@@ -113,6 +125,20 @@ class Alone:
     def whole(self, values: list[Tensor]) -> Array:
         """Return scalars of each step, float64 [processes, steps]: what every process has."""
         return fetched(values)[None]
+
+
+def others_of(plan: Plan, group: Group, device: torch.device, *, shard: bool) -> Alone:
+    """Return what a session does for the others of `group`.
+
+    Raises BackendError where a single process is to keep parts.
+    """
+    if not shard:
+        return Alone() if group.size == 1 else Several(plan, group, device)
+    if group.size == 1:
+        raise BackendError("--shard: needs several processes; see resnet-spec launch")
+    from resnet_spec_torch.sharding import Sharded
+
+    return Sharded(plan, group, device)
 
 
 _NEW_NAME = "forward_sync_buffers"

@@ -8,8 +8,7 @@ sharded and exported without this project.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, NoReturn, assert_never
 
 import torch
@@ -118,30 +117,6 @@ def _frozen(network: ResNet, plan: Plan) -> ResNet:
         if tensor.frozen and not tensor.is_statistic:
             network.get_parameter(tensor.name).requires_grad_(False)
     return network
-
-
-@contextmanager
-def mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Put `module` into training or evaluation mode, and every part back as it was."""
-    before = [(part, part.training) for part in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, was_training in before:
-            part.training = was_training
-
-
-@contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
-    """Undo, at the end, what a pass in training mode does to statistics and their counters."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
 
 
 def _modules(nodes: Sequence[Node]) -> Modules:

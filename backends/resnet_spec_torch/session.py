@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 
 import numpy as np
@@ -30,9 +30,9 @@ from resnet_spec_torch.devices import (
     started,
 )
 from resnet_spec_torch.global_norms import globalise
-from resnet_spec_torch.group import Alone, Several
+from resnet_spec_torch.group import others_of
 from resnet_spec_torch.inputs import Inputs
-from resnet_spec_torch.modules import empty, mode, unchanged
+from resnet_spec_torch.modules import empty
 from resnet_spec_torch.optimizers import (
     describe_optimizer,
     followed,
@@ -43,6 +43,8 @@ from resnet_spec_torch.optimizers import (
     make_scaler,
     move_average,
 )
+from resnet_spec_torch.passes import handed, hooked, mode, unchanged
+from resnet_spec_torch.rematerialisation import rematerialise
 from resnet_spec_torch.weights import (
     Tensors,
     copy_into,
@@ -64,6 +66,7 @@ class Session:
         precision: Precision = "float32",
         compile: bool = False,
         group: Group = ALONE,
+        shard: bool = False,
     ) -> None:
         self._plan = plan
         self._recipe = recipe
@@ -72,11 +75,12 @@ class Session:
         self._dtype = find_dtype(precision, self._device)
         self._format = memory_format_of(self._device, plan)
         self._inputs = Inputs(plan, group, self._device, self._dtype, self._format)
+        self._others = others_of(plan, group, self._device, shard=shard)
         network = empty(plan, self._device, self._dtype)
-        self.native = network.to(memory_format=self._format)  # pyright: ignore[reportCallIssue]
-        self._others = Alone() if group.size == 1 else Several(plan, group, self._device)
+        rematerialise(network, plan)
         if group.size > 1:
-            globalise(self.native, plan)
+            globalise(network, plan)
+        self.native = self._others.placed(network, self._format)
         if compile:
             check_compiler(self._device)
         self._evaluated = torch.compile(self.native) if compile else self.native
@@ -102,12 +106,14 @@ class Session:
             "optimizer": describe_optimizer(self._optimizer, recipe),
             "compile": str(compile).lower(),
             **({"processes": str(group.size)} if group.size > 1 else {}),
+            **({"sharded": "true"} if shard else {}),
         }
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
         slots = {name: tensors[0] for name, tensors in self._slots().items()}
-        return to_state(self._weights() | slots) | loss_scale_of(self._scaler)
+        with self._others.errors():
+            return to_state(self._weights() | slots) | loss_scale_of(self._scaler)
 
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
@@ -121,14 +127,20 @@ class Session:
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
 
-        On an accelerator the next batch is under way while one is handed out.
+        On an accelerator the next batch is under way while one is handed out. The processes of a
+        sharded session all call it, with as many batches as each has.
         """
         self._follow()
+        with self._others.errors():
+            network = self._others.evaluated(self._evaluated)
+        return self._predicted(network, batches)
+
+    def _predicted(self, network: nn.Module, batches: Iterable[Batch]) -> Iterator[Array]:
         ahead = 0 if self._device.type == "cpu" else 1
         waiting: deque[Tensor] = deque()
         for batch in batches:
             with torch.inference_mode(), mode(self.native, training=False), self._cast():
-                waiting.append(self._evaluated(self._inputs.images(batch)).to(self._dtype))
+                waiting.append(network(self._inputs.images(batch)).to(self._dtype))
             if len(waiting) > ahead:
                 yield to_array(waiting.popleft())
         yield from map(to_array, waiting)
@@ -140,7 +152,7 @@ class Session:
         with unchanged(self.native), mode(self.native, training=True):
             ((images, labels, noise),) = self._inputs.parts(batch, 1)
             loss, _ = self._loss(images, labels, noise)
-            scaled = torch.autograd.grad(self._scaler.scale(loss), list(trainable.values()))
+            scaled = self._others.gradients(self._scaler.scale(loss), list(trainable.values()))
         scale = self._scaler.get_scale()
         gradients = [gradient / scale for gradient in scaled]
         loss = loss.detach().clone()
@@ -158,15 +170,12 @@ class Session:
             stack.enter_context(torch.no_grad())
             stack.enter_context(unchanged(self.native))
             stack.enter_context(mode(self.native, training=train))
-            for name in self._plan.observed:
-                module = self.native.get_submodule(name)
-                hook = module.register_forward_hook(partial(keep, name))
-                stack.callback(hook.remove)
+            stack.enter_context(hooked(self.native, self._plan.observed, keep))
             if train:
                 ((images, _, noise),) = self._inputs.parts(batch, 1, labelled=False)
             else:
                 images, noise = self._inputs.images(batch), {}
-            stack.enter_context(self._handed(noise))
+            stack.enter_context(handed(self.native, noise))
             stack.enter_context(self._cast())
             self.native(images)
         return ((name, outputs[name]) for name in self._plan.observed)
@@ -186,12 +195,10 @@ class Session:
         with ExitStack() as stack:
             stack.enter_context(unchanged(self.native))
             stack.enter_context(mode(self.native, training=True))
-            for name in self._plan.observed:
-                hook = self.native.get_submodule(name).register_forward_hook(partial(ask, name))
-                stack.callback(hook.remove)
+            stack.enter_context(hooked(self.native, self._plan.observed, ask))
             ((images, labels, noise),) = self._inputs.parts(batch, 1)
             images.requires_grad_()
-            with self._handed(noise), self._cast():
+            with handed(self.native, noise), self._cast():
                 logits = self.native(images).to(self._dtype)
             loss = self._cross_entropy(logits, labels)
             (found["input"],) = torch.autograd.grad(self._scaler.scale(loss), images)
@@ -251,25 +258,13 @@ class Session:
 
     def _loss(self, images: Tensor, labels: Tensor, noise: Tensors) -> tuple[Tensor, Tensor]:
         """Return the mean smoothed cross-entropy and the logits."""
-        with self._handed(noise):
+        with handed(self.native, noise):
             logits = self._logits(images)
         return self._cross_entropy(logits, labels), logits
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
         return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-
-    @contextmanager
-    def _handed(self, noise: Tensors) -> Iterator[None]:
-        """Let the noise ops use `noise` instead of drawing their own."""
-        modules = {name: self.native.get_submodule(name) for name in noise}
-        try:
-            for name, module in modules.items():
-                module.noise = noise[name]
-            yield
-        finally:
-            for module in modules.values():
-                module.noise = None
 
     def _wrapped(self) -> nn.Module:
         wrapped = self._others.wrapped(self.native)

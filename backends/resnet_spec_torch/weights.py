@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,11 +34,15 @@ def load_weights(module: nn.Module, plan: Plan, state: Mapping[str, Array]) -> N
 
 
 def copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Array]) -> None:
-    """Copy the arrays of `state` into the tensors of the same names, keeping layout and type."""
+    """Copy the arrays of `state` into the tensors of the same names, keeping layout and type.
+
+    Of an array for a sharded tensor each process takes its part; nothing is sent.
+    """
     with torch.no_grad():
         for name, tensor in targets.items():
             if name in state:
-                tensor.copy_(to_tensor(state[name]))
+                array = to_tensor(state[name])
+                part_of(tensor).copy_(part_like(array, tensor) if is_sharded(tensor) else array)
 
 
 def to_tensor(array: Array) -> Tensor:
@@ -51,10 +56,42 @@ def to_array(tensor: Tensor) -> Array:
 
 
 def to_state(tensors: Mapping[str, Tensor]) -> State:
-    """Return copies of `tensors` on the host."""
-    return {name: to_array(tensor) for name, tensor in tensors.items()}
+    """Return copies of `tensors` on the host, sharded ones whole: all processes ask for those."""
+    return {name: to_array(whole_of(tensor)) for name, tensor in tensors.items()}
 
 
 def fetched(values: list[Tensor]) -> Array:
     """Return scalars of the device as one array; the only wait of a chunk."""
     return to_array(torch.stack(values)) if values else np.empty(0)
+
+
+# --- Sharded tensors ------------------------------------------------------------------------------
+
+# FSDP2 makes a DTensor of a parameter. It is known by what it can do: the class would have to be
+# imported, with all of torch.distributed.tensor, for sessions that have none.
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Return whether `tensor` lies in parts, one in each process."""
+    return hasattr(tensor, "full_tensor")
+
+
+def part_of(tensor: Any) -> Tensor:
+    """Return what of `tensor` lies in this process, in the same memory; all of a plain one."""
+    if not is_sharded(tensor):
+        return tensor
+    with torch.no_grad():
+        return tensor.to_local()
+
+
+def part_like(whole: Tensor, tensor: Any) -> Tensor:
+    """Return the part of a plain tensor that this process has of the sharded `tensor`."""
+    from torch.distributed.tensor import distribute_tensor
+
+    fixed = tensor.device_mesh, tensor.placements
+    return distribute_tensor(whole, *fixed, src_data_rank=None).to_local()
+
+
+def whole_of(tensor: Any) -> Tensor:
+    """Return a sharded tensor whole, put together by all processes; a plain one as it is."""
+    return tensor.detach().full_tensor() if is_sharded(tensor) else tensor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_torch.devices import describe, math_of
-from resnet_spec_torch.modules import mode, unchanged
+from resnet_spec_torch.passes import hooked, mode, unchanged
 from resnet_spec_torch.weights import Tensors, copy_into, to_array, to_state, to_tensor
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -114,7 +114,7 @@ class Model:
                 seen[path].append(to_array(output))
 
         with torch.no_grad(), unchanged(self.native), mode(self.native, training=train):
-            with self._hooked(seen, keep):
+            with hooked(self.native, seen, keep):
                 logits = _logits(self.native(self._images(batch)))
             return {**seen, "": [to_array(logits)]}
 
@@ -131,7 +131,7 @@ class Model:
 
         with unchanged(self.native), mode(self.native, training=True):
             images = self._images(batch).requires_grad_()
-            with self._hooked(found, ask):
+            with hooked(self.native, found, ask):
                 logits = _logits(self.native(images))
             loss = self._loss(logits, batch)
             by_image, by_logits = torch.autograd.grad(loss, (images, logits))
@@ -148,15 +148,6 @@ class Model:
         """Return the live tensors; counters, as `num_batches_tracked`, are none."""
         tensors = self.native.state_dict(keep_vars=True)
         return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
-
-    @contextmanager
-    def _hooked(self, paths: Iterable[str], hook: Any) -> Iterator[None]:
-        with ExitStack() as stack:
-            for path in paths:
-                module = self.native.get_submodule(path)
-                handle = module.register_forward_hook(partial(hook, path))
-                stack.callback(handle.remove)
-            yield
 
     def _images(self, batch: Batch) -> Tensor:
         """Return normalised images [N, C, H, W] on the model's device."""
