@@ -12,12 +12,13 @@ import resnet_spec_torch.sharding
 import torch
 from resnet_spec_torch.session import Session
 from resnet_spec_torch.weights import part_of
-from several import Found, evaluated, share_of, with_gradients, write
+from several import Found, evaluated, with_gradients, write
 from several import trained as steps_of
 from small_plans import SIZE, small_plan
 from torch_member import IMAGES, STEPS, setup_of
 
 from resnet_spec.contract import Batch
+from resnet_spec.data.batches import share_of
 from resnet_spec.group import ALONE, Group
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.planning.rematerialisation import rematerialised
