@@ -11,9 +11,11 @@ from unittest import mock
 import numpy as np
 import pytest
 from several import Found
-from torch_by_hand import RATES, RECIPE, assert_close, assert_identical, batch_of, plan_of, state_of
+from small_plans import PRE_ACTIVATION, small_plan
+from torch_by_hand import assert_close, assert_identical
 
 from resnet_spec.loader import load_backend
+from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.plan import Plan
 
 torch = pytest.importorskip("torch")
@@ -22,8 +24,17 @@ remat: Any = pytest.importorskip("resnet_spec_torch.rematerialisation")
 
 pytestmark = pytest.mark.xdist_group("torch_remat")
 
-NOISY = "v2_noise"
-STEPS = 2
+NOISY = "noise"
+CASES: dict[str, dict[str, Any]] = {
+    NOISY: PRE_ACTIVATION,
+    "squeezed": {"squeeze": 0.25, "stochastic_depth": 0.5},
+    "biased": {"norm": {"variance": "biased"}},
+}
+STEPS, IMAGES = 2, 8
+
+
+def plan_of(case: str) -> Plan:
+    return small_plan(CASES[case])
 
 
 def again(plan: Plan) -> Plan:
@@ -31,18 +42,24 @@ def again(plan: Plan) -> Plan:
     return replace(plan, remat=tuple(block.name for block in plan.blocks))
 
 
+def setup_of(plan: Plan) -> Setup:
+    recipe = make_recipe(STEPS, IMAGES, accumulate=2, ema={"decay": 0.9})
+    return make_setup(plan, recipe)
+
+
 def session_of(plan: Plan, precision: str = "float32", **more: Any) -> Any:
-    session = backend.Session(plan, RECIPE, device="cpu", precision=precision, **more)
-    session.load(state_of(plan))
+    setup = setup_of(plan)
+    session = backend.Session(plan, setup.recipe, device="cpu", precision=precision, **more)
+    session.load(setup.state)
     return session
 
 
 def trained(plan: Plan, precision: str = "float32", **more: Any) -> Found:
     """Return gradients, and all that two steps lead to, counters and losses too."""
-    session = session_of(plan, precision, **more)
-    loss, gradients = session.gradients(batch_of(plan))
+    setup, session = setup_of(plan), session_of(plan, precision, **more)
+    loss, gradients = session.gradients(setup.batches[0])
     found = {f"gradient/{name}": array for name, array in gradients.items()}
-    log = session.train([batch_of(plan, seed) for seed in range(STEPS)], RATES[:STEPS])
+    log = session.train(setup.batches, setup.rates)
     buffers = {f"buffer/{k}": b.numpy().copy() for k, b in session.native.named_buffers()}
     found |= session.state() | buffers
     return found | {"losses": np.array([loss, *log.loss]), "correct": log.correct}
@@ -60,8 +77,8 @@ def kept(case: str, precision: str) -> Found:
         (NOISY, "float32"),
         (NOISY, "bfloat16"),
         (NOISY, "float16"),
-        ("bottleneck", "float64"),
-        ("se_deep_d", "float32"),
+        ("biased", "float64"),
+        ("squeezed", "float32"),
     ],
 )
 def test_all_is_that_of_kept_activations_to_the_bit(case: str, precision: str) -> None:
@@ -117,8 +134,9 @@ def bytes_kept(plan: Plan) -> int:
 
 
 def test_less_is_kept() -> None:
-    plan = plan_of("bottleneck")
-    assert bytes_kept(again(plan)) < 0.4 * bytes_kept(plan)
+    """Measured: 0.47 of it, the inputs of three blocks, and all of stem and head."""
+    plan = plan_of(NOISY)
+    assert bytes_kept(again(plan)) < 0.5 * bytes_kept(plan)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +165,9 @@ def test_a_fault_is_seen(fault: str, where: str) -> None:
 
 @pytest.mark.thorough
 def test_compiled_it_is_the_same_to_rounding() -> None:
-    found, expected = trained(again(plan_of()), "float64", compile=True), kept("basic", "float64")
+    found, expected = (
+        trained(again(plan_of("biased")), "float64", compile=True),
+        kept("biased", "float64"),
+    )
     for name, array in expected.items():
         assert_close(found[name], array, 1e-12, name)
