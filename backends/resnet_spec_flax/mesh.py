@@ -163,7 +163,9 @@ def together(
     devices = _devices(device, group, every)
     if devices.size == 1:
         if shard:
-            remedy = f"use --device {device.platform}:all where there are several, or processes"
+            remedy = (
+                f"use several processes, or --device {device.platform}:all where there are several"
+            )
             raise BackendError(f"--shard: needs several devices; {remedy}")
         return Alone(device)
     if recipe is not None and recipe.batch % (recipe.accumulate * devices.size):

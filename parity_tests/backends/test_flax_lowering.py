@@ -6,6 +6,7 @@ What is asked of the text is what would be slow or wrong on a device and right o
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -53,11 +54,11 @@ def placed(shape: Any, sharding: Any) -> Any:
     return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding)
 
 
-def lowered(session: Any, platform: str) -> Texts:
-    """Return the step as StableHLO for a platform."""
+def lowered(session: Any, *platforms: str) -> Texts:
+    """Return the step as StableHLO for platforms."""
     with session._settings():
         return {
-            name: function.trace(*given).lower(lowering_platforms=(platform,)).as_text()
+            name: function.trace(*given).lower(lowering_platforms=platforms).as_text()
             for name, function, given in step_of(session)
         }
 
@@ -94,11 +95,10 @@ def kept_by(session: Any) -> int:
     return len(jax.tree.leaves(session._slots)) + len(plan_of().tensors)
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_step_is_what_an_accelerator_should_get(precision: str, platform: str) -> None:
+def test_a_step_is_what_an_accelerator_should_get(precision: str) -> None:
     session = fresh(ALONE, 2, precision=precision)
-    assert wrong_in(lowered(session, platform), precision, kept_by(session)) == []
+    assert wrong_in(lowered(session, *PLATFORMS), precision, kept_by(session)) == []
 
 
 def test_a_call_of_the_host_is_seen() -> None:
@@ -168,64 +168,55 @@ _COLLECTIVES = re.compile(
 
 
 def lower_over_devices(rank: int, size: int, port: int, out: str) -> None:
-    found: dict[str, Found] = {}
-    for kind in ("whole", "replica", "parts"):
-        sync = "replica" if kind == "replica" else "global"
-        more = {"device": "cpu:all", "shard": kind == "parts"}
-        session = fresh(ALONE, 2, sync, "float32", **more)
-        texts = {
-            f"{platform} {name}": text
-            for platform in PLATFORMS
-            for name, text in lowered(session, platform).items()
+    kind = os.environ["KIND"]
+    sync = "replica" if kind == "replica" else "global"
+    more = {"device": "cpu:all", "shard": kind == "parts"}
+    session = fresh(ALONE, 2, sync, "float32", **more)
+    found: dict[str, Found] = {
+        platform: {name: np.array(text) for name, text in lowered(session, platform).items()}
+        for platform in PLATFORMS
+    }
+    with session._settings():
+        found["cpu"] = {
+            name: np.array(function.lower(*given).compile().as_text())
+            for name, function, given in step_of(session)
         }
-        with session._settings():
-            for name, function, given in step_of(session):
-                texts[f"cpu {name}"] = function.lower(*given).compile().as_text()
-        texts["kept"] = str(kept_by(session))
-        found[kind] = {name: np.array(text) for name, text in texts.items()}
+    found["kept"] = {"": np.array(kept_by(session))}
     write(found, out)
 
 
-@pytest.fixture(scope="module")
-def over_devices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Texts]:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(kind, marks=pytest.mark.thorough) for kind in ("whole", "replica", "parts")
+    ],
+)
+def over_devices(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
     flags = f"{QUICKER['XLA_FLAGS']} --xla_force_host_platform_device_count={DEVICES}"
+    told = {"XLA_FLAGS": flags, "KIND": request.param}
     folder = tmp_path_factory.mktemp("lowered")
-    (found,) = found_by("test_flax_lowering", "lower_over_devices", 1, folder, XLA_FLAGS=flags)
-    return {kind: {name: str(text) for name, text in part.items()} for kind, part in found.items()}
+    return request.param, found_by("test_flax_lowering", "lower_over_devices", 1, folder, **told)[0]
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("kind", ["whole", "replica", "parts"])
 def test_a_step_over_devices_is_what_accelerators_should_get(
-    over_devices: dict[str, Texts], kind: str, platform: str
+    over_devices: tuple[str, Any], platform: str
 ) -> None:
-    found = over_devices[kind]
-    texts = {name: found[f"{platform} {name}"] for name in ("backward", "update")}
-    assert wrong_in(texts, "float32", int(found["kept"])) == []
+    kind, found = over_devices
+    texts = {name: str(text) for name, text in found[platform].items()}
+    assert wrong_in(texts, "float32", int(found["kept"][""])) == []
     assert f"mhlo.num_partitions = {DEVICES}" in texts["backward"]
-    axes = '"replica", "device"'
     (arguments,) = re.findall(r"func\.func public @main\((.*?)\) -> ", texts["backward"], re.S)
     places = dict(re.findall(_PLACE, arguments))
-    cut = [name for name, where in places.items() if axes in where]
-    batch = 2 + len(plan_of().noises)
-    assert len(cut) == batch + (len(plan_of().tensors) if kind == "parts" else 0), places
+    cut = [name for name, place in places.items() if '"replica", "device"' in place]
+    of_batch = 2 + len(plan_of().noises)
+    assert len(cut) == of_batch + (len(plan_of().tensors) if kind == "parts" else 0), places
 
 
-@pytest.mark.parametrize(
-    ("kind", "backward"),
-    [
-        ("whole", {"all-reduce"}),
-        ("replica", {"all-reduce"}),
-        ("parts", {"all-reduce", "all-gather"}),
-    ],
-)
-def test_devices_send_no_more_than_they_must(
-    over_devices: dict[str, Texts], kind: str, backward: set[str]
-) -> None:
-    sent = {
-        name: _COLLECTIVES.findall(over_devices[kind][f"cpu {name}"])
-        for name in ("backward", "update")
-    }
-    assert set(sent["backward"]) == backward and sent["update"] == []
-    weights = len(plan_of().tensors) if kind == "parts" else 0
-    assert sent["backward"].count("all-gather") == weights
+def test_devices_send_no_more_than_they_must(over_devices: tuple[str, Any]) -> None:
+    kind, found = over_devices
+    sent = {name: _COLLECTIVES.findall(str(text)) for name, text in found["cpu"].items()}
+    gathered = len(plan_of().tensors) if kind == "parts" else 0
+    assert sent["backward"].count("all-gather") == gathered
+    assert set(sent["backward"]) - {"all-gather"} == {"all-reduce"}
+    assert sent["update"] == []
