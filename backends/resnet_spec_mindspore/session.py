@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import Any
 
 import mindspore as ms
@@ -41,8 +40,10 @@ from resnet_spec_mindspore.graphs import (
     mode,
 )
 from resnet_spec_mindspore.group import Alone, Several
+from resnet_spec_mindspore.hooks import adding, hooked, keeping
 from resnet_spec_mindspore.modules import empty, reduce, training
 from resnet_spec_mindspore.optimizers import OPTIMIZERS, trained_of
+from resnet_spec_mindspore.recomputed import recompute
 from resnet_spec_mindspore.weights import (
     Parameters,
     copy_into,
@@ -98,6 +99,7 @@ class Session:
         check_network({name: tuple(p.shape) for name, p in self._weights.items()}, plan)
         if self._dtype != ms.float32:
             reduce(self.native, self._dtype)
+        recompute(self.native, plan)
         smoothing = 0.0 if recipe is None else recipe.label_smoothing
         self._logits: Any = Logits(self.native, plan)
         loss = Loss(Logits(self.native, plan), smoothing, self._scale)
@@ -178,7 +180,6 @@ class Session:
         """
         self._follow()
         outputs: State = {}
-        cells = dict(self.native.cells_and_names())
         if train:
             ((images, _, *noise),) = self._parts(batch, 1, labelled=False)
         else:
@@ -187,9 +188,7 @@ class Session:
             stack.enter_context(self._unchanged())
             stack.enter_context(mode(ms.PYNATIVE_MODE))
             stack.enter_context(training(self.native, train))
-            for name in self._plan.observed:
-                handle = cells[name].register_forward_hook(partial(_keep, outputs, name))
-                stack.callback(handle.remove)
+            stack.enter_context(hooked(self.native, self._plan.observed, keeping(outputs)))
             x = Normalise(self._plan.input)(images)
             self.native(x, tuple(noise) or None)
         return ((name, outputs[name]) for name in self._plan.observed)
@@ -214,14 +213,11 @@ class Session:
             loss = ops.cross_entropy(logits, labels, label_smoothing=smoothing)
             return loss if scale is None else loss * scale
 
-        cells = dict(self.native.cells_and_names())
         with ExitStack() as stack:
             stack.enter_context(self._unchanged())
             stack.enter_context(mode(ms.PYNATIVE_MODE))
             stack.enter_context(training(self.native, True))
-            for name in zeros:
-                handle = cells[name].register_forward_hook(partial(_add, added, name))
-                stack.callback(handle.remove)
+            stack.enter_context(hooked(self.native, zeros, adding(added)))
             inputs = (Normalise(self._plan.input)(images), *zeros.values())
             gradients: Any = ms.grad(loss_of, tuple(range(len(inputs))))  # pyright: ignore[reportArgumentType]
             found = gradients(*inputs)
@@ -287,13 +283,3 @@ class Session:
             yield
         finally:
             copy_into(statistics, before)
-
-
-def _add(
-    added: Mapping[str, Tensor], name: str, cell: nn.Cell, inputs: object, output: Tensor
-) -> Tensor:
-    return output + added[name].astype(output.dtype)
-
-
-def _keep(outputs: State, name: str, cell: nn.Cell, inputs: object, output: Tensor) -> None:
-    outputs[name] = to_array(output.astype(ms.float32))

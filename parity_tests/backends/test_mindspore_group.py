@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
+from resnet_spec.planning.rematerialisation import rematerialised
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.together import Together
+from resnet_spec.session_state import FIRST_LOSS_SCALE
 
 pytestmark = pytest.mark.xdist_group("mindspore_group")
 
@@ -53,9 +56,9 @@ def plan_of(sync: str = "global") -> Plan:
     return lower(Spec(**fields), (8, 8))
 
 
-def recipe_of(parts: int) -> Recipe:
+def recipe_of(parts: int, remat: str = "none") -> Recipe:
     fields: dict[str, Any] = {"accumulate": parts, "ema": {"decay": 0.9 if parts > 1 else 0.0}}
-    return Recipe(steps=STEPS, batch=IMAGES, **fields)
+    return Recipe(steps=STEPS, batch=IMAGES, remat=remat, **fields)
 
 
 def shares_of(group: Group, parts: int) -> list[Batch]:
@@ -63,9 +66,11 @@ def shares_of(group: Group, parts: int) -> list[Batch]:
     return [share_of(make_batch(plan, seed, IMAGES), group, parts) for seed in range(STEPS)]
 
 
-def fresh(group: Group, parts: int, sync: str = "global") -> Any:
+def fresh(group: Group, parts: int, sync: str = "global", remat: str = "none") -> Any:
     together = {} if group is ALONE else {"group": group}
-    return restarted(backend.Session(plan_of(sync), recipe_of(parts), **together))
+    recipe = recipe_of(parts, remat)
+    plan = rematerialised(plan_of(sync), recipe)
+    return restarted(backend.Session(plan, recipe, **together))
 
 
 def restarted(session: Any) -> Any:
@@ -95,6 +100,7 @@ def take_part(rank: int, size: int, port: int, out: str) -> None:
     found["gradients"] = with_gradients(restarted(session), part)
     with patch("resnet_spec_mindspore.group.Mean", lambda shapes, _: Mean(shapes, 1)):
         found["sums of gradients"] = with_gradients(session, part)
+    found["recomputed"] = trained(fresh(group, 2, remat="all"), batches)
     replica = fresh(group, 1, "replica")
     found["statistics"] = statistics_of(trained(replica, shares_of(group, 1)[:1]))
     found["replica"] = trained(restarted(replica), shares_of(group, 1))
@@ -110,6 +116,21 @@ def take_part_wrongly(rank: int, size: int, port: int, out: str) -> None:
     sums = fresh(group, 1, "replica")
     sums._update.mean.size = 1.0
     found["sums"] = trained(sums, shares_of(group, 1))
+    write(found, out)
+    members.leave()
+
+
+def take_part_in_float16(rank: int, size: int, port: int, out: str) -> None:
+    """Take a step that overflows in the last process alone, and one that does not."""
+    group = Group(rank, size, f"127.0.0.1:{port}", rank)
+    members, found = backend.join(group), dict[str, Found]()
+    session = backend.Session(plan_of("replica"), recipe_of(1), precision="float16", group=group)
+    (batch, *_) = shares_of(group, 1)
+    pixels = batch.images.astype(np.float32) / 255
+    sound = replace(batch, images=pixels)
+    broken = replace(batch, images=pixels + np.inf) if rank == size - 1 else sound
+    for name, given in (("overflow", broken), ("sound", sound)):
+        found[name] = trained(restarted(session), [given])
     write(found, out)
     members.leave()
 
@@ -158,6 +179,10 @@ def test_chunks_and_resuming_change_no_bit(ranks: list[dict[str, Found]]) -> Non
     assert same_bits(ranks[0]["chunks"], whole)
 
 
+def test_blocks_computed_again_change_no_bit(ranks: list[dict[str, Found]]) -> None:
+    assert same_bits(ranks[0]["recomputed"], ranks[0]["whole"])
+
+
 def test_gradients_are_those_of_the_whole_batch(ranks: list[dict[str, Found]]) -> None:
     expected = with_gradients(restarted(alone(2)), make_batch(plan_of(), 0, IMAGES // 2))
     assert worst(ranks[0]["gradients"], expected) < CLOSE
@@ -196,6 +221,20 @@ def test_wrong_means_are_seen(tmp_path: Path) -> None:
     found = found_by("test_mindspore_group", "take_part_wrongly", 2, tmp_path)[0]
     assert worst(found["statistics of its own"], alone_trained(2, 1)) > 100 * CLOSE
     assert worst(*(trained_of(one) for one in (found["sums"], alone_trained(2)))) > 100 * CLOSE
+
+
+@pytest.mark.thorough
+def test_an_overflow_in_one_process_is_skipped_by_all(tmp_path: Path) -> None:
+    found = found_by("test_mindspore_group", "take_part_in_float16", 2, tmp_path)
+    first = initial_state(plan_of(), 3)
+    for one in found:
+        weights = {name: one["overflow"][name] for name in plan_of().trainable}
+        assert same_bits(weights, {name: first[name] for name in weights})
+        assert float(one["overflow"]["loss_scale/scale"]) == FIRST_LOSS_SCALE["scale"] / 2
+        moved = {name: one["sound"][name] for name in weights}
+        assert all((moved[name] != first[name]).any() for name in weights)
+        assert float(one["sound"]["loss_scale/scale"]) == FIRST_LOSS_SCALE["scale"]
+    assert same_bits(found[0]["sound"], found[1]["sound"])
 
 
 def test_the_scheduler_goes_with_who_started_it() -> None:

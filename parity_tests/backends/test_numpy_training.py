@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy_networks import batch_of, plan_of, session_of, state_of
+from numpy_networks import NETWORKS, assert_equal, batch_of, plan_of, session_of, state_of
 from numpy_ops import relative
 from resnet_spec_numpy.session import Session
 
@@ -17,6 +17,7 @@ from resnet_spec.contract import Batch, State
 from resnet_spec.errors import BackendError
 from resnet_spec.plan import Plan
 from resnet_spec.planning.dataflow import steps
+from resnet_spec.planning.rematerialisation import rematerialised
 from resnet_spec.recipe import Recipe
 
 
@@ -137,6 +138,18 @@ def test_train_takes_no_batch_too_many_and_reports_each_step():
     assert log.count.tolist() == [4, 4]
     assert log.correct[0] == (logits.argmax(1) == batch_of(plan, seed=0).labels).sum()
     assert (log.loss.dtype, log.correct.dtype) == (np.float64, np.int64)
+
+
+def test_blocks_to_be_computed_again_change_nothing():
+    plan = plan_of(next(iter(NETWORKS)))
+    again = rematerialised(plan, recipe_of(remat="all"))
+    assert again.remat and not plan.remat
+    states: list[State] = []
+    for one in (plan, again):
+        session = session_of(one, recipe_of())
+        session.train(iter([batch_of(one)]), RATES[:1])
+        states.append(session.state())
+    assert_equal(*states)
 
 
 def test_a_run_that_diverges_ends_in_its_losses_without_a_warning():
