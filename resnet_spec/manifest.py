@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -22,6 +22,7 @@ FILE = "manifest.toml"
 ImageLayout = Literal["NCHW", "NHWC"]
 DialectName = Literal["torch", "flax", "mindspore", "keras"]
 """The names of `weights.naming.dialects`, which is below: a test holds them equal."""
+Compiles = Literal["always", "asked", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Manifest:
     `module.Class`; a model of one of them is for the backend's module that takes people's own
     networks; empty where it takes none. dialect: what their layers call their tensors, by a name of
     `weights.naming.dialects`. formats: by name, what its module `export` writes. shards: whether
-    its sessions take `shard`.
+    its sessions take `shard`. compiles: when a session compiles its first step, which then takes
+    long: "asked" is by its argument `compile`.
     """
 
     requires: tuple[str, ...]
@@ -59,6 +61,7 @@ class Manifest:
     dialect: str = ""
     formats: Mapping[str, Format] = field(default_factory=dict[str, Format])
     shards: bool = False
+    compiles: Compiles = "never"
 
 
 def read_manifest(path: Path, backend: str) -> Manifest:
@@ -69,8 +72,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         why = " ".join(str(cause).split())
         raise BackendError(f"{path}: cannot be read as TOML: {why}") from cause
     reader = _Reader(path)
-    known = ("requires", "install", "precisions", "modules", "dialect", "formats", "shards")
-    reader.check_keys("", table, known)
+    reader.check_keys("", table, [one.name for one in fields(Manifest)])
     requires = reader.packages(table, "requires", required=True)
     modules = reader.classes(table)
     manifest = Manifest(
@@ -81,6 +83,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         dialect=reader.dialect(table, required=bool(modules)),
         formats=reader.formats(table, backend),
         shards=reader.flag(table, "shards"),
+        compiles=reader.compiles(table),
     )
     if reader.lines:
         raise BackendError(*reader.lines)
@@ -103,7 +106,7 @@ class _Reader:
         self._path = path
         self.lines: list[str] = []
 
-    def check_keys(self, where: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    def check_keys(self, where: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
         for key in table:
             if key not in known:
                 hint = did_you_mean(key, known)
@@ -157,6 +160,12 @@ class _Reader:
             return value
         self._say(f"{where}{key}", self._rule(value, "a text"))
         return ""
+
+    def compiles(self, table: Mapping[str, Any]) -> Compiles:
+        found: Any = table.get("compiles", "never")
+        if found not in get_args(Compiles):
+            self._say("compiles", f"must be one of {', '.join(get_args(Compiles))}, not {found!r}")
+        return found
 
     def flag(self, table: Mapping[str, Any], key: str) -> bool:
         value: Any = table.get(key, False)

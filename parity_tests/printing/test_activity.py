@@ -7,13 +7,14 @@ import threading
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress
 
 from resnet_spec.cli import saying
 from resnet_spec.cli.main import COMMANDS, main, parser_of
 from resnet_spec.cli.progress import TrainingBar, training_columns
 from resnet_spec.printing.activity import Pulse, doing, heard
 from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.progress import first_step_text
 from resnet_spec.running.runs import Position
 
 
@@ -100,6 +101,35 @@ def test_training_says_that_it_compiles_then_where_it_is(
     shown = capsys.readouterr()
     assert shown.err == ""
     assert shown.out == "epoch  1/10  train loss 2.0000, accuracy 0.2500  100 images/s\n"
+
+
+@pytest.mark.parametrize(
+    ("backend", "compile", "text"),
+    [
+        ("flax", False, "compiling"),
+        ("mindspore", False, "compiling"),
+        ("torch", True, "compiling"),
+        ("torch", False, "first step"),
+        ("numpy", True, "first step"),
+    ],
+)
+def test_a_first_step_is_called_compiling_where_it_is(
+    backend: str, compile: bool, text: str
+) -> None:
+    assert first_step_text(backend, compile=compile) == text
+
+
+def test_the_bar_moves_until_the_first_step_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr("resnet_spec.cli.progress.progress_console", lambda: console)
+    with TrainingBar(1000, 10, 120, "first step") as bar:
+        (column,) = [c for c in bar._progress.columns if isinstance(c, BarColumn)]
+        (task,) = bar._progress.tasks
+        assert column.render(task).pulse
+        assert task.fields["numbers"] == "first step" and task.completed == 120
+        bar.chunk(Position(step=121, loss_sum=20.0, correct=3, count=10), speed=0.0)
+        assert not column.render(task).pulse
+        assert task.fields["numbers"] == "loss 2.0000  accuracy 0.3000" and task.completed == 121
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

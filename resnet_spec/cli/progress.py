@@ -15,11 +15,13 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress_bar import ProgressBar
 
 from resnet_spec.cli.saying import is_quiet, say
 from resnet_spec.printing.activity import doing
@@ -90,14 +92,17 @@ class ImageBar(_Bar):
 
 
 class TrainingBar(_Bar):
-    """A `fit.Watch`: a bar with loss, accuracy and time, and epoch lines."""
+    """A `fit.Watch`: a bar with loss, accuracy and time, and epoch lines.
 
-    def __init__(self, total_steps: int, epochs: int, start: int) -> None:
+    first: what is being done until the first step is done; the bar moves to and fro meanwhile.
+    """
+
+    def __init__(self, total_steps: int, epochs: int, start: int, first: str = "compiling") -> None:
         self._epochs, self._steps = epochs, total_steps
         width = progress_console().width
         self._has_speed = width >= _WIDE
-        super().__init__("compiling", total_steps, training_columns(width))
-        self._progress.update(self._task, completed=start)
+        super().__init__(first, total_steps, training_columns(width))
+        self._progress.update(self._task, completed=start, is_waiting=True)
 
     def chunk(self, position: Position, speed: float) -> None:
         """Move the bar."""
@@ -105,13 +110,23 @@ class TrainingBar(_Bar):
         loss, accuracy = position.loss_sum / count, position.correct / count
         numbers = f"loss {loss:.4f}  accuracy {accuracy:.4f}"
         fast = speed_text(speed, "  ") if self._has_speed else ""
-        self._progress.update(self._task, completed=position.step, numbers=f"{numbers}{fast}")
+        told = f"{numbers}{fast}"
+        self._progress.update(self._task, completed=position.step, numbers=told, is_waiting=False)
         done = f"training, step {position.step:,} of {self._steps:,}"
         self._activity.text = f"{done}, {numbers.replace('  ', ', ')}{speed_text(speed, ', ')}"
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the epoch's line."""
         say(epoch_line(epoch, self._epochs))
+
+
+class _MovingBar(BarColumn):
+    """A bar that moves to and fro while a task's field `is_waiting` says so."""
+
+    def render(self, task: Task) -> ProgressBar:
+        bar = super().render(task)
+        bar.pulse = task.fields.get("is_waiting", False)
+        return bar
 
 
 _WIDE, _USUAL, _NARROW = 110, 76, 64
@@ -124,7 +139,7 @@ def training_columns(width: int) -> list[ProgressColumn]:
     """
     columns: list[ProgressColumn] = []
     if width >= _USUAL:
-        columns.append(BarColumn(bar_width=30 if width >= _WIDE else 10))
+        columns.append(_MovingBar(bar_width=30 if width >= _WIDE else 10))
     if width >= _NARROW:
         columns.append(MofNCompleteColumn())
     return [

@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.running.found_group import found_group
     from resnet_spec.running.job import job_of
     from resnet_spec.running.launching import end_with_launcher
+    from resnet_spec.running.progress import first_step_text
     from resnet_spec.running.request import Request
     from resnet_spec.running.tracking.choice import chosen
     from resnet_spec.running.training import carry_out
@@ -98,9 +99,13 @@ def run(args: argparse.Namespace) -> int:
     job = job_of(Request(**{name: getattr(args, name) for name in names}), say, group=group)
     if track is None and job.begins.goes_on_from is not None:
         track = _known_trackers(job.run.out)
+
+    def first(run: Run) -> str:
+        return first_step_text(run.backend, compile=args.compile)
+
     summary = carry_out(
         job,
-        lambda run, at: TrainingBar(run.total_steps, _epochs(run), at),
+        lambda run, at: TrainingBar(run.total_steps, _epochs(run), at, first(run)),
         say,
         track=track or (),
         begins=lambda run, info: say(_opening_line(run, info)),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
+from resnet_spec.loader import manifest_of
 from resnet_spec.printing.markup import Markup, element
 from resnet_spec.running.fit import Watch
 from resnet_spec.running.metrics import Epoch
@@ -33,13 +34,26 @@ def is_wanted(progress: bool | None) -> bool:
     return (is_notebook() or hasattr(sys, "ps1")) if progress is None else progress
 
 
+def first_step_text(backend: str, *, compile: bool) -> str:
+    """Return what is being done until the first step of a session is done.
+
+    compile: as it is given to the session.
+    """
+    found = manifest_of(backend)
+    when = "never" if found is None else found.compiles
+    return "compiling" if when == "always" or (compile and when == "asked") else "first step"
+
+
 @contextmanager
-def shown(total_steps: int, epochs: int, start: int) -> Generator[Watch]:
-    """Give what shows a run of `total_steps` that begins after step `start`."""
+def shown(total_steps: int, epochs: int, start: int, first: str) -> Generator[Watch]:
+    """Give what shows a run of `total_steps` that begins after step `start`.
+
+    first: what is being done until the first step is done.
+    """
     if not is_notebook():
         yield Lines(epochs)
         return
-    view = NotebookView(total_steps, epochs, start)
+    view = NotebookView(total_steps, epochs, start, first)
     try:
         yield view
     finally:
@@ -76,10 +90,10 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
 class NotebookView:
     """A table with a row per epoch and a bar below it, which goes when the run ends."""
 
-    def __init__(self, total_steps: int, epochs: int, start: int) -> None:
+    def __init__(self, total_steps: int, epochs: int, start: int, first: str) -> None:
         self._total, self._epochs, self._start = total_steps, epochs, start
         self._rows: list[Epoch] = []
-        self._bar = ("compiling", start)
+        self._bar = (first, start)
         self._begun = time.monotonic()
         self._drawn = 0.0
         display: Callable[..., Any] = importlib.import_module("IPython.display").display
@@ -129,7 +143,9 @@ class NotebookView:
         table = element("table", element("thead", head), element("tbody", *body))
         parts = [table] if self._rows else []
         if told:
-            bar = element("progress", max=str(self._total), value=str(step))
+            # Without a value a browser's bar moves to and fro.
+            done = {"value": str(step)} if step > self._start else {}
+            bar = element("progress", max=str(self._total), **done)
             parts.append(element("div", bar, f" step {step}/{self._total}, {told}"))
         return element("div", *parts)
 

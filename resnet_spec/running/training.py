@@ -16,7 +16,7 @@ from resnet_spec.running.fit import Watch, fit
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.job import Job, job_of
 from resnet_spec.running.opening import open_session
-from resnet_spec.running.progress import is_wanted, shown
+from resnet_spec.running.progress import first_step_text, is_wanted, shown
 from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
@@ -123,7 +123,8 @@ def train(
         if not is_shown:
             yield Watches(*own)
             return
-        with shown(run.total_steps, run.epochs, at) as view:
+        first = first_step_text(run.backend, compile=compile)
+        with shown(run.total_steps, run.epochs, at, first) as view:
             yield Watches(view, *own)
 
     job = job_of(request, hears, group=group)
