@@ -3,6 +3,7 @@
 CONTRACT = frozenset(
     f"resnet_spec.{name}"
     for name in (
+        "compile_cache",
         "contract",
         "errors",
         "group",

@@ -15,6 +15,7 @@ import jax
 
 from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec_flax.kept_programs import keep_programs
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
 
@@ -74,6 +75,7 @@ def describe(device: Any) -> str:
 
 def _started() -> list[Any]:
     """Return this process's devices of the best platform; starts JAX's platforms."""
+    keep_programs()
     try:
         own = jax.process_index()
         return [device for device in jax.devices() if device.process_index == own]

@@ -41,9 +41,22 @@ def conditions(environment: Mapping[str, str] = os.environ) -> list[str]:
     if has_avx512() and (given == "default" if not user else user.rpartition(" ")[2] not in _QUICK):
         rule = "MindSpore's convolutions are many times slower with AVX-512"
         lines.append(f"{user or f'{SWITCH} = {given}'}: {rule}; unset it")
+    lines += filter(None, [wrong_cache(environment)])
     if environment.get("MS_JIT") == "0":
         lines.append("MS_JIT = 0: switches graph mode off, in which sessions run; unset it")
     return lines
+
+
+def wrong_cache(environment: Mapping[str, str] = os.environ) -> str:
+    """Return the line on MindSpore's cache of compiled graphs where it is switched on, else "".
+
+    It finds a graph by its number among those of a process. Found by running (MindSpore 2.10, CPU):
+    the same run started again moves no running statistics, and one with another batch fails.
+    """
+    if environment.get("MS_COMPILER_CACHE_ENABLE") != "1":
+        return ""
+    rule = "MindSpore takes the graphs of an earlier start, whatever they compute"
+    return f"MS_COMPILER_CACHE_ENABLE = 1: {rule}; unset it"
 
 
 def user_cap(environment: Mapping[str, str] = os.environ) -> str:

@@ -10,6 +10,7 @@ from mindspore import ops
 
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec_mindspore import isa
+from resnet_spec_mindspore.conditions import wrong_cache
 from resnet_spec_mindspore.warmup import silenced
 
 _TARGETS = {"ascend": "Ascend", "gpu": "GPU", "cpu": "CPU"}
@@ -22,8 +23,11 @@ def find_device(name: str) -> str:
     name: "auto" keeps what the process has chosen, by default MindSpore's own order: Ascend, GPU,
         CPU. Otherwise a target of MindSpore, with its number: "Ascend:1".
 
-    A process has one device. Raises BackendError where it is not there, or is another already.
+    A process has one device. Raises BackendError where it is not there, or is another already, and
+    where MindSpore's cache of compiled graphs would make numbers wrong.
     """
+    if line := wrong_cache():
+        raise BackendError(line)
     if name != "auto":
         _choose(name)
     target = ms.get_context("device_target")

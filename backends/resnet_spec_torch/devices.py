@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from resnet_spec.compile_cache import compile_cache
 from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.ops import Conv, Op
@@ -68,8 +69,14 @@ def started(name: str) -> torch.device:
     return device
 
 
-def check_compiler(device: torch.device) -> None:
-    """Raise BackendError when torch.compile has no C++ compiler to run its CPU kernels through."""
+def ready_compiler(device: torch.device) -> None:
+    """Prepare torch.compile: what it makes is kept in $RESNET_SPEC_CACHE, where that is set.
+
+    A folder that the user has given to torch, TORCHINDUCTOR_CACHE_DIR, remains. Raises BackendError
+    where the other cannot be written to, or a CPU's kernels have no C++ compiler to run through.
+    """
+    if (folder := compile_cache("torch")) is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     compilers = (os.environ.get("CXX", "g++"), "clang++", "cl")
     if device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise BackendError(problem("compile", "true", "needs a C++ compiler", "install g++"))

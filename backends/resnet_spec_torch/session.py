@@ -21,12 +21,12 @@ from resnet_spec.session_state import AVERAGE, state_shapes, whole_state
 from resnet_spec.session_steps import recipe_for_training, step_log, steps
 from resnet_spec_torch.devices import (
     REDUCED,
-    check_compiler,
     describe,
     find_dtype,
     math_of,
     memory_errors,
     memory_format_of,
+    ready_compiler,
     started,
 )
 from resnet_spec_torch.global_norms import globalise
@@ -82,7 +82,7 @@ class Session:
             globalise(network, plan)
         self.native = self._others.placed(network, self._format)
         if compile:
-            check_compiler(self._device)
+            ready_compiler(self._device)
         self._evaluated = torch.compile(self.native) if compile else self.native
         self._compiles = compile
         self._forward = self._wrapped()
