@@ -32,6 +32,8 @@ install = "pip install ab"
 precisions = ["float32", "float16"]
 modules = ["ab.nn.Module"]
 dialect = "torch"
+shards = true
+compiles = "asked"
 [formats.abx]
 ending = ".abx"
 layout = "NHWC"
@@ -46,7 +48,8 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     abx = Format("ab", ".abx", "NHWC", ("abx",), "pip install abx")
     modules, formats = ("ab.nn.Module",), {"abx": abx}
     precisions = ("float32", "float16")
-    expected = Manifest(("ab", "cd"), "pip install ab", precisions, modules, "torch", formats)
+    texts = ("ab", "cd"), "pip install ab", precisions, modules, "torch"
+    expected = Manifest(*texts, formats, shards=True, compiles="asked")
     assert read_manifest(path, "ab") == expected
 
 
@@ -67,6 +70,12 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
         ('dialect = "torch"', "", "dialect: is missing"),
         ('ending = ".abx"', 'ending = "abx"', "formats.abx.ending: must be a dot and a word, as"),
         ('ending = ".abx"', 'ending = "."', "formats.abx.ending: must be a dot and a word, as"),
+        ("shards = true", "shards = 1", "shards: must be true or false, not 1"),
+        (
+            'compiles = "asked"',
+            'compiles = "ask"',
+            "compiles: must be one of always, asked, never, not 'ask'",
+        ),
         ("[formats.abx]", '[formats."a b/c"]', "formats: 'a b/c' is no plain word; use letters"),
         ('"cd"]', '"cd.ef"]', "requires: 'cd.ef' is no top-level import name; write 'cd'"),
         ('"cd"]', '".ef"]', "requires: '.ef' is no top-level import name"),
