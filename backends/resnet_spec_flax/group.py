@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 from resnet_spec.group import Group, lost, meet_seconds, unmet
 from resnet_spec_flax.meeting import meet
 
-_HEARTBEAT_S = 10
-"""After how long a process that says nothing counts as gone."""
+_HEARTBEAT_S = 20
+"""After how long a process that says nothing counts as gone.
+
+Longer than `launch` waits for one that is stopped: it names that one, and JAX ends the others.
+"""
 
 _LAST_WORDS_S = 1.0
 
@@ -81,6 +84,8 @@ def join(group: Group) -> Members:
     members = Members(group)
     with _hushed():
         members.gather(np.zeros(1))
+    if group.rank:
+        _keep_stderr_for_python()
     return members
 
 
@@ -121,12 +126,32 @@ def _hushed() -> Generator[None]:
         os.close(kept)
 
 
+def _keep_stderr_for_python() -> None:
+    """Let what JAX says in C++ go nowhere: as rank 0 is lost it ends this process with a stack.
+
+    Whoever started the processes says which one was lost; what Python says is still heard.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # There is no stderr.
+        return
+    if sys.stderr is sys.__stderr__:
+        sys.stderr.flush()
+        sys.stderr = os.fdopen(kept, "w", buffering=1, errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
 @contextmanager
 def answering(group: Group) -> Generator[None]:
-    """Turn what JAX says where a process no longer answers into a LostError."""
+    """Turn what JAX says where a process no longer answers into a LostError.
+
+    Its gathers raise a ValueError, its programs an error of its own.
+    """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
         if not _OF_MESSAGES.search(str(error)):
             raise
         raise lost(group, error) from None

@@ -49,7 +49,8 @@ COMMANDS = {
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
-_OTHERS_SPEAK_S = 3.0
+_OTHERS_SPEAK_S = 6.0
+"""A framework takes up to four to take its leave, on a busy machine."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
