@@ -127,20 +127,6 @@ class Alone:
         return fetched(values)[None]
 
 
-def others_of(plan: Plan, group: Group, device: torch.device, *, shard: bool) -> Alone:
-    """Return what a session does for the others of `group`.
-
-    Raises BackendError where a single process is to keep parts.
-    """
-    if not shard:
-        return Alone() if group.size == 1 else Several(plan, group, device)
-    if group.size == 1:
-        raise BackendError("--shard: needs several processes; see resnet-spec launch")
-    from resnet_spec_torch.sharding import Sharded
-
-    return Sharded(plan, group, device)
-
-
 _NEW_NAME = "forward_sync_buffers"
 _IS_NEW = _NEW_NAME in inspect.signature(DistributedDataParallel.__init__).parameters
 _SYNC_BUFFERS = _NEW_NAME if _IS_NEW else "broadcast_buffers"

@@ -30,7 +30,6 @@ from resnet_spec_torch.devices import (
     started,
 )
 from resnet_spec_torch.global_norms import globalise
-from resnet_spec_torch.group import others_of
 from resnet_spec_torch.inputs import Inputs
 from resnet_spec_torch.modules import empty
 from resnet_spec_torch.optimizers import (
@@ -43,6 +42,7 @@ from resnet_spec_torch.optimizers import (
     make_scaler,
     move_average,
 )
+from resnet_spec_torch.others import others_of
 from resnet_spec_torch.passes import handed, hooked, mode, unchanged
 from resnet_spec_torch.rematerialisation import rematerialise
 from resnet_spec_torch.weights import (

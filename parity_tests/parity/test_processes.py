@@ -27,7 +27,8 @@ NETWORK: dict[str, Any] = {
     "dropout": 0.3,
     "stochastic_depth": 0.3,
 }
-TESTS = Path(__file__).parent.parent
+PLANTED = Path(__file__).parent.parent / "backends"
+"""Where the program with faults is."""
 thorough = pytest.mark.thorough
 
 
@@ -85,8 +86,8 @@ def test_a_fault_of_groups_is_found_and_named(
     fault: str, cause: str, torn: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLANTED", fault)
-    monkeypatch.syspath_prepend(str(TESTS))
-    monkeypatch.setenv("PYTHONPATH", str(TESTS), prepend=":")
+    monkeypatch.syspath_prepend(str(PLANTED))
+    monkeypatch.setenv("PYTHONPATH", str(PLANTED), prepend=":")
     report = report_of("torch", member="planted_member")
     assert report.verdict == "differ"
     assert [finding.cause for finding in report.findings if finding.cause] == [cause] * bool(cause)
