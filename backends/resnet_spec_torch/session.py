@@ -75,7 +75,7 @@ class Session:
         self._dtype = find_dtype(precision, self._device)
         self._format = memory_format_of(self._device, plan)
         self._inputs = Inputs(plan, group, self._device, self._dtype, self._format)
-        self._others = others_of(plan, group, self._device, shard=shard)
+        self._others = others_of(plan, group, self._device, shard=shard, compile=compile)
         network = empty(plan, self._device, self._dtype)
         rematerialise(network, plan)
         if group.size > 1:

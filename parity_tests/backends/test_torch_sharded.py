@@ -15,6 +15,7 @@ import pytest
 from several import Found, ranks_of
 
 from resnet_spec.cli.main import main
+from resnet_spec.errors import BackendError
 from resnet_spec.session_state import FIRST_LOSS_SCALE
 from resnet_spec.weights.checkpoint import load_checkpoint
 
@@ -149,6 +150,12 @@ def test_one_process_is_refused_before_anything_is_written(
     assert main([*TRAIN, "--shard", "--out", "run"]) == 2
     assert capsys.readouterr().err == LINE
     assert not (here / "run").exists()
+
+
+def test_what_is_compiled_is_not_sharded() -> None:
+    setup, group = member.setup_of("plain"), member.Group(0, 2, "127.0.0.1:1")
+    with pytest.raises(BackendError, match="--shard: is not tried with --compile; leave one"):
+        member.session_of(setup, group, compile=True)
 
 
 @pytest.mark.thorough
