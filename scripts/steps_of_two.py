@@ -3,7 +3,7 @@
 
     python scripts/steps_of_two.py [--backends A,B] [--batches 64,128] [--rounds N] [--json FILE]
 
-Three ways to take steps of ResNet-20 with one global batch, on the first two processors:
+Three ways to take steps with one global batch, on the first two processors:
 
     one     one process with two threads has the whole batch
     group   two processes, a thread and a processor each, share it: `resnet-spec launch`
@@ -50,7 +50,6 @@ from resnet_spec.running.launching import Launch
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.together import joined
 
-SPEC = "resnet20_cifar"
 RATE = 1e-3  # Of noise with labels drawn at random: it must go nowhere in particular.
 BATCHES_KEPT = 4
 MOST_STEPS = 40
@@ -74,13 +73,14 @@ WAYS = {"one": Way(1, 2, False), "group": Way(2, 1, True), "apart": Way(2, 1, Fa
 class Worker:
     """What a process takes steps with: a session for each batch size."""
 
+    spec: str
     backend: str
     way: Way
     group: Group
 
     def answers(self, orders: IO[str]) -> Iterator[dict[str, float]]:
         """Yield the seconds of each order of steps."""
-        plan = lower(load_spec(SPEC))
+        plan = lower(load_spec(self.spec))
         with joined(self.backend, self.group):
             sessions: dict[int, Any] = {}
             yield {"seconds": 0.0}
@@ -124,7 +124,9 @@ def work(text: str) -> int:
     answer_to = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # What a framework prints is no answer.
     group = Group(**told["group"]) if told["group"] else ALONE
-    for answer in Worker(told["backend"], WAYS[told["way"]], group).answers(sys.stdin):
+    for answer in Worker(told["spec"], told["backend"], WAYS[told["way"]], group).answers(
+        sys.stdin
+    ):
         print(json.dumps(answer), file=answer_to, flush=True)
     return 0
 
@@ -135,8 +137,10 @@ def work(text: str) -> int:
 class Team:
     """The processes of one way."""
 
-    def __init__(self, backend: str, name: str, place: Path, processors: Sequence[int]) -> None:
-        self.name, self.way = name, WAYS[name]
+    def __init__(
+        self, spec: str, backend: str, name: str, place: Path, processors: Sequence[int]
+    ) -> None:
+        self.spec, self.name, self.way = spec, name, WAYS[name]
         port = next(Launch(self.way.processes).environments())["MASTER_PORT"]
         self.log = place / f"{backend}-{name}.log"
         self.members = [
@@ -149,7 +153,8 @@ class Team:
     ) -> subprocess.Popen[str]:
         size = self.way.processes
         group = {"rank": rank, "size": size, "address": address, "local_rank": rank}
-        told = {"backend": backend, "way": self.name, "group": group if self.way.is_group else {}}
+        told = {"spec": self.spec, "backend": backend, "way": self.name}
+        told |= {"group": group if self.way.is_group else {}}
         own = [processors[rank]] if size > 1 else processors
         # So that threads are not moved about; where it is not there, the system decides.
         pinned = ["taskset", "-c", ",".join(map(str, own))] if sys.platform == "linux" else []
@@ -195,13 +200,15 @@ class Team:
 
 
 @contextmanager
-def teams_of(backend: str, processors: Sequence[int], limit_s: float) -> Generator[list[Team]]:
+def teams_of(
+    spec: str, backend: str, processors: Sequence[int], limit_s: float
+) -> Generator[list[Team]]:
     """Give the processes of every way, met; all are gone at the end, and after `limit_s`."""
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         teams: list[Team] = []
         for name in WAYS:
-            teams.append(Team(backend, name, place, processors))
+            teams.append(Team(spec, backend, name, place, processors))
             stack.callback(teams[-1].end)
         kill = [one.kill for team in teams for one in team.members]
         guard = threading.Timer(limit_s, lambda: [each() for each in kill])
@@ -231,6 +238,7 @@ def measure(teams: Sequence[Team], batch: int, rounds: int, turn_s: float) -> Ro
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--spec", default="resnet20_cifar", help="(resnet20_cifar)")
     parser.add_argument("--backends", default="torch,flax,mindspore")
     parser.add_argument("--batches", default="64,128")
     parser.add_argument("--rounds", type=int, default=7)
@@ -242,18 +250,19 @@ def main() -> int:
     if args.worker is not None:
         return work(args.worker)
     processors = usable_two()
-    plan = lower(load_spec(SPEC))
+    plan = lower(load_spec(args.spec))
     sent = 4 * sum(int(np.prod(t.shape)) for t in plan.tensors if t.trainable)
     where = f"processors {processors[0]} and {processors[1]}"
-    print(f"{SPEC}, {plan.input.height} px, float32, {where}, {args.rounds} rounds; gradients of a")
-    print(f"step: {sent / 1e6:.2f} MB. Milliseconds a step and images/s: median (least-most)\n")
+    about = f"{args.spec}, {plan.input.height} px, float32, {where}, {args.rounds} rounds"
+    print(f"{about}; gradients of a step: {sent / 1e6:.2f} MB")
+    print("Milliseconds a step and images/s: median (least-most)\n")
     print("| backend | batch | one | group | apart | group by one | cost of being together |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     kept: dict[str, dict[int, Rounds]] = {}
     status = 0
     for backend in args.backends.split(","):
         try:
-            with teams_of(backend, processors, args.limit) as teams:
+            with teams_of(args.spec, backend, processors, args.limit) as teams:
                 for batch in map(int, args.batches.split(",")):
                     found = measure(teams, batch, args.rounds, args.turn)
                     kept.setdefault(backend, {})[batch] = found
