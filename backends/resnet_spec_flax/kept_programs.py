@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from resnet_spec.compile_cache import compile_cache
 
 
 def keep_programs() -> None:
-    """Keep programs in $RESNET_SPEC_CACHE where it is set; before the first one is compiled.
+    """Keep programs in $RESNET_SPEC_CACHE where it is set; those compiled before are not.
 
     A folder that the user has given to JAX, as by JAX_COMPILATION_CACHE_DIR, remains. Raises
     BackendError for a folder that cannot be written to.
@@ -27,4 +26,3 @@ def keep_programs() -> None:
     config.update("jax_compilation_cache_dir", str(folder))
     # By default what takes less than a second is not kept: most of a small network's programs.
     config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    reset_cache()  # JAX asks for the folder once, at the first compilation.
