@@ -140,8 +140,9 @@ def struck(place: Place, name: str, rank: int, draw: random.Random, sound: Whole
     place = place if name == "full" else replace(place, disk=None)
     kind, run = KINDS[name], place.run
     clear(run)
-    steps = EPOCHS * (IMAGES // BATCH)
-    with place.begin(f"{rank}:{draw.randrange(steps)}" if name == "nan" else "") as running:
+    an_epoch = IMAGES // BATCH  # In the first one a step may wait for its compilation.
+    poison = f"{rank}:{draw.randrange(an_epoch, EPOCHS * an_epoch)}" if name == "nan" else ""
+    with place.begin(poison) as running:
         moment = Moment(place, running, rank, draw.random(), sound.seconds, draw)
         try:
             kind.strike(moment)

@@ -44,8 +44,9 @@ from flax_networks import (
 from several import BITS, Found, calling, ended, free_port, ranks_of, with_gradients, write
 
 from resnet_spec.contract import Batch
-from resnet_spec.errors import BackendError
+from resnet_spec.errors import BackendError, LostError
 from resnet_spec.group import Group
+from resnet_spec.running import launching
 from resnet_spec.running.together import Together
 
 jax = pytest.importorskip("jax")
@@ -241,6 +242,33 @@ def test_a_gpu_of_its_own() -> None:
     assert [own(place, {}) for place in (0, 3)] == [0, 3]
     assert [own(place, {"CUDA_VISIBLE_DEVICES": "2"}) for place in (0, 3)] == [0, 0]
     assert [own(place, {"CUDA_VISIBLE_DEVICES": "4,5"}) for place in (0, 1)] == [0, 1]
+
+
+def test_a_gather_that_meets_nobody_is_one_line() -> None:
+    """JAX raises what it also raises for arrays that do not fit, which is none of it."""
+    closed = "UNKNOWN: Gloo AllGather failed: [pair.cc:547] Connection closed by peer [127.0.0.1]:1"
+    with (
+        pytest.raises(LostError, match="rank 1: another process is gone: UNKNOWN: Gloo AllGather"),
+        group_module.answering(Group(1, 2)),
+    ):
+        raise ValueError(closed)
+    with pytest.raises(ValueError, match="two shapes"), group_module.answering(Group(1, 2)):
+        raise ValueError("two shapes")
+
+
+def test_a_stopped_process_is_named_before_jax_ends_the_others() -> None:
+    assert group_module._HEARTBEAT_S > launching._STOPPED_S + 5
+
+
+def test_what_jax_says_in_c_is_not_heard_and_python_is() -> None:
+    program = (
+        "import os, sys; from resnet_spec_flax import group; group._keep_stderr_for_python(); "
+        "os.write(2, b'from C'); print('from Python', file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "from Python\n")
 
 
 def test_wrong_means_are_seen(ranks: list[dict[str, Found]]) -> None:

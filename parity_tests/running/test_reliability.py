@@ -41,6 +41,14 @@ def test_a_cut_of_all_faults_with_torch(tmp_path: Path) -> None:
     assert counts == {kind: twice.get(kind, 2) for kind in kinds}
 
 
+@pytest.mark.thorough
+@pytest.mark.skipif("flax" not in installed_backends(), reason="flax is not installed")
+def test_faults_that_jax_has_words_of_its_own_for() -> None:
+    cut = ("--backends", "flax", "--moments", 1, "--kinds", "kill,stop,full")
+    found = ran(SCRIPTS / "faults.py", *cut, seconds=1000)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 @pytest.fixture
 def kinds(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(SCRIPTS))
