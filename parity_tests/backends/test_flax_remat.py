@@ -35,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("flax_networks")
 
 IMAGES = 8
 EXACT = 1e-12
-"""Of float64; measured: 0. XLA may fuse the second pass otherwise: float32 has other last bits."""
+"""Of float64. XLA may fuse the second pass otherwise: float32 has other last bits."""
 QUICKER = {"xla_backend_optimization_level": 0}
 AGAIN = RECIPE.model_copy(update={"remat": "all", "batch": 2 * IMAGES})
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("flax_group")
 
 STEPS = 4
 EXACT = 1e-12
-"""Of float64; measured: 4e-15."""
+"""Of float64; measured: 4e-15, with four devices of one process."""
 LOGS = ("loss", "correct", "count")
 
 
