@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from faults import FAULTS
+from fault_catalogue import FAULTS
 from pairs import Pair, floors, pairs, side
 
 from resnet_spec.loader import installed_backends

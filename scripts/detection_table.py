@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "parity_tests"))
 
-from faults import FAULTS  # pyright: ignore[reportMissingImports]
+from fault_catalogue import FAULTS  # pyright: ignore[reportMissingImports]
 from harmless import HARMLESS  # pyright: ignore[reportMissingImports]
 from pairs import floors  # pyright: ignore[reportMissingImports]
 from rich.progress import Progress

@@ -200,8 +200,8 @@ GIVEN: dict[str, Any] = {
 }
 """A value for every field of a request that belongs to a run from its beginning."""
 LATER = {
-    *("backend", "data", "out", "overwrite", "resume"),
-    *("device", "compile", "accept_data", "ignore_classes"),
+    *("backend", "data", "out", "overwrite", "resume", "auto_resume"),
+    *("device", "compile", "shard", "accept_data", "ignore_classes"),
 }
 """Those that take effect, too, where a run goes on; each is tested where it does something."""
 

@@ -39,7 +39,7 @@ def test_what_is_left_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "IPython.display", shown)
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    view = NotebookView(total_steps=130, epochs=1, start=10)
+    view = NotebookView(total_steps=130, epochs=1, start=10, first="first step")
     now += 40.0
     assert view._left(30) == "3:20"  # 20 of 120 steps took 40 s.
 
