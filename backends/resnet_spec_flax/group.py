@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ Longer than `launch` waits for one that is stopped: it names that one, and JAX e
 """
 
 _LAST_WORDS_S = 1.0
+
+_lost = threading.Event()
+"""Whether another process was found to be gone, as the exit status is to say."""
 
 _OF_MESSAGES = re.compile(
     "gloo|nccl|collective|all-?reduce|all-?gather|connection|heartbeat|coordination|barrier", re.I
@@ -60,7 +64,7 @@ class Members:
 def join(group: Group) -> Members:
     """Meet the other processes at `group.address`. Raises BackendError where they do not come.
 
-    From then on a process that ends without `leave` says no goodbye, and its status is 2.
+    From then on a process that ends without `leave` says no goodbye, and its status is 2, or 3 where another is gone.
     """
     seconds = meet_seconds()
     meet(group, seconds)
@@ -95,7 +99,7 @@ def _end(group: Group) -> None:
     sys.stderr.flush()
     if group.rank == 0:  # The others die by a signal with it; they may have more to say.
         time.sleep(_LAST_WORDS_S)
-    os._exit(2)
+    os._exit(LOST_STATUS if _lost.is_set() else 2)
 
 
 def _own_gpu(place: int, environment: Mapping[str, str]) -> int:
@@ -154,4 +158,5 @@ def answering(group: Group) -> Generator[None]:
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if not _OF_MESSAGES.search(str(error)):
             raise
+        _lost.set()
         raise lost(group, error) from None
