@@ -20,6 +20,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
+from resnet_spec.errors import LOST_STATUS
 from resnet_spec.group import Group, lost, meet_seconds, unmet
 from resnet_spec_flax.meeting import meet
 
@@ -64,7 +65,8 @@ class Members:
 def join(group: Group) -> Members:
     """Meet the other processes at `group.address`. Raises BackendError where they do not come.
 
-    From then on a process that ends without `leave` says no goodbye, and its status is 2, or 3 where another is gone.
+    From then on a process that ends without `leave` says no goodbye, and its status is 2, or 3
+    where another is gone.
     """
     seconds = meet_seconds()
     meet(group, seconds)
