@@ -118,9 +118,14 @@ def cell(pair: Pair, is_thorough: bool = False) -> Any:
 
 
 def _is_repeated(pair: Pair) -> bool:
-    """Whether it is Flax in the other precision: few cases are compiled in float64, others not."""
+    """Whether another precision shows the same: in float64 few cases of each backend are enough.
+
+    Of Flax, few cases are compiled in float64, and others not.
+    """
     in_float64 = pair.precision == "float64"
-    return pair.backend == "flax" and in_float64 != (pair.case in _FEWER)
+    if pair.backend == "flax":
+        return in_float64 != (pair.case in _FEWER)
+    return in_float64 and pair.case not in _ENOUGH
 
 
 def cells_of_few() -> list[Any]:

@@ -42,8 +42,10 @@ class Members:
             return gathered(torch.from_numpy(np.ascontiguousarray(values, np.float64))).numpy()
 
     def leave(self) -> None:
-        """End the process group, where it was made here."""
+        """End the process group, where it was made here, once all are done with it."""
         if self._is_own:
+            # Who hangs up first would break off what another is still sending.
+            self.gather(np.zeros(1))
             dist.destroy_process_group()
 
 

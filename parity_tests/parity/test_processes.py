@@ -30,6 +30,7 @@ NETWORK: dict[str, Any] = {
 PLANTED = Path(__file__).parent.parent / "backends"
 """Where the program with faults is."""
 thorough = pytest.mark.thorough
+OVERFLOWED = "rank 0 takes a step that overflowed in another"
 
 
 def spec() -> Spec:
@@ -74,7 +75,7 @@ def test_runs_in_processes_are_that_of_one(backend: str, counts: tuple[int, ...]
     ("fault", "cause", "torn"),
     [
         ("summed", "gradients-summed", []),
-        ("scale", "", ["rank 0 takes a step that overflowed in another"]),
+        pytest.param("scale", "", [OVERFLOWED], marks=thorough),
         pytest.param("contiguous", "contiguous-shares", [], marks=thorough),
         pytest.param("noise", "noise-repeated", [], marks=thorough),
         pytest.param("replica", "replica-statistics", [], marks=thorough),

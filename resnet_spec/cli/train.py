@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.cli.progress import TrainingBar
     from resnet_spec.cli.saying import hush, say
     from resnet_spec.running.found_group import found_group
-    from resnet_spec.running.job import job_of
+    from resnet_spec.running.job_of_group import job_together
     from resnet_spec.running.launching import end_with_launcher
     from resnet_spec.running.progress import first_step_text
     from resnet_spec.running.request import Request
@@ -95,21 +95,22 @@ def run(args: argparse.Namespace) -> int:
     if group.rank:
         hush(group.rank)
     track = None if args.track is None else chosen(args.track)
-    names = (field.name for field in fields(Request))
-    job = job_of(Request(**{name: getattr(args, name) for name in names}), say, group=group)
-    if track is None and job.begins.goes_on_from is not None:
-        track = _known_trackers(job.run.out)
+    request = Request(**{field.name: getattr(args, field.name) for field in fields(Request)})
 
     def first(run: Run) -> str:
         return first_step_text(run.backend, compile=args.compile)
 
-    summary = carry_out(
-        job,
-        lambda run, at: TrainingBar(run.total_steps, _epochs(run), at, first(run)),
-        say,
-        track=track or (),
-        begins=lambda run, info: say(_opening_line(run, info)),
-    )
+    with job_together(request, say, group) as (job, together):
+        if track is None and job.begins.goes_on_from is not None:
+            track = _known_trackers(job.run.out)
+        summary = carry_out(
+            job,
+            together,
+            lambda run, at: TrainingBar(run.total_steps, _epochs(run), at, first(run)),
+            say,
+            track=track or (),
+            begins=lambda run, info: say(_opening_line(run, info)),
+        )
     if group.rank == 0:
         print(_closing_line(summary, job.run.out))
     return 0 if summary.complete else _INTERRUPTED

@@ -87,8 +87,10 @@ class GroupSide(Side):
     def _why(self, folder: Path, lines: Sequence[str]) -> str:
         said = (folder / SAID).read_text(encoding="utf-8", errors="replace").splitlines()
         told = [line.removeprefix(FAILED) for line in said if line.startswith(FAILED)]
+        if told:
+            return told[0]
         last = [line.strip() for line in said if line.strip()][-1:]
-        return next(iter([*told, *lines, *last]), "its processes came to nothing")
+        return "; ".join([*lines, *last]) or "its processes came to nothing"
 
     @property
     def info(self) -> Mapping[str, str]:

@@ -60,17 +60,21 @@ def fit(
     """Train `session` by the run's recipe, from its seed or from `start`.
 
     evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of
-    the weights. together: the processes that train it, of which the first decides and writes; all
-    of them see the run's folder. Ctrl-C ends the chunk under way, writes the last checkpoint and
+    the weights. together: the processes that train it, of which the first decides and writes, and
+    alone sees the run's folder. Ctrl-C ends the chunk under way, writes the last checkpoint and
     returns a summary that is not `complete`. A run that is complete keeps the summary that it has.
 
     Raises RecipeError when the loss, a weight or, at the end, a logit is no longer a number. That
     or any other error is left in the summary, with the last sound checkpoint.
     """
-    finished = _finished(run, start)
+    together = together or Together()
+    finished = _finished(run, start) if together.is_first else None
+    is_finished = together.any(finished is not None)
     if finished is not None:
         return finished
-    going = _Going(run, session, evaluator, watch, start, together or Together())
+    going = _Going(run, session, evaluator, watch, start, together)
+    if is_finished:
+        return going.write_summary()
     try:
         return going.to_the_end()
     except Exception as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from resnet_spec.data import data_place, load_data
 from resnet_spec.data.absent import training_split
@@ -30,7 +31,7 @@ from resnet_spec.recipe import Recipe
 from resnet_spec.running.going_back import names_file, read_to_go_on
 from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, check_same_run, going_on
-from resnet_spec.running.run_folder import Begins, RunFolder, Say, checkpoint_to_go_on
+from resnet_spec.running.run_folder import Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
 from resnet_spec.running.together import check_can_join, check_can_shard
 from resnet_spec.weights.adopting import adopt, with_statistics
@@ -56,6 +57,21 @@ class Job:
     group: Group = ALONE
 
 
+class Opened(NamedTuple):
+    """A checkpoint that a run goes on from, and where it is."""
+
+    path: Path
+    start: Checkpoint
+
+
+Find = Callable[[], Opened | None]
+"""Looks for a run's checkpoint, and reads it; None where there is no run."""
+
+
+def _open(find: Find) -> Opened | None:
+    return find()
+
+
 def _read(source: str | Path | Dataset, size: int | None) -> Dataset:
     return load_data(source, size=size)
 
@@ -68,11 +84,13 @@ class Reach:
 
     data: returns the dataset at a place, in pixels per side, or raises DataError. backend: raises
     BackendError for a backend that is not there. precisions: returns what one computes in.
+    opened: reads the checkpoint that a run goes on from, by a function that finds it.
     """
 
     data: Callable[[str | Path | Dataset, int | None], Dataset] = _read
     backend: Callable[[str], object] = load_backend
     precisions: Callable[[str], Sequence[str]] = precisions_of
+    opened: Callable[[Find], Opened | None] = _open
 
 
 _REACH = Reach()
@@ -86,13 +104,14 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
     those of the session, which is made before anything is touched, too.
     """
     request.check()
-    last = request.goes_on_from()
     if request.auto_resume:
         job = _taken_up(request, say, reach)
-    elif last is None:
+    elif request.resume is False:
         job = _fresh(request, say, reach)
     else:
-        job = _continued(request, last, say, reach)
+        found = reach.opened(lambda: _last_of(request, say))
+        assert found is not None
+        job = _continued(request, found, say, reach)
     rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
     _check_shares(job.run, group)
     if request.shard:
@@ -169,10 +188,18 @@ def _pretrained(start: _Start, source: str | Path, say: Say, reach: Reach) -> Jo
     return Job(run, state, Begins(overwrite=request.overwrite, pretrained=record))
 
 
-def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
-    """Return the run that `last` belongs to; see `Request.check_going_on` for what may change."""
+def _last_of(request: Request, say: Say) -> Opened | None:
+    """Read the checkpoint of the run that is to go on."""
+    last = request.goes_on_from()
+    if last is None:
+        return None
+    return Opened(*read_to_go_on(last, say, is_named=names_file(request.resume)))
+
+
+def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
+    """Return the run of a checkpoint; see `Request.check_going_on` for what may change."""
     request.check_going_on()
-    last, start = read_to_go_on(last, say, is_named=names_file(request.resume))
+    last, start = found
     assert start.recipe is not None
     folder = RunFolder.of_checkpoint(last)
     out = request.folder() or folder.path
@@ -187,22 +214,22 @@ def _continued(request: Request, last: Path, say: Say, reach: Reach) -> Job:
     data, place = _reread(request, start, last, reach)
     training_split(data)  # Raises where there is none.
     consent = Consent(data=request.accept_data, classes=request.ignore_classes)
-    found = going_on(start, start.recipe, data, f"--data = {place}", folder.path, consent)
-    for note in (*data.notes, *found.notes):
+    goes_on = going_on(start, start.recipe, data, f"--data = {place}", folder.path, consent)
+    for note in (*data.notes, *goes_on.notes):
         say(f"note: {note}")
     run = Run(
         spec=start.spec,
         plan=trained_by(lower(start.spec), start.recipe),
         recipe=start.recipe,
         backend=backend,
-        data=found.data,
+        data=goes_on.data,
         data_name=place,
         out=out,
-        read=found.dataset,
-        began_with=found.position.epoch_steps,
+        read=goes_on.dataset,
+        began_with=goes_on.position.epoch_steps,
     )
     begins = Begins(folder.path, start.progress, request.overwrite, checkpoint=last.name)
-    return Job(run, replace(start, progress=found.position.to_dict()), begins)
+    return Job(run, replace(start, progress=goes_on.position.to_dict()), begins)
 
 
 def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
@@ -210,9 +237,10 @@ def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
     notes = list[str]()
     wanted = _fresh(replace(request, overwrite=True), notes.append, reach)
     folder = RunFolder(wanted.run.out)
-    if folder.holds_run:
-        later = request.going_on(folder.path)
-        job = _continued(later, checkpoint_to_go_on(folder.path), say, reach)
+    later = request.going_on(folder.path)
+    found = reach.opened(lambda: _last_of(later, say) if folder.holds_run else None)
+    if found is not None:
+        job = _continued(later, found, say, reach)
         check_same_run(job.run, wanted.run)
         say(f"note: the run in {folder.path} goes on")
         return job

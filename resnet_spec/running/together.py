@@ -15,6 +15,10 @@ from resnet_spec.errors import BackendError, RecipeError, ResnetSpecError
 from resnet_spec.group import ALONE, Group, Members
 from resnet_spec.loader import load_backend, manifest_of
 
+_BYTES = 6
+_PIECE = _BYTES * 65_536
+"""Bytes that are sent at once."""
+
 
 class Together:
     """What the processes of a run tell each other; every question is put by all of them.
@@ -39,6 +43,17 @@ class Together:
         """Return whether any process says yes."""
         return bool(self.gather(np.array([flag], np.float64)).any())
 
+    def shared(self, data: bytes) -> bytes:
+        """Return the bytes of rank 0 in every process; what the others give counts for nothing."""
+        if self._members is None:
+            return data
+        length = int(self.gather(np.array([len(data)], np.float64))[0, 0])
+        pieces = list[bytes]()
+        for start in range(0, length, _PIECE):
+            own = data[start : start + _PIECE] if self.is_first else b""
+            pieces.append(_unpacked(self.gather(_packed(own))[0]))
+        return b"".join(pieces)[:length]
+
     def check_same(self, things: Mapping[str, Any]) -> None:
         """Raise BackendError where a process has other things than rank 0; they are plain JSON."""
         own = np.array([_number(value) for value in things.values()], np.float64)
@@ -51,6 +66,18 @@ class Together:
         ]
         if lines:
             raise BackendError(*lines)
+
+
+def _packed(data: bytes) -> NDArray[np.float64]:
+    """Return bytes as numbers, six in each: so many are whole in a float64. At most `_PIECE`."""
+    wide = np.zeros((_PIECE // _BYTES, 8), np.uint8)
+    wide[:, :_BYTES] = np.frombuffer(data.ljust(_PIECE, b"\0"), np.uint8).reshape(-1, _BYTES)
+    return wide.view("<u8")[:, 0].astype(np.float64)
+
+
+def _unpacked(numbers: NDArray[np.float64]) -> bytes:
+    wide = numbers.astype("<u8").view(np.uint8).reshape(-1, 8)
+    return wide[:, :_BYTES].tobytes()
 
 
 def _number(value: object) -> int:

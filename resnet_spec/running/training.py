@@ -14,14 +14,15 @@ from resnet_spec.describing.text_lists import Texts
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.fit import Watch, fit
 from resnet_spec.running.found_group import found_group
-from resnet_spec.running.job import Job, job_of
+from resnet_spec.running.job import Job
+from resnet_spec.running.job_of_group import job_together
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.progress import first_step_text, is_wanted, shown
 from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Run, Summary
-from resnet_spec.running.together import Together, by_rank, joined
+from resnet_spec.running.together import Together, by_rank
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
@@ -127,12 +128,13 @@ def train(
         with shown(run.total_steps, run.epochs, at, first) as view:
             yield Watches(view, *own)
 
-    job = job_of(request, hears, group=group)
-    return carry_out(job, watching, hears, track=trackers)
+    with job_together(request, hears, group) as (job, together):
+        return carry_out(job, together, watching, hears, track=trackers)
 
 
 def carry_out(
     job: Job,
+    together: Together,
     watching: Watching,
     say: Say,
     *,
@@ -142,14 +144,13 @@ def carry_out(
     """Train a job to its end, or until Ctrl-C. begins: is told of the session's `info` first.
 
     The folder is touched only when all is there that the first step needs. Of several processes
-    (`job.group`) the first one writes, and speaks to those that watch.
+    the first one sees it, and speaks to those that watch.
     """
-    with joined(job.run.backend, job.group) as together:
-        if job.group.size > 1:
-            together.check_same(_in_common(job))
-        if together.is_first:
-            return _trained(job, together, watching, say, track, begins)
-        return _trained(job, together, _unwatched, _ignore, (), lambda run, info: None)
+    if job.group.size > 1:
+        together.check_same(_in_common(job))
+    if together.is_first:
+        return _trained(job, together, watching, say, track, begins)
+    return _trained(job, together, _unwatched, _ignore, (), lambda run, info: None)
 
 
 def _trained(
@@ -191,7 +192,6 @@ def _in_common(job: Job) -> dict[str, object]:
         "recipe": job.run.recipe.to_dict(),
         "data": job.run.dataset.to_dict(),
         "checkpoint": None if job.start is None else dict(job.start.progress),
-        "folder": str(job.run.out.resolve()),
     }
 
 

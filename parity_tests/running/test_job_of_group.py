@@ -1,0 +1,125 @@
+"""Of several processes the first one alone sees the run's folder, and reads it for all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from several import ended, environments
+
+import resnet_spec
+from resnet_spec.errors import BackendError
+from resnet_spec.group import Group
+from resnet_spec.loader import installed_backends
+from resnet_spec.running.job_of_group import job_together
+from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.request import Request
+from resnet_spec.running.runs import Position
+from resnet_spec.running.together import Together
+from resnet_spec.weights.checkpoint import load_checkpoint
+
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "block": "basic",
+    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
+    "stages": [{"width": 4, "blocks": 1}],
+}
+
+
+class Recorded:
+    """Rank 0's side of every message; then what rank 1 hears of it."""
+
+    def __init__(self, heard: list[NDArray[np.float64]] | None = None) -> None:
+        self.said = list[NDArray[np.float64]]()
+        self._heard = heard
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._heard is None:
+            self.said.append(values)
+            return np.stack([values, np.zeros_like(values)])
+        assert values.shape == self._heard[0].shape  # All give as many.
+        return np.stack([self._heard.pop(0), values])
+
+    def leave(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 6, 7, 6 * 65_536, 6 * 65_536 + 1, 1_000_003])
+def test_bytes_of_the_first_are_everybody_s(size: int) -> None:
+    data = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
+    first = Recorded()
+    assert Together(Group(0, 2), first).shared(data) == data
+    assert Together(Group(1, 2), Recorded(first.said)).shared(b"something else") == data
+    assert Together().shared(data) == data
+
+
+class _Stopped(Exception):
+    pass
+
+
+class Stops:
+    def chunk(self, position: Position, speed: float) -> None:
+        pass
+
+    def epoch(self, epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise _Stopped
+
+
+def begun(out: Path) -> None:
+    """Leave a run that has one of its three epochs behind it."""
+    settings = ("epochs=3", "batch=512", "precision=float64")
+    with pytest.raises(_Stopped):
+        resnet_spec.train(
+            TINY, "numpy", settings=settings, input_size=8, out=out, watch=Stops(), say=str
+        )
+
+
+def gone_on(folders: list[Path], *more: str) -> list[tuple[int, str]]:
+    """Go on with `run`, a process in each folder, which need not hold it."""
+    line = [sys.executable, "-P", "-m", "resnet_spec", "train", "--resume", "run", *more]
+    told = environments(len(folders)) if len(folders) > 1 else [{**os.environ}]
+    return ended(
+        [
+            subprocess.Popen(
+                line, cwd=folder, env=env, stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            for folder, env in zip(folders, told, strict=True)
+        ],
+        120,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif("torch" not in installed_backends(), reason="torch is not installed")
+def test_a_process_that_does_not_see_the_run_goes_on_with_it(tmp_path: Path) -> None:
+    seen, unseen, alone = (tmp_path / name for name in ("seen", "unseen", "alone"))
+    begun(seen / "run")
+    shutil.copytree(seen, alone)
+    unseen.mkdir()
+    for _ in range(2):  # The second time it is finished, as the first process knows.
+        ends = gone_on([seen, unseen], "--backend", "torch")
+        assert [status for status, _ in ends] == [0, 0], ends
+        assert list(unseen.iterdir()) == []
+    assert gone_on([alone], "--backend", "torch")[0][0] == 0
+    found, whole = (load_checkpoint(at / "run" / "last.safetensors") for at in (seen, alone))
+    assert found.progress["step"] == whole.progress["step"] == 6
+    for name, array in whole.state.items():
+        assert np.allclose(found.state[name], array, rtol=1e-9, atol=1e-12), name
+
+
+def test_it_has_to_be_told_the_backend(tmp_path: Path) -> None:
+    begun(tmp_path / "run")
+    request = Request(resume=tmp_path / "run")
+    with (
+        pytest.raises(BackendError, match="backend = numpy: cannot be one of 2 processes"),
+        job_together(request, print, Group(1, 2, "127.0.0.1:1")),
+    ):
+        pass

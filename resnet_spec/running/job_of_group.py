@@ -1,0 +1,63 @@
+"""A job with the processes that carry it out: the first one reads the run's checkpoint for all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from resnet_spec.errors import BackendError
+from resnet_spec.group import Group
+from resnet_spec.running.job import Find, Job, Opened, Reach, job_of
+from resnet_spec.running.request import Request
+from resnet_spec.running.run_folder import Say
+from resnet_spec.running.together import Together, check_can_join, joined
+from resnet_spec.weights.checkpoint import checkpoint_header, load_checkpoint
+
+
+@contextmanager
+def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Job, Together]]:
+    """Yield a job and the processes of `group`, met.
+
+    A run's folder is seen by the first of them alone: where a run goes on they meet before they
+    know from where, and a process that does not see it needs to be told the backend. Raises as
+    `job_of` and `joined` do.
+    """
+    if group.size == 1 or (request.resume is False and not request.auto_resume):
+        job = job_of(request, say, group=group)
+        with joined(job.run.backend, group) as together:
+            yield job, together
+        return
+    request.check()
+    backend = request.backend or _backend_of_run(request)
+    check_can_join(backend, group)
+    with joined(backend, group) as together:
+        reach = Reach(opened=partial(_opened_by_first, together))
+        yield job_of(request, say, reach, group), together
+
+
+def _backend_of_run(request: Request) -> str:
+    """Return the backend that the run was trained by last."""
+    last = None if request.auto_resume else request.goes_on_from()
+    header = None if last is None else checkpoint_header(last)
+    name = ((header or {}).get("backend") or {}).get("name")
+    if not isinstance(name, str):
+        raise BackendError("--backend: is required; see: resnet-spec backends")
+    return name
+
+
+def _opened_by_first(together: Together, find: Find) -> Opened | None:
+    """Have rank 0 find and read a checkpoint, and return it in every process."""
+    found = find() if together.is_first else None
+    path = together.shared(b"" if found is None else str(found.path).encode())
+    if not path:
+        return None
+    data = together.shared(b"" if found is None else found.path.read_bytes())
+    if found is not None:
+        return found
+    with tempfile.TemporaryDirectory(prefix="resnet-spec-") as folder:
+        copy = Path(folder) / "last.safetensors"
+        copy.write_bytes(data)
+        return Opened(Path(path.decode()), load_checkpoint(copy))
