@@ -87,7 +87,7 @@ def test_another_order_is_rounding_and_not_equal(order: str, floors: Floors) -> 
 def test_a_run_drifts_from_itself(floors: Floors) -> None:
     drift = own_drift(Side("numpy", floors.expected.setup, "float32"))
     assert drift.keys() == {"loss", "weights", "statistics", "momentum"}
-    assert 0 < drift.pop("momentum") < 1e-2  # Of gradients, which a step has moved little.
+    assert 0 < drift.pop("momentum") < 0.1  # Of gradients, which a step has moved little.
     assert all(0 < value < 1e-3 for value in drift.values())
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 from resnet_spec.errors import BackendError
 from resnet_spec.group import Group
@@ -41,8 +42,9 @@ def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Jo
 def _backend_of_run(request: Request) -> str:
     """Return the backend that the run was trained by last."""
     last = None if request.auto_resume else request.goes_on_from()
-    header = None if last is None else checkpoint_header(last)
-    name = ((header or {}).get("backend") or {}).get("name")
+    header: Mapping[str, Any] = {} if last is None else checkpoint_header(last) or {}
+    told: object = header.get("backend")
+    name: object = cast("dict[str, object]", told).get("name") if isinstance(told, dict) else None
     if not isinstance(name, str):
         raise BackendError("--backend: is required; see: resnet-spec backends")
     return name
