@@ -78,7 +78,13 @@ def begun(out: Path) -> None:
     settings = ("epochs=3", "batch=512", "precision=float64")
     with pytest.raises(_Stopped):
         resnet_spec.train(
-            TINY, "numpy", settings=settings, input_size=8, out=out, watch=Stops(), say=str
+            TINY,
+            "numpy",
+            settings=settings,
+            input_size=8,
+            out=out,
+            watch=Stops(),
+            say=lambda line: None,
         )
 
 
