@@ -100,6 +100,7 @@ def pairs() -> list[Pair]:
 _FEWER = ("bottleneck", "pre_activation_everything")
 SLOW = ("flax", "mindspore")
 """Backends that compile every network and every function of it for seconds."""
+_QUICK = ("numpy", "torch")
 # With the tests of each one's numbers, which compile padded channels and SAME, these have every
 # kind of op, and every option that the plan does not resolve into numbers of ops.
 _ENOUGH = (
@@ -125,7 +126,7 @@ def _is_repeated(pair: Pair) -> bool:
     in_float64 = pair.precision == "float64"
     if pair.backend == "flax":
         return in_float64 != (pair.case in _FEWER)
-    return in_float64 and pair.case not in _ENOUGH
+    return pair.backend in _QUICK and in_float64 and pair.case not in _ENOUGH
 
 
 def cells_of_few() -> list[Any]:

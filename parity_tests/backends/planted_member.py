@@ -105,4 +105,4 @@ FAULTS: dict[str, Callable[[], _Patch]] = {
 
 if __name__ == "__main__":
     with FAULTS[os.environ[PLANTED]]():
-        sys.exit(group_member.main(Path(sys.argv[1])))
+        group_member.end(group_member.main(Path(sys.argv[1])))

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -171,5 +171,15 @@ def _digest(state: State) -> int:
     return int(digest.hexdigest()[:12], 16)
 
 
+def end(status: int) -> NoReturn:
+    """End this process with what it has left behind; frameworks may stumble as they are unloaded.
+
+    torch was seen to abort there ("terminate called without an active exception").
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    end(main(Path(sys.argv[1])))
