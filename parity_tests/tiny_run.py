@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.runs import Position
 
 TINY = """
 block = "basic"
 stem = {widths = [4], kernel = 3, stride = 1, pool = false}
 stages = [{width = 4, blocks = 1}]
 """
+
+
+NETWORK: dict[str, Any] = {
+    "name": "tiny",
+    "block": "basic",
+    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
+    "stages": [{"width": 4, "blocks": 1}],
+}
+"""The same as data."""
+
+
+class Stopped(Exception):
+    """What `Stops` ends a run with."""
+
+
+class Stops:
+    """Ends a run as it ends its second epoch, before that is saved."""
+
+    def chunk(self, position: Position, speed: float) -> None:
+        pass
+
+    def epoch(self, epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise Stopped
 
 
 @pytest.fixture

@@ -7,37 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_run import NETWORK as TINY
+from tiny_run import Stopped, Stops
 
 import resnet_spec
 from resnet_spec import DataError, RecipeError
 from resnet_spec.cli.main import main
 from resnet_spec.errors import OutputError
-from resnet_spec.running.metrics import Epoch
-from resnet_spec.running.runs import Position
 from resnet_spec.weights.checkpoint import load_checkpoint
 
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "block": "basic",
-    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
-    "stages": [{"width": 4, "blocks": 1}],
-}
 SETTINGS = ("epochs=3", "batch=512", "seed=3")
-
-
-class _Stopped(Exception):
-    pass
-
-
-class Stops:
-    """Ends a run as it ends an epoch, before that is saved."""
-
-    def chunk(self, position: Position, speed: float) -> None:
-        pass
-
-    def epoch(self, epoch: Epoch) -> None:
-        if epoch.epoch == 2:
-            raise _Stopped
 
 
 def trained(out: Path, **more: Any) -> Any:
@@ -47,7 +26,7 @@ def trained(out: Path, **more: Any) -> Any:
 
 def test_the_same_call_begins_a_run_takes_it_up_and_leaves_it_finished(tmp_path: Path) -> None:
     said = list[str]()
-    with pytest.raises(_Stopped):
+    with pytest.raises(Stopped):
         trained(tmp_path / "run", watch=Stops())
     assert load_checkpoint(tmp_path / "run" / "last.safetensors").progress["step"] == 2
     summary = trained(tmp_path / "run", say=said.append)

@@ -7,30 +7,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from several import ended, environments
+from tiny_run import NETWORK as TINY
+from tiny_run import Stopped, Stops
 
 import resnet_spec
 from resnet_spec.errors import BackendError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
 from resnet_spec.running.job_of_group import job_together
-from resnet_spec.running.metrics import Epoch
 from resnet_spec.running.request import Request
-from resnet_spec.running.runs import Position
 from resnet_spec.running.together import Together
 from resnet_spec.weights.checkpoint import load_checkpoint
-
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "block": "basic",
-    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
-    "stages": [{"width": 4, "blocks": 1}],
-}
 
 
 class Recorded:
@@ -60,23 +52,10 @@ def test_bytes_of_the_first_are_everybody_s(size: int) -> None:
     assert Together().shared(data) == data
 
 
-class _Stopped(Exception):
-    pass
-
-
-class Stops:
-    def chunk(self, position: Position, speed: float) -> None:
-        pass
-
-    def epoch(self, epoch: Epoch) -> None:
-        if epoch.epoch == 2:
-            raise _Stopped
-
-
 def begun(out: Path) -> None:
     """Leave a run that has one of its three epochs behind it."""
     settings = ("epochs=3", "batch=512", "precision=float64")
-    with pytest.raises(_Stopped):
+    with pytest.raises(Stopped):
         resnet_spec.train(
             TINY,
             "numpy",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tiny_run import NETWORK as TINY
 
 import resnet_spec
 from resnet_spec import CheckpointError, DataError, RecipeError
@@ -14,12 +14,6 @@ from resnet_spec.cli.main import main
 from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.running.runs import Position
 
-TINY: dict[str, Any] = {
-    "name": "tiny",
-    "block": "basic",
-    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
-    "stages": [{"width": 4, "blocks": 1}],
-}
 SETTINGS = ("epochs=2", "batch=512", "seed=3")
 
 

@@ -85,9 +85,7 @@ def train_batches(
     batch, which alone is read and augmented. Raises DataError when the split is smaller than a
     batch or an image cannot be read.
     """
-    rows = np.concatenate(
-        [np.arange(recipe.batch)[share] for share in group.shares(recipe.batch, recipe.accumulate)]
-    )
+    rows = _rows_of(group, recipe.batch, recipe.accumulate)
     per_epoch = steps_per_epoch(len(split), recipe.batch)
     drawn = _Epoch.draw(len(split), recipe, first_step // per_epoch)
     for step in range(first_step, last_step):
@@ -113,7 +111,15 @@ def train_batches(
 
 def share_of(batch: Batch, group: Group, parts: int = 1) -> Batch:
     """Return the rows of a whole batch that are this process's (see `Group.shares`)."""
-    rows = np.concatenate([np.arange(len(batch))[cut] for cut in group.shares(len(batch), parts)])
+    return taken(batch, _rows_of(group, len(batch), parts))
+
+
+def _rows_of(group: Group, count: int, parts: int) -> Places:
+    return np.concatenate([np.arange(count)[share] for share in group.shares(count, parts)])
+
+
+def taken(batch: Batch, rows: Places) -> Batch:
+    """Return these rows of a batch, in their order, with all that belongs to them."""
     return replace(
         batch,
         images=batch.images[rows],

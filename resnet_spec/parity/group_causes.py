@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_spec.contract import Array, Batch, State
-from resnet_spec.data.batches import share_of
+from resnet_spec.data.batches import share_of, taken
 from resnet_spec.group import Group
 from resnet_spec.optimizers import row_of, slots_of
 from resnet_spec.parity.comparison import differences
@@ -111,7 +111,7 @@ def _contiguous(expected: Side, size: int) -> State:
     """Each process takes one run of the whole batch, and cuts that into parts."""
     batch, count = expected.batch, expected.setup.recipe.accumulate
     rows = np.arange(len(batch)).reshape(size, count, -1).transpose(1, 0, 2).ravel()
-    return _stepped(expected, _gradients(expected, _parts_of(_ordered(batch, rows), count)))
+    return _stepped(expected, _gradients(expected, _parts_of(taken(batch, rows), count)))
 
 
 def _noise_of_the_first(expected: Side, size: int) -> State:
@@ -122,17 +122,6 @@ def _noise_of_the_first(expected: Side, size: int) -> State:
         noise = {k: np.concatenate([a[:share]] * size) for k, a in part.noise.items()}
         found.append(replace(part, noise=noise))
     return _stepped(expected, _gradients(expected, found))
-
-
-def _ordered(batch: Batch, rows: Array) -> Batch:
-    noise = {name: factors[rows] for name, factors in batch.noise.items()}
-    return replace(
-        batch,
-        images=batch.images[rows],
-        labels=batch.labels[rows],
-        indices=batch.indices[rows],
-        noise=noise,
-    )
 
 
 CAUSES = (
