@@ -110,6 +110,9 @@ class Place:
         return self._started(["--resume", str(self.run)])
 
     def _started(self, arguments: Sequence[str], poison: str = "") -> Running:
+        (self.run / ".lock").unlink(
+            missing_ok=True
+        )  # Of a run that failed: a new one says it holds.
         launch = ["launch", "--processes", str(self.processes), "--", "train", *arguments]
         paths = (str(self.root / "site"), os.environ.get("PYTHONPATH", ""))
         more = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
@@ -337,6 +340,9 @@ class Kind(NamedTuple):
 
 _KILLED = r"rank {rank}: was ended by SIGKILL .*"
 _REFUSED = "No space left on device|File too large"
+_NAN = (
+    r"rank {rank}: has dropout factors that are not finite, and the loss became nan at step \d+; .*"
+)
 _KEPT_OUT = "Read-only file system|Operation not permitted|Permission denied"
 KINDS = {
     "kill": Kind("SIGKILL", kill, _KILLED, each_rank=True, halves=True),
@@ -350,7 +356,7 @@ KINDS = {
         halves=True,
     ),
     "drop": Kind("the data is gone", drop_data, r"rank \d+: .*cannot be read .*"),
-    "nan": Kind("NaN in one process", not_a_number, r".*the loss became nan at step \d+.*"),
+    "nan": Kind("NaN in one process", not_a_number, _NAN),
     "corrupt": Kind("the last checkpoint is damaged", corrupt, _KILLED, back=True, halves=True),
 }
 

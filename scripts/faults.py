@@ -2,13 +2,14 @@
 """Let runs in several processes fail in every way at random moments, and see that nothing is lost.
 
     python scripts/faults.py [--backends torch,flax,mindspore] [--moments N] [--kinds kill,stop,...]
-                             [--processes N] [--seed S] [--out FILE.json]
+                             [--processes N] [--chain N] [--seed S] [--out FILE.json]
 
 A small run under `resnet-spec launch` (16 epochs of 6 steps, with an evaluation and a checkpoint
-after each) is started, struck at a moment that is drawn from its length, and gone on with. What is
-asked of each: it ends within 15 s, with one line of error that says which process and why; no
-process and no half file is left behind; the last checkpoint is sound and no older than before; the
-run that goes on ends with the bits and the metrics of one that was never struck.
+after each) is started, struck at a moment that is drawn from its length, and gone on with; one that
+goes on is struck again, up to --chain times. What is asked of each: it ends within 15 s, with one
+line of error that says which process and why; no process and no half file is left behind; the last
+checkpoint is sound and no older than before; the run ends, gone on with for the last time, with the
+bits and the metrics of one that was never struck.
 
 `--moments` are those of each kind, and of each process where the process itself is what fails.
 Prints a row for each kind and backend; with --out, leaves every moment as JSON, too. Exit status 1
@@ -28,6 +29,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -82,8 +84,8 @@ class End(NamedTuple):
 class Trial:
     """What came of one moment. where: what the run was at. said: the lines of error.
 
-    differs: what is wrong with the end of the run that went on, "" for nothing. The flags are what
-    is asked of it; see the module.
+    goes_on: whether the run had been struck before. differs: what is wrong with the end of the run,
+    "" for nothing. The flags are what is asked of it; see the module.
     """
 
     backend: str
@@ -96,7 +98,8 @@ class Trial:
     one_line: bool
     nothing_left: bool
     lost_nothing: bool
-    same_bits: bool
+    goes_on: bool = False
+    same_bits: bool = False
     differs: str = ""
 
     @property
@@ -135,15 +138,39 @@ def whole(place: Place) -> Whole:
     return Whole(End.of(place.run), time.monotonic() - running.started - began)
 
 
-def struck(place: Place, name: str, rank: int, draw: random.Random, sound: Whole) -> Trial:
-    """Let one run fail, and go on with it. Raises Missed where it was over first."""
+def chain(
+    place: Place, name: str, ranks: Iterator[int], draw: random.Random, sound: Whole, most: int
+) -> list[Trial]:
+    """Let one run fail up to `most` times, gone on with each time, and compare its end.
+
+    ranks: of the process that is struck, time after time. Raises Missed where it was over first.
+    """
     place = place if name == "full" else replace(place, disk=None)
+    clear(place.run)
+    found = list[Trial]()
+    with suppress(Missed):  # It came to its end before the next moment did.
+        while len(found) < most:
+            # So that the moments of a chain lie all over the run.
+            within = sound.seconds * min(1.0, 2 / most)
+            found.append(struck(place, name, next(ranks), draw, within, bool(found)))
+    if not found:
+        raise Missed
+    differs = _gone_on(place, sound, KINDS[name])
+    return [replace(it, same_bits=not differs, differs=differs) for it in found]
+
+
+def struck(
+    place: Place, name: str, rank: int, draw: random.Random, within_s: float, goes_on: bool
+) -> Trial:
+    """Let a run fail, at most `within_s` after it has begun. Raises Missed where it was over first.
+
+    goes_on: it has failed before.
+    """
     kind, run = KINDS[name], place.run
-    clear(run)
     an_epoch = IMAGES // BATCH  # In the first one a step may wait for its compilation.
     poison = f"{rank}:{draw.randrange(an_epoch, EPOCHS * an_epoch)}" if name == "nan" else ""
-    with place.begin(poison) as running:
-        moment = Moment(place, running, rank, draw.random(), sound.seconds, draw)
+    with place.go_on() if (run / LAST).exists() else place.begin(poison) as running:
+        moment = Moment(place, running, rank, draw.random(), within_s, draw)
         try:
             kind.strike(moment)
             at = time.monotonic()
@@ -156,8 +183,6 @@ def struck(place: Place, name: str, rank: int, draw: random.Random, sound: Whole
     if status == 0:  # What it was struck with came too late.
         raise Missed
     said = [line for line in errors if not _BEAT.fullmatch(line)]
-    lost_nothing = _lost_nothing(run, saved, kind)
-    differs = _gone_on(place, sound, kind)
     return Trial(
         backend=place.backend,
         kind=name,
@@ -167,10 +192,9 @@ def struck(place: Place, name: str, rank: int, draw: random.Random, sound: Whole
         said=tuple(said),
         in_time=status is not None and seconds <= LIMIT_S,
         one_line=len(said) == 1 and line_of(kind, rank).fullmatch(said[0]) is not None,
-        nothing_left=left == 0 and (kind.halves or not halves) and not half_files(run),
-        lost_nothing=lost_nothing,
-        same_bits=not differs,
-        differs=differs,
+        nothing_left=left == 0 and (kind.halves or not halves),
+        lost_nothing=_lost_nothing(run, saved, kind),
+        goes_on=goes_on,
     )
 
 
@@ -192,6 +216,8 @@ def _gone_on(place: Place, sound: Whole, kind: Kind) -> str:
         status, said, errors, left = running.ended(_GO_ON_S)
     if status != 0 or left:
         return f"status {status}, {left} processes left, {errors}"
+    if half_files(place.run):
+        return "half files are left"
     notes = [line for line in said if f"at step {before}" in line and str(place.run / LAST) in line]
     if len(notes) != int(kind.back):
         return f"notes on the checkpoint: {notes}"
@@ -223,39 +249,49 @@ def plans(kinds: Sequence[str], processes: int, moments: int) -> list[Plan]:
     return made
 
 
+_ONCE = ("nan", "corrupt")
+"""Faults that a run has once: at a step that is fixed as it begins, or in what it goes on from."""
 _OF_FIRST = ("write", "full", "readonly")
 """Faults of what rank 0 alone does: it writes."""
 
 
-def trials(place: Place, planned: Sequence[Plan], seed: int) -> Iterator[Trial | None]:
-    """Yield what came of each moment; None for one that never came."""
+def trials(place: Place, planned: Sequence[Plan], seed: int, most: int) -> Iterator[list[Trial]]:
+    """Yield what came of the moments of one run after another; none where they never came.
+
+    most: how many one run has.
+    """
     sound = whole(replace(place, disk=None))
     for plan in planned:
         draw = random.Random(f"{seed} {place.backend} {plan.kind} {plan.rank}")
-        for _ in range(plan.moments):
-            yield _one(place, plan, draw, sound)
+        left = plan.moments
+        while left > 0:
+            found = _some(place, plan, draw, sound, min(left, most))
+            yield found
+            left -= max(1, len(found))
 
 
-def _one(place: Place, plan: Plan, draw: random.Random, sound: Whole) -> Trial | None:
+def _some(place: Place, plan: Plan, draw: random.Random, sound: Whole, most: int) -> list[Trial]:
+    def ranks() -> Iterator[int]:
+        while True:
+            yield draw.randrange(place.processes) if plan.rank is None else plan.rank
+
     for _ in range(_TRIES):
-        rank = draw.randrange(place.processes) if plan.rank is None else plan.rank
-        try:
-            return struck(place, plan.kind, rank, draw, sound)
-        except Missed:
-            continue
-    return None
+        with suppress(Missed):
+            at_once = 1 if plan.kind in _ONCE else most
+            return chain(place, plan.kind, ranks(), draw, sound, at_once)
+    return []
 
 
 def of_backend(
     backend: str, planned: Sequence[Plan], args: argparse.Namespace
-) -> Iterator[Trial | None]:
+) -> Iterator[list[Trial]]:
     """Yield all trials of a backend, in a folder and on a disk of their own."""
     with tempfile.TemporaryDirectory(prefix="resnet-spec-faults-") as name:
         root = Path(name)
         with Disk(root / "disk") as disk:
             place = Place(root, backend, args.processes, disk)
             place.make()
-            yield from trials(place, planned, args.seed)
+            yield from trials(place, planned, args.seed, args.chain)
 
 
 # --- What is printed ------------------------------------------------------------------------------
@@ -289,14 +325,12 @@ def main() -> int:
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
         for backend in args.backends:
             task = bar.add_task(backend, total=count)
-            for trial in of_backend(backend, planned, args):
-                bar.advance(task)
-                if trial is None:
-                    missed += 1
-                    continue
-                found.append(trial)
-                if not trial.is_good:
-                    bar.console.print(f"failed: {asdict(trial)}", markup=False, soft_wrap=True)
+            for some in of_backend(backend, planned, args):
+                bar.advance(task, max(1, len(some)))
+                missed += not some
+                found += some
+                for bad in (it for it in some if not it.is_good):
+                    bar.console.print(f"failed: {asdict(bad)}", markup=False, soft_wrap=True)
     if args.out is not None:
         write_json(args.out, {"environment": environment(args), "trials": list(map(asdict, found))})
     print(markdown(found))
@@ -328,6 +362,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--moments", type=int, default=50)
     parser.add_argument("--kinds", type=listed, default=list(KINDS))
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--chain", type=int, default=5, help="moments of one run (5)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

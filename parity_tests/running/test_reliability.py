@@ -123,7 +123,9 @@ def test_what_is_asked_in_vain_is_seen(
     monkeypatch.setitem(kinds.KINDS, "kill", kinds.KINDS["kill"]._replace(strike=lambda it: None))
     monkeypatch.setattr(faults, "_gone_on", lambda *_: "" if same else "another state")
     sound = faults.Whole(faults.End("", ()), 1.0)
-    trial = faults.struck(place, "kill", 0, random.Random(1), sound)
+    once, again = faults.chain(place, "kill", iter([0, 0]), random.Random(1), sound, 2)
+    assert again == replace(once, goes_on=True, seconds=again.seconds)
+    trial = once
     assert [name for name in faults.ASKED if not getattr(trial, name)] == ([wrong] if wrong else [])
     assert trial.is_good == (wrong is None)
     row = next(faults.rows([trial, replace(trial, lost_nothing=False)]))

@@ -27,6 +27,7 @@ from resnet_spec.planning.schedules import rates
 from resnet_spec.running.evaluate import Evaluation, evaluate
 from resnet_spec.running.interruption import Interrupt
 from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.origin_of_nan import origin_of_nan
 from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.run_folder import LAST, RunFolder
 from resnet_spec.running.runs import Position, Run, Summary
@@ -260,7 +261,12 @@ class _Going:
     def _check_loss(self, log: StepLog) -> None:
         for i, loss in enumerate(log.loss.tolist(), start=1):
             if not math.isfinite(loss):
-                self._fail(f"the loss became {loss} at step {self.position.step + i}")
+                step = self.position.step + i
+                rule = f"the loss became {loss} at step {step}"
+                if origins := origin_of_nan(self.run, self.session, self.together, step - 1):
+                    remedy = "look at its memory and its device, and go on with --resume"
+                    raise RecipeError(*(f"{it}, and {rule}; {remedy}" for it in origins))
+                self._fail(rule)
 
     def _fail(self, rule: str) -> NoReturn:
         remedy = "lower it or add schedule.warmup"
