@@ -49,6 +49,13 @@ def faults(source: str) -> list[str]:
     return [f"line {line}: {fault}" for line, fault in sorted(found) if fault]
 
 
+@pytest.mark.xdist_group("grouped")
+def test_a_group_of_tests_stays_on_one_worker(request: pytest.FixtureRequest) -> None:
+    """Or whatever its tests share is made on every worker: pytest 9.2 and xdist 3.8 do so."""
+    is_scattered = request.config.getoption("loadgroup", False)
+    assert request.node.nodeid.endswith("@grouped" if is_scattered else "one_worker")
+
+
 def test_every_test_can_fail() -> None:
     files = sorted(TESTS.rglob("test_*.py"))
     assert len(files) > 100
