@@ -47,8 +47,8 @@ from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.child_processes import environment_with
 from resnet_spec.running.launching import Launch
+from resnet_spec.running.meeting import joined
 from resnet_spec.running.opening import open_session
-from resnet_spec.running.together import joined
 
 RATE = 1e-3  # Of noise with labels drawn at random: it must go nowhere in particular.
 BATCHES_KEPT = 4

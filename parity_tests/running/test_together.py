@@ -30,9 +30,10 @@ from resnet_spec.recipe import Recipe
 from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.fit import fit
 from resnet_spec.running.job import job_of
+from resnet_spec.running.meeting import joined
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.request import Request
-from resnet_spec.running.together import Together, by_rank, check_can_join, joined, shared_out
+from resnet_spec.running.together import Together, by_rank, check_can_join, shared_out
 from resnet_spec.running.tracking.forwarding import Watches
 from resnet_spec.weights.checkpoint import load_checkpoint
 

@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.loader import check_backend
     from resnet_spec.running.found_group import found_group
     from resnet_spec.running.launching import end_with_launcher
+    from resnet_spec.running.meeting import leave
     from resnet_spec.running.together import check_can_join
 
     end_with_launcher(os.environ)
@@ -70,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     weights, spec, data = loaded.weights, loaded.spec, loaded.data
     split = loaded.split(args.split)
     session, result = _evaluated(args, loaded, split, group)
+    leave()
     if group.rank:
         return 0 if result.problem is None else _NOT_FINITE
     if args.out is not None:
@@ -113,7 +115,7 @@ def _evaluated(
     """Return the session and what it gives; several processes share the images out."""
     from resnet_spec.cli.progress import ImageBar
     from resnet_spec.running.evaluate import evaluate
-    from resnet_spec.running.together import joined
+    from resnet_spec.running.meeting import joined
 
     with joined(args.backend, group) as together:
         if group.size > 1:

@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         streams.prepare()
         status = _status(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
+        if argv is None and "resnet_spec.running.meeting" in sys.modules:
+            sys.modules["resnet_spec.running.meeting"].end_of_command(status)
         return status
     except BrokenPipeError:  # The reader, such as `head`, has had enough.
         streams.abandon(sys.stdout)

@@ -85,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.running.found_group import found_group
     from resnet_spec.running.job_of_group import job_together
     from resnet_spec.running.launching import end_with_launcher
+    from resnet_spec.running.meeting import leave
     from resnet_spec.running.progress import first_step_text
     from resnet_spec.running.request import Request
     from resnet_spec.running.tracking.choice import chosen
@@ -111,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
             track=track or (),
             begins=lambda run, info: say(_opening_line(run, info)),
         )
+    leave()
     if group.rank == 0:
         print(_closing_line(summary, job.run.out))
     return 0 if summary.complete else _INTERRUPTED

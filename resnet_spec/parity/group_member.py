@@ -29,8 +29,9 @@ from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.launching import end_with_launcher
+from resnet_spec.running.meeting import joined, leave
 from resnet_spec.running.opening import open_session
-from resnet_spec.running.together import Together, joined
+from resnet_spec.running.together import Together
 from resnet_spec.session_state import LOSS_SCALE
 
 NETWORK, ARRAYS, FOUND = "network.json", "arrays.npz", "found.npz"
@@ -49,6 +50,7 @@ def main(folder: Path) -> int:
             found = _trained(told, together) | _overflowed(told, together)
             if together.is_first:
                 np.savez(folder / FOUND, allow_pickle=False, **found)
+        leave()
     except ResnetSpecError as error:
         print(f"{FAILED}{error.problems[0]}", flush=True)
         return 2

@@ -12,9 +12,10 @@ from typing import Any, cast
 from resnet_spec.errors import BackendError
 from resnet_spec.group import Group
 from resnet_spec.running.job import Find, Job, Opened, Reach, job_of
+from resnet_spec.running.meeting import joined
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
-from resnet_spec.running.together import Together, check_can_join, joined
+from resnet_spec.running.together import Together, check_can_join
 from resnet_spec.weights.checkpoint import checkpoint_header, load_checkpoint
 
 

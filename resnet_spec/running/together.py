@@ -116,22 +116,6 @@ def check_can_shard(backend: str) -> None:
         raise BackendError(f"--shard: {rule}; leave it out, or use a backend that shards")
 
 
-@contextmanager
-def joined(backend: str, group: Group) -> Generator[Together]:
-    """Meet the other processes through `backend`, which makes no array before.
-
-    A process that fails does not say goodbye: the others may be waiting for it in the middle of a
-    step. Raises BackendError.
-    """
-    if group.size == 1:
-        yield Together()
-        return
-    package: Any = load_backend(backend)
-    members: Members = package.join(group)
-    yield Together(group, members)
-    members.leave()
-
-
 def shared_out(count: int, group: Group) -> Sequence[int]:
     """Return which of `count` things are this process's: every size-th, from its rank on."""
     return range(group.rank, count, group.size)

@@ -1,0 +1,179 @@
+"""Processes meet once, and stay met: from one run to the next, until this one ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from several import run_several
+
+from resnet_spec.contract import Array
+from resnet_spec.errors import BackendError, LostError
+from resnet_spec.group import ALONE, Group
+from resnet_spec.loader import installed_backends
+from resnet_spec.running import meeting
+
+GROUP = Group(1, 2, "localhost:1")
+TWICE = """
+import json, sys
+import resnet_spec
+
+spec = {
+    "block": "basic",
+    "stem": {"widths": [4], "kernel": 3, "stride": 1, "pool": False},
+    "stages": [{"width": 4, "blocks": 1}],
+}
+settings = ["steps=2", "batch=360"]
+for seed in (0, 1):
+    found = resnet_spec.train(
+        spec, backend=sys.argv[1], input_size=8, out=f"{sys.argv[2]}/{seed}",
+        settings=[*settings, f"seed={seed}"], say=lambda line: None,
+    )
+    print("complete", found.complete)
+"""
+
+
+# --- In a process ---------------------------------------------------------------------------------
+
+
+class Groups:
+    """Backends whose `join` and `leave` are written down."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def load(self, backend: str) -> Any:
+        return SimpleNamespace(join=lambda group: self._join(backend, group))
+
+    def _join(self, backend: str, group: Group) -> Any:
+        self.said.append(f"join {backend} {group.rank}")
+        return SimpleNamespace(
+            gather=self._gathered, leave=lambda: self.said.append(f"leave {backend}")
+        )
+
+    @staticmethod
+    def _gathered(values: Array) -> Array:
+        return np.stack([values, values])
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> Iterator[Groups]:
+    made = Groups()
+    monkeypatch.setattr(meeting, "load_backend", made.load)
+    monkeypatch.setattr(meeting, "_met", {})
+    monkeypatch.setattr(meeting, "_left", [])
+    monkeypatch.setattr(meeting.atexit, "register", lambda action: None)
+    yield made
+
+
+def test_a_group_is_joined_once_and_left_once(groups: Groups) -> None:
+    for _ in range(2):
+        with meeting.joined("a", GROUP) as together:
+            assert together.any(True) and together.group is GROUP
+    meeting.leave()
+    meeting.leave()
+    assert groups.said == ["join a 1", "leave a"]
+
+
+def test_nobody_is_met_by_a_process_that_is_alone(groups: Groups) -> None:
+    with meeting.joined("a", ALONE) as together:
+        assert together.is_first
+    meeting.leave()
+    assert groups.said == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "group", "word"),
+    [("b", GROUP, "join b 1"), ("a", Group(0, 2, "localhost:1"), "join a 0")],
+)
+def test_another_group_is_joined_when_the_first_is_left(
+    backend: str, group: Group, word: str, groups: Groups
+) -> None:
+    for each in (("a", GROUP), (backend, group)):
+        with meeting.joined(*each):
+            pass
+    assert groups.said == ["join a 1", "leave a", word]
+
+
+def test_a_process_that_fails_says_no_goodbye(groups: Groups) -> None:
+    with pytest.raises(BackendError), meeting.joined("a", GROUP):
+        raise BackendError("x")
+    meeting.leave()
+    assert groups.said == ["join a 1"]
+
+
+def test_one_that_went_on_after_an_error_of_all_does(groups: Groups) -> None:
+    with pytest.raises(BackendError), meeting.joined("a", GROUP):
+        raise BackendError("a rule that all of them broke")
+    with meeting.joined("a", GROUP):
+        pass
+    meeting.leave()
+    assert groups.said == ["join a 1", "leave a"]
+
+
+def test_a_program_with_an_error_says_no_goodbye(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with meeting.joined("a", GROUP):
+        pass
+    monkeypatch.setattr(sys, "last_value", ValueError(), raising=False)
+    meeting._leave_at_the_end()
+    assert groups.said == ["join a 1"]
+    monkeypatch.setattr(sys, "last_value", None)
+    meeting._leave_at_the_end()
+    assert groups.said == ["join a 1", "leave a"]
+
+
+def test_who_is_gone_at_the_end_is_not_told_of(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        raise LostError("rank 0: is gone")
+
+    with meeting.joined("a", GROUP):
+        meeting._met["a"].members.leave = gone  # type: ignore[method-assign]
+    meeting._leave_at_the_end()
+    assert groups.said == ["join a 1"]
+
+
+def test_a_command_that_has_left_a_group_ends_at_once(
+    groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = list[int]()
+    monkeypatch.setattr(meeting.os, "_exit", ended.append)
+    meeting.end_of_command(3)
+    assert ended == []
+    with meeting.joined("a", GROUP):
+        pass
+    meeting.end_of_command(3)
+    assert ended == []
+    meeting.leave()
+    meeting.end_of_command(3)
+    assert ended == [3] and groups.said == ["join a 1", "leave a"]
+
+
+# --- In several -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=[] if name == "torch" else pytest.mark.thorough)
+        for name in ("torch", "flax", "mindspore")
+        if name in installed_backends()
+    ],
+)
+def test_two_runs_in_one_program(backend: str, tmp_path: Path) -> None:
+    program = tmp_path / "twice.py"
+    program.write_text(TWICE)
+    for status, text in run_several(2, [str(program), backend, str(tmp_path)], seconds=240):
+        assert status == 0, text
+        assert text.splitlines() == ["complete True"] * 2
+    found = [json.loads((tmp_path / str(seed) / "summary.json").read_text()) for seed in (0, 1)]
+    assert found[0]["final_test_loss"] != found[1]["final_test_loss"]
