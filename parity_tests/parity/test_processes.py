@@ -70,6 +70,24 @@ def test_runs_in_processes_are_that_of_one(backend: str, counts: tuple[int, ...]
         assert max(item.max_rel for row in report.rows for item in row.items) < 1e-11
 
 
+@pytest.mark.parametrize(
+    ("backend", "counts"),
+    [
+        pytest.param("torch", (2,), marks=thorough),
+        pytest.param("torch", (4,), marks=thorough),
+        pytest.param("flax", (2,), marks=thorough),
+    ],
+)
+def test_sharded_runs_are_that_of_one(backend: str, counts: tuple[int, ...]) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+    report = report_of(backend, counts, steps=20, shard=True)
+    assert report.verdict == "agree", report.to_dict(details=False)
+    assert [row.backend for row in report.rows] == [f"{backend} x {counts[0]}, sharded"]
+    errors = [item.max_rel for row in report.rows for item in row.items]
+    assert 0 < max(errors) < 1e-11
+
+
 @pytest.mark.skipif("torch" not in installed_backends(), reason="torch is not installed")
 @pytest.mark.parametrize(
     ("fault", "cause", "torn"),
@@ -107,6 +125,14 @@ def test_a_backend_that_cannot_join_is_refused() -> None:
         compare_processes(spec(), "numpy", (1, 2))
 
 
+@pytest.mark.skipif("torch" not in installed_backends(), reason="torch is not installed")
+def test_what_cannot_be_sharded_is_refused() -> None:
+    with pytest.raises(BackendError, match="--shard: numpy holds all parameters"):
+        compare_processes(spec(), "numpy", (1,), shard=True)
+    with pytest.raises(BackendError, match="--shard: one process has nothing to share"):
+        compare_processes(spec(), "torch", (1,), shard=True)
+
+
 def test_replicas_differ_by_definition() -> None:
     replica = Spec.from_dict({**NETWORK, "norm": {"sync": "replica"}})
     with pytest.raises(SpecError, match=r"norm.sync = replica: .*; compare with --set"):
@@ -130,6 +156,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for more, error in (
         (["--processes", "1,x"], "--processes = 1,x: must be numbers with commas, as 1,2"),
         (["--processes", "1,2", "--level", "logits"], "--level: --processes is a level of its own"),
+        (["--shard"], "--shard: is of runs in several processes; give --processes, too"),
         (["--level", "processes"], "level = processes: is of runs in several processes; give --pr"),
     ):
         assert main([*line, *more]) == 2

@@ -43,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a backend computes it)",
     )
     parser.add_argument(
+        "--shard",
+        action="store_true",
+        help="with --processes: each keeps a part of every parameter",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write parity.json and parity.html there, too"
     )
     add_format(parser, ("table", "json"))
@@ -58,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     check_levels(args.level)
     if args.processes is not None:
         return _finished(args, _of_processes(args))
+    if args.shard:
+        raise BackendError("--shard: is of runs in several processes; give --processes, too")
     if "accuracy" in args.level and args.data is None:
         raise DataError("--level accuracy: needs images to predict; give --data")
     if args.out is not None:
@@ -88,6 +95,7 @@ def _of_processes(args: argparse.Namespace) -> Report:
             counts,
             precision=args.precision,
             device=args.device,
+            shard=args.shard,
             setup=found.setup,
             tick=tick,
         )

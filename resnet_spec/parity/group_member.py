@@ -64,11 +64,13 @@ class Told(NamedTuple):
     device: str
     precision: Precision
     setup: Setup
+    shard: bool = False
 
     def session(self, precision: Precision, group: Group) -> Session:
         """Return a session that holds the weights."""
         own = self.setup.plan, self.setup.recipe, self.device
-        made = open_session(self.backend, *own, precision=precision, group=group)
+        more: Any = {"precision": precision, "group": group, "shard": self.shard}
+        made = open_session(self.backend, *own, **more)
         made.load(self.setup.state)
         return made
 
@@ -83,7 +85,7 @@ def _read(folder: Path) -> Told:
     batches = tuple(_batch(_under(arrays, f"batch{i}")) for i in range(told["steps"]))
     plan = lower(Spec.from_dict(told["spec"]))
     setup = Setup(plan, recipe, state, batches, rates(recipe, steps_per_epoch=1))
-    return Told(told["backend"], told["device"], told["precision"], setup)
+    return Told(told["backend"], told["device"], told["precision"], setup, told["shard"])
 
 
 def write(folder: Path, to_tell: Told, spec: Spec) -> None:
@@ -93,6 +95,7 @@ def write(folder: Path, to_tell: Told, spec: Spec) -> None:
         "backend": to_tell.backend,
         "device": to_tell.device,
         "precision": to_tell.precision,
+        "shard": to_tell.shard,
         "spec": spec.to_dict(),
         "recipe": setup.recipe.to_dict(),
         "steps": len(setup.batches),

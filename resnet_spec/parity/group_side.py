@@ -47,7 +47,7 @@ class Outcome:
 class GroupSide(Side):
     """A run of `size` processes of one backend, each with its share of every batch.
 
-    member: the module that every process runs.
+    shard: whether each keeps a part of the parameters. member: the module that every process runs.
     """
 
     def __init__(
@@ -58,12 +58,13 @@ class GroupSide(Side):
         precision: Precision,
         size: int,
         device: str = "auto",
+        shard: bool = False,
         member: str = MEMBER,
     ) -> None:
-        super().__init__(f"{backend} x {size}", setup, precision)
+        super().__init__(f"{backend} x {size}{', sharded' if shard else ''}", setup, precision)
         self.size = size
         self._spec, self._member = spec, member
-        self._told = Told(backend, device, precision, setup)
+        self._told = Told(backend, device, precision, setup, shard)
         self._alone = Side(backend, setup, precision, device=device)
 
     def offers(self, level: str) -> bool:

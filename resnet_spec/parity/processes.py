@@ -29,6 +29,7 @@ from resnet_spec.parity.verdicts import judge
 from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
 from resnet_spec.reporting.report import Finding, Report, Row
+from resnet_spec.running.together import check_can_shard
 
 PARTS = 2
 """Into which a batch is split: a share is of each part, and not of the batch."""
@@ -57,6 +58,7 @@ def compare_processes(
     setup: Setup | None = None,
     precision: Precision | None = None,
     device: str = "auto",
+    shard: bool = False,
     tick: Tick = lambda what: None,
     member: str = MEMBER,
 ) -> Report:
@@ -64,13 +66,14 @@ def compare_processes(
 
     counts: of processes, as (1, 2). setup: weights, batches and a recipe of `recipe_of`; None draws
     them. precision: None takes float64 where a backend computes it, and float32 elsewhere. device:
-    as in `contract.Session`. member: the module that every process runs.
+    and shard: as in `contract.Session`; a run in one process holds all parameters. member: the
+    module that every process runs.
 
-    Raises BackendError for a backend that cannot be one of several, and SpecError for a network
-    whose runs differ by definition.
+    Raises BackendError for a backend that cannot be one of several or does not shard, and SpecError
+    for a network whose runs differ by definition.
     """
     names = listed(backends, "backends", BackendError)
-    _check(spec, names, counts)
+    _check(spec, names, counts, shard)
     chosen: dict[str, Precision] = {name: precision or _best(name) for name in names}
     expected = within_range(reference_of(setup or make_setup(lower(spec), recipe_of(counts))))
     setup = expected.setup
@@ -81,7 +84,7 @@ def compare_processes(
     for used in dict.fromkeys(chosen.values()):
         floors = Floors(expected, used)
         sides = [
-            _side(name, spec, setup, used, count, device=device, member=member)
+            _side(name, spec, setup, used, count, device=device, shard=shard, member=member)
             for name in names
             if chosen[name] == used
             for count in counts
@@ -98,7 +101,7 @@ def compare_processes(
 
 
 def _side(
-    name: str, spec: Spec, setup: Setup, precision: Precision, count: int, **options: str
+    name: str, spec: Spec, setup: Setup, precision: Precision, count: int, **options: Any
 ) -> Side:
     if count > 1:
         return GroupSide(name, spec, setup, precision, count, **options)
@@ -118,7 +121,7 @@ def _best(backend: str) -> Precision:
     return "float64" if "float64" in precisions_of(backend) else "float32"
 
 
-def _check(spec: Spec, backends: Sequence[str], counts: Sequence[int]) -> None:
+def _check(spec: Spec, backends: Sequence[str], counts: Sequence[int], shard: bool) -> None:
     if not counts or any(count < 1 for count in counts) or len(set(counts)) < len(counts):
         given = ",".join(map(str, counts)) or '""'
         raise BackendError(problem("--processes", given, "must be different numbers from 1 on"))
@@ -127,6 +130,10 @@ def _check(spec: Spec, backends: Sequence[str], counts: Sequence[int]) -> None:
         if max(counts) > 1 and not hasattr(load_backend(name), "join"):
             rule = f"cannot be one of {max(counts)} processes: it offers no join"
             raise BackendError(problem("backend", name, rule, "leave it out"))
+        if shard:
+            check_can_shard(name)
+    if shard and max(counts) == 1:
+        raise BackendError("--shard: one process has nothing to share; give more with --processes")
     if spec.norm.sync == "replica" and max(counts) > 1:
         rule = "means statistics of each process's own, so that the runs differ"
         remedy = "compare with --set norm.sync=global"
