@@ -81,8 +81,9 @@ def lost_errors(group: Group) -> Generator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
-        source = r"^\[[^]]*\] *"  # Where in torch's own code it was found.
-        raise lost(group, re.sub(source, "", str(error))) from None
+        # Without where in torch's own code it was found, and what gloo advises.
+        text = re.sub(r"^\[[^]]*\] *|\. This is typically caused by .*", "", str(error), flags=re.S)
+        raise lost(group, text) from None
 
 
 class Alone:

@@ -33,11 +33,13 @@ rank = int(os.environ["RANK"])
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what starts a program in the place of `resnet-spec`: its status, and what is said."""
 
-    def run(program: str, processes: int = 2, restarts: int = 0) -> tuple[int, list[str]]:
+    def run(
+        program: str, processes: int = 2, restarts: int = 0, **where: Any
+    ) -> tuple[int, list[str]]:
         real, said = subprocess.Popen, list[str]()
         command = [sys.executable, "-c", OTHERS + program]
         monkeypatch.setattr(launching.subprocess, "Popen", lambda _, **more: real(command, **more))
-        return launched(Launch(processes), [], said.append, restarts), said
+        return launched(Launch(processes, **where), [], said.append, restarts), said
 
     return run
 
@@ -108,6 +110,16 @@ def test_they_are_started_again_no_more_often_than_is_said(run: Any) -> None:
 @pytest.mark.parametrize("status", [0, 1, 2, 130])
 def test_those_that_ended_by_themselves_are_not_started_again(run: Any, status: int) -> None:
     assert run(f"sys.exit({status})", restarts=2) == (status, [])
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_other_machines_are_given_time_before_all_are_started_again(
+    nodes: int, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = list[float]()
+    monkeypatch.setattr(launching.time, "sleep", waited.append)
+    run("os.kill(os.getpid(), 9)", 1, 2, nodes=nodes, address="127.0.0.1:1")
+    assert waited.count(5.0) == (2 if nodes > 1 else 0)
 
 
 def test_those_that_saved_and_stopped_are_status_130(run: Any) -> None:

@@ -32,6 +32,11 @@ INTERRUPTED = 130
 _LOOK_S = 0.05
 _STOPPED_S = 10.0
 """How long a process may be stopped, as by SIGSTOP, before it counts as lost."""
+_NOTICED_S = 5.0
+"""How long processes on other machines are given to notice that one here was lost, and to end.
+
+Those that are started again would meet them, and be lost with them.
+"""
 _PATIENCE_S = 60.0
 """How long processes may take to end after one has ended as it should, or after Ctrl-C twice."""
 _LAUNCHER = "RESNET_SPEC_LAUNCHER"
@@ -146,6 +151,8 @@ def launched(
         ended = run_once(launch, command_of("resnet_spec", arguments), say)
         if not ended.is_lost:
             return ended.status
+        if launch.nodes > 1:
+            time.sleep(_NOTICED_S)
         say(f"all are started again, {again} of {restarts}")
     return run_once(launch, command_of("resnet_spec", arguments), say).status
 
