@@ -51,7 +51,11 @@ ALONE = Group()
 
 
 class Members(Protocol):
-    """The processes of a group, met."""
+    """The processes of a group, met.
+
+    Where it has a `stumbles` that is true, the framework may fail as it is unloaded after a group:
+    a command's process then ends, with all done, before it is.
+    """
 
     def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return what every process gives, bit for bit: float64 [n] of each to [size, n], by rank.

@@ -31,6 +31,9 @@ from resnet_spec_torch.weights import fetched, to_array
 class Members:
     """See `resnet_spec.group.Members`."""
 
+    stumbles = True
+    """torch 2.13 was seen to abort as it ended: "terminate called without an active exception"."""
+
     def __init__(self, group: Group, *, is_own: bool = True) -> None:
         """is_own: whether the process group was made here, and ends with `leave`."""
         self.group = group

@@ -54,7 +54,9 @@ class Groups:
     def _join(self, backend: str, group: Group) -> Any:
         self.said.append(f"join {backend} {group.rank}")
         return SimpleNamespace(
-            gather=self._gathered, leave=lambda: self.said.append(f"leave {backend}")
+            gather=self._gathered,
+            leave=lambda: self.said.append(f"leave {backend}"),
+            stumbles=backend == "a",
         )
 
     @staticmethod
@@ -67,7 +69,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> Iterator[Groups]:
     made = Groups()
     monkeypatch.setattr(meeting, "load_backend", made.load)
     monkeypatch.setattr(meeting, "_met", {})
-    monkeypatch.setattr(meeting, "_left", [])
+    monkeypatch.setattr(meeting, "_stumbling", [])
     monkeypatch.setattr(meeting.atexit, "register", lambda action: None)
     yield made
 
@@ -142,20 +144,20 @@ def test_who_is_gone_at_the_end_is_not_told_of(
     assert groups.said == ["join a 1"]
 
 
-def test_a_command_that_has_left_a_group_ends_at_once(
-    groups: Groups, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("backend", "ends"), [("a", [3]), ("b", [])])
+def test_a_command_ends_at_once_where_a_framework_stumbles(
+    backend: str, ends: list[int], groups: Groups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended = list[int]()
     monkeypatch.setattr(meeting.os, "_exit", ended.append)
     meeting.end_of_command(3)
-    assert ended == []
-    with meeting.joined("a", GROUP):
+    with meeting.joined(backend, GROUP):
         pass
     meeting.end_of_command(3)
     assert ended == []
     meeting.leave()
     meeting.end_of_command(3)
-    assert ended == [3] and groups.said == ["join a 1", "leave a"]
+    assert ended == ends and groups.said == [f"join {backend} 1", f"leave {backend}"]
 
 
 # --- In several -----------------------------------------------------------------------------------

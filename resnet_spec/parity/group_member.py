@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.launching import end_with_launcher
-from resnet_spec.running.meeting import joined, leave
+from resnet_spec.running.meeting import end_of_command, joined, leave
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.together import Together
 from resnet_spec.session_state import LOSS_SCALE
@@ -176,15 +176,7 @@ def _digest(state: State) -> int:
     return int(digest.hexdigest()[:12], 16)
 
 
-def end(status: int) -> NoReturn:
-    """End this process with what it has left behind; frameworks may stumble as they are unloaded.
-
-    torch was seen to abort there ("terminate called without an active exception").
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
 if __name__ == "__main__":
-    end(main(Path(sys.argv[1])))
+    status = main(Path(sys.argv[1]))
+    end_of_command(status)
+    sys.exit(status)

@@ -32,8 +32,8 @@ class _Met:
 
 _met: dict[str, _Met] = {}
 """The group that this process is in, by its backend; at most one."""
-_left: list[str] = []
-"""The backends whose groups this process has left."""
+_stumbling: list[str] = []
+"""The backends whose groups this process has left and that stumble as they are unloaded."""
 
 
 @contextmanager
@@ -73,16 +73,13 @@ def leave() -> None:
         backend, met = _met.popitem()
         if met.is_sound:
             met.members.leave()
-            _left.append(backend)
+            if getattr(met.members, "stumbles", False):
+                _stumbling.append(backend)
 
 
 def end_of_command(status: int) -> None:
-    """End a command's process at once where it was one of several and has left them.
-
-    Frameworks may stumble as they are unloaded: torch was seen to abort there, with all done
-    ("terminate called without an active exception").
-    """
-    if _left:
+    """End a command's process at once, with all done, where a framework may stumble otherwise."""
+    if _stumbling:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
