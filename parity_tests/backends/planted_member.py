@@ -21,6 +21,7 @@ from resnet_spec.data.batches import share_of
 from resnet_spec.group import Group
 from resnet_spec.parity import group_member
 from resnet_spec.planning.lowering import lower
+from resnet_spec.running.meeting import end_of_command
 
 PLANTED = "PLANTED"
 RANK = int(os.environ["RANK"])
@@ -105,4 +106,6 @@ FAULTS: dict[str, Callable[[], _Patch]] = {
 
 if __name__ == "__main__":
     with FAULTS[os.environ[PLANTED]]():
-        group_member.end(group_member.main(Path(sys.argv[1])))
+        status = group_member.main(Path(sys.argv[1]))
+    end_of_command(status)
+    sys.exit(status)

@@ -258,7 +258,7 @@ def test_runs_of_train_are_reported(tmp_path: Path, capsys: pytest.CaptureFixtur
     accuracies = [json.loads((run / "summary.json").read_text())["final_accuracy"] for run in runs]
     assert found.groups[0].sample("final_accuracy").values == tuple(accuracies[:2])
 
-    with pytest.raises(DataError, match="tiny, numpy, seed 0: is there 2 times"):
+    with pytest.raises(DataError, match="tiny, numpy, seed 0: has 2 runs with these settings"):
         of_folders([runs[0], runs[0]])
     (runs[0] / "last.safetensors").unlink()
     capsys.readouterr()

@@ -209,7 +209,8 @@ def _told_apart(results: Sequence[Result]) -> list[Result]:
     for (network, backend, seed), count in counts.items():
         if count > 1:
             what = f"{network}, {backend}, seed {seed}"
-            raise DataError(f"{what}: is there {count} times; give each run once")
+            rule = f"has {count} runs with these settings, and one is compared"
+            raise DataError(f"{what}: {rule}; leave out all but one")
     return named
 
 

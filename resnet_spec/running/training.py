@@ -169,6 +169,8 @@ def _trained(
         evaluator = made(precision=recipe.precision, group=group)
     begins(run, session.info)
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
+    if at == run.total_steps:
+        say(f"note: the run in {run.out} is complete: nothing is left to train")
     tracked = Tracked.of(run, session.info)
     with (
         folder_of(run.out, together).held(job.begins, job.start, say),
