@@ -197,6 +197,7 @@ GIVEN: dict[str, Any] = {
     "head": "keep",
     "freeze": "stem",
     "head_rate": 0.0,
+    "validation": 0.5,
 }
 """A value for every field of a request that belongs to a run from its beginning."""
 LATER = {

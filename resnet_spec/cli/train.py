@@ -48,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="--resume though the data is not what the run began with",
     )
     add_ignore_classes(parser)
+    held_out = "hold out this part of the training images, to choose the best epoch by"
+    parser.add_argument("--validation", type=float, metavar="F", help=held_out)
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, ... (default: the best)")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
@@ -133,8 +135,9 @@ def _known_trackers(out: Path) -> tuple[str, ...]:
 def _opening_line(work: Run, info: Mapping[str, str]) -> str:
     environment = " ".join(info[key] for key in ("framework", "version", "device", "precision"))
     steps = f"{work.total_steps} step{'s' * (work.total_steps != 1)} of {work.recipe.batch}"
+    held = "" if work.held_out is None else f"{work.held_out.count} validation, "
     return (
-        f"{work.spec.name} on {work.data.name} ({len(work.data.train)} train, "
+        f"{work.spec.name} on {work.data.name} ({len(work.data.train)} train, {held}"
         f"{len(work.data.test)} test images, {work.plan.input.height} px), "
         f"recipe {work.recipe.name}, {steps}; {environment}"
     )
@@ -149,8 +152,11 @@ def _closing_line(summary: Summary, out: Path) -> str:
         goes_on = f"resnet-spec train --resume {shlex.quote(str(out))}"
         return f"stopped at step {summary.steps}; go on with: {goes_on}"
     assert summary.best_accuracy is not None and summary.final_accuracy is not None
+    best = f"best of the {summary.best_of} images {summary.best_accuracy:.4f}"
+    of_best = f" (epoch {summary.best_epoch}"
+    if summary.best_test_accuracy is not None:
+        of_best += f", test accuracy {summary.best_test_accuracy:.4f}"
     return (
-        f"best accuracy {summary.best_accuracy:.4f} (epoch {summary.best_epoch}), "
-        f"final {summary.final_accuracy:.4f}{speed_text(summary.images_per_second, ', ')}, "
-        f"{summary.wall_s:.1f} s; left in {out}"
+        f"{best}{of_best}), final test accuracy {summary.final_accuracy:.4f}"
+        f"{speed_text(summary.images_per_second, ', ')}, {summary.wall_s:.1f} s; left in {out}"
     )

@@ -1,4 +1,4 @@
-"""What a dataset is to the rest of the project: names, image shape, statistics and two splits."""
+"""What a dataset is to the rest of the project: names, image shape, statistics and splits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Split(Protocol):
 class Dataset:
     """A named dataset. `mean` and `std` are per channel, of images scaled to 0..1.
 
-    notes: what was left out, joined or assumed when it was read, one line each, for a person.
+    validation: what a run chooses its best epoch by, held out of `train` (see `held_out`); None:
+    nothing is. notes: what was left out, joined or assumed when it was read, one line each, for a
+    person.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Dataset:
     train: Split = field(repr=False)
     test: Split = field(repr=False)
     notes: tuple[str, ...] = ()
+    validation: Split | None = field(default=None, repr=False)
 
     @classmethod
     def from_arrays(

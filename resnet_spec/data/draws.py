@@ -25,6 +25,7 @@ class Stream(IntEnum):
     NOISE = 5
     SYNTHETIC = 6
     SPLIT = 7
+    HELD_OUT = 8
 
 
 def words(seed: int, time: int, stream: Stream, count: int, place: int = 0) -> Words:

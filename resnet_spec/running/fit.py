@@ -3,7 +3,8 @@
 Evaluation, checkpoints, metrics, interruption and resume are the same in every framework. A run
 stands in a folder: `metrics.jsonl` (a line per epoch), `last.safetensors` (everything, to go on),
 `previous.safetensors` (the one before it), `best.safetensors` (the evaluated weights of the best
-epoch), `summary.json` (at the end, and where the run fails).
+epoch), `summary.json` (at the end, and where the run fails). Each epoch is evaluated on the
+validation images where the run holds some out, and the test images once, at the end.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from resnet_spec.contract import Session, StepLog
 from resnet_spec.data.batches import prefetch, train_batches
+from resnet_spec.data.dataset import Split
 from resnet_spec.errors import CheckpointError, DataError, OutputError, RecipeError, problem
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.schedules import rates
@@ -33,6 +35,7 @@ from resnet_spec.running.run_folder import LAST, RunFolder
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.summarising import write_summary
+from resnet_spec.running.testing import Ended, best_of_test, chosen
 from resnet_spec.running.together import Together
 from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.files.weight_file import finite_problems
@@ -148,12 +151,12 @@ class _Going:
                     self.watch.chunk(self.position, self.speed.images_per_second)
                 self.position = replace(self.position, wall_s=time.perf_counter() - begun)
                 self._end_chunks(is_epoch=self.position.step == end)
-            return self.write_summary(self._final())
+            return self.write_summary(self._ended())
 
-    def write_summary(self, final: Evaluation | None = None, failed: str | None = None) -> Summary:
+    def write_summary(self, ended: Ended | None = None, failed: str | None = None) -> Summary:
         """Write what the run came to, and return it."""
         fixed = self.run, self.session.info, self.position, self.speed
-        return write_summary(*fixed, final, failed, self.folder)
+        return write_summary(*fixed, ended or Ended(), failed, self.folder)
 
     def _chunks(self, end: int, interrupt: Interrupt) -> Iterator[StepLog]:
         """Yield the logs of the steps up to `end`, a chunk each; fewer when interrupted."""
@@ -188,10 +191,10 @@ class _Going:
         result: Evaluation | None = None
         if checkpoint is not None and evaluates and not broken:
             weights = checkpoint.evaluated()
-            result = self._evaluate(weights)
+            result = self._evaluate(weights, run.judged)
             self._note_best(weights, result)
         if is_epoch:
-            images = len(run.data.test) if evaluates and broken else 0
+            images = len(run.judged) if evaluates and broken else 0
             self._end_epoch(result, images if result is None else result.not_finite)
         if broken:  # It would neither get well nor be read again.
             tensor = broken[0].partition(":")[0]
@@ -202,17 +205,33 @@ class _Going:
         if is_last and result is not None and result.problem:
             self._fail(f"after the last step {result.problem}")
 
-    def _final(self) -> Evaluation | None:
-        """Evaluate a run at its end once more where the last epoch's line was lost."""
-        step = self.position.step
-        if step < self.run.total_steps:
-            return None
+    def _ended(self) -> Ended:
+        """Evaluate a run at its end once more where its last epoch's line was lost, and test it."""
+        step, run = self.position.step, self.run
+        if step < run.total_steps:
+            return Ended()
         has_line = self.together.is_first and any(e.step == step for e in self.folder.epochs())
-        if self.together.any(has_line):
-            return None
-        result = self._evaluate(self._checkpoint().evaluated())
+        is_told = self.together.any(has_line)
+        if is_told and run.held_out is None:
+            return Ended()
+        last = self._checkpoint()
+        found = None if is_told else self._sound(last, run.judged, "")
+        if run.held_out is None:
+            return Ended(found)
+        tested = self._sound(last, run.data.test, "on the test images ")
+        if self.position.best_epoch == _epoch_number(run, step):
+            return Ended(found, tested, tested)
+        fixed = self.folder, self.position, self.together
+        best, notes = best_of_test(run, self.evaluator, *fixed)
+        if self.evaluator is self.session:
+            self.session.load(last.state)
+        return Ended(found, tested, best, notes)
+
+    def _sound(self, last: Checkpoint, split: Split, where: str) -> Evaluation:
+        """Return what the last weights give on `split`; the run fails where that is no number."""
+        result = self._evaluate(last.evaluated(), split)
         if result.problem:
-            self._fail(f"after the last step {result.problem}")
+            self._fail(f"after the last step {where}{result.problem}")
         return result
 
     def _checkpoint(self) -> Checkpoint:
@@ -226,33 +245,39 @@ class _Going:
             class_names=run.data.classes,
             progress=self.position.to_dict(),
             dataset=run.dataset,
+            held_out=run.held_out,
         )
 
-    def _evaluate(self, weights: Checkpoint) -> Evaluation:
+    def _evaluate(self, weights: Checkpoint, split: Split) -> Evaluation:
         if self.evaluator is not self.session:
             self.evaluator.load(weights.state)
-        return evaluate(self.evaluator, self.run.data.test, together=self.together)
+        return evaluate(self.evaluator, split, together=self.together)
 
     def _note_best(self, weights: Checkpoint, result: Evaluation) -> None:
         if result.accuracy is not None and result.accuracy > self.position.best_accuracy:
-            self.folder.save_best(weights)
             number = _epoch_number(self.run, self.position.step)
             self.position = replace(self.position, best_accuracy=result.accuracy, best_epoch=number)
+            self.folder.save_best(replace(weights, chosen=chosen(self.run, self.position)))
 
     def _end_epoch(self, result: Evaluation | None, not_finite: int) -> None:
         """Write the epoch's line, and begin the sums of the next."""
-        position = self.position
+        position, split = self.position, self.run.judged_by
+        evaluated: dict[str, Any] = {
+            "test_loss": None,
+            "test_accuracy": None,
+            f"{split}_loss": None if result is None else result.loss,
+            f"{split}_accuracy": None if result is None else result.accuracy,
+            f"{split}_not_finite": not_finite,
+        }
         epoch = Epoch(
             epoch=_epoch_number(self.run, position.step),
             step=position.step,
             rate=float(self._rates[position.step - 1]),
             train_loss=position.loss_sum / position.count,
             train_accuracy=position.correct / position.count,
-            test_loss=None if result is None else result.loss,
-            test_accuracy=None if result is None else result.accuracy,
             images_per_second=self.speed.images_per_second,
             wall_s=position.wall_s,
-            test_not_finite=not_finite,
+            **evaluated,
         )
         self.folder.add_epoch(epoch)
         self.watch.epoch(epoch)

@@ -5,17 +5,18 @@ The one way to a run, for `resnet-spec train`, for `resnet_spec.train` and for a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from resnet_spec.data import data_place, load_data
+from resnet_spec.data import data_place
 from resnet_spec.data.absent import training_split
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import viewed
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.fitted_spec import fitted
 from resnet_spec.data.given import name_of
+from resnet_spec.data.held_out import hold_out
 from resnet_spec.data.kept import load_kept
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec import Spec
@@ -23,12 +24,13 @@ from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.describing.split_settings import sorted_settings
 from resnet_spec.errors import BackendError, DataError, RecipeError, did_you_mean, problem
 from resnet_spec.group import ALONE, Group
-from resnet_spec.loader import load_backend, precisions_of
 from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.going_back import names_file, read_to_go_on
+from resnet_spec.running.opened import Opened
+from resnet_spec.running.reach import Reach
 from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, check_same_run, going_on
 from resnet_spec.running.run_folder import Begins, RunFolder, Say
@@ -55,42 +57,6 @@ class Job:
     compile: bool = False
     shard: bool = False
     group: Group = ALONE
-
-
-class Opened(NamedTuple):
-    """A checkpoint that a run goes on from, and where it is."""
-
-    path: Path
-    start: Checkpoint
-
-
-Find = Callable[[], Opened | None]
-"""Looks for a run's checkpoint, and reads it; None where there is no run."""
-
-
-def _open(find: Find) -> Opened | None:
-    return find()
-
-
-def _read(source: str | Path | Dataset, size: int | None) -> Dataset:
-    return load_data(source, size=size)
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How a job reaches what its request names.
-
-    A grid reads its data once for all its cells, and imports no framework.
-
-    data: returns the dataset at a place, in pixels per side, or raises DataError. backend: raises
-    BackendError for a backend that is not there. precisions: returns what one computes in.
-    opened: reads the checkpoint that a run goes on from, by a function that finds it.
-    """
-
-    data: Callable[[str | Path | Dataset, int | None], Dataset] = _read
-    backend: Callable[[str], object] = load_backend
-    precisions: Callable[[str], Sequence[str]] = precisions_of
-    opened: Callable[[Find], Opened | None] = _open
 
 
 _REACH = Reach()
@@ -215,7 +181,7 @@ def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
     training_split(data)  # Raises where there is none.
     consent = Consent(data=request.accept_data, classes=request.ignore_classes)
     goes_on = going_on(start, start.recipe, data, f"--data = {place}", folder.path, consent)
-    for note in (*data.notes, *goes_on.notes):
+    for note in (*goes_on.data.notes, *goes_on.notes):
         say(f"note: {note}")
     run = Run(
         spec=start.spec,
@@ -227,6 +193,7 @@ def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
         out=out,
         read=goes_on.dataset,
         began_with=goes_on.position.epoch_steps,
+        held_out=goes_on.held_out,
     )
     begins = Begins(folder.path, start.progress, request.overwrite, checkpoint=last.name)
     return Job(run, replace(start, progress=goes_on.position.to_dict()), begins)
@@ -270,11 +237,16 @@ def _run(
     if weights is not None and not weights.has_classifier and request.spec is None:
         spec = spec.model_copy(update={"classes": len(data.classes)})  # It says nothing of them.
     spec, notes = fitted(spec, data)
+    read = held_out = None
+    if request.validation is not None:
+        read = Fingerprint.of(data)
+        data, held_out = hold_out(data, request.validation, start.recipe.batch)
     for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)
     out = request.folder() or Path("runs") / f"{spec.name}-{data.name}-{start.backend}"
     plan = trained_by(lower(spec), start.recipe)
-    return Run(spec, plan, start.recipe, start.backend, data, _place(source), out)
+    fixed = spec, plan, start.recipe, start.backend, data, _place(source), out
+    return Run(*fixed, read=read, held_out=held_out)
 
 
 def _place(source: str | Path | Dataset) -> str:

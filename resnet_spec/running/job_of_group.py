@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 from resnet_spec.errors import BackendError
 from resnet_spec.group import Group
-from resnet_spec.running.job import Find, Job, Opened, Reach, job_of
+from resnet_spec.running.job import Job, job_of
 from resnet_spec.running.meeting import joined
+from resnet_spec.running.opened import Opened, told_by_first
+from resnet_spec.running.reach import Find, Reach
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.together import Together, check_can_join
-from resnet_spec.weights.checkpoint import checkpoint_header, load_checkpoint
+from resnet_spec.weights.checkpoint import checkpoint_header
 
 
 @contextmanager
@@ -53,14 +53,4 @@ def _backend_of_run(request: Request) -> str:
 
 def _opened_by_first(together: Together, find: Find) -> Opened | None:
     """Have rank 0 find and read a checkpoint, and return it in every process."""
-    found = find() if together.is_first else None
-    path = together.shared(b"" if found is None else str(found.path).encode())
-    if not path:
-        return None
-    data = together.shared(b"" if found is None else found.path.read_bytes())
-    if found is not None:
-        return found
-    with tempfile.TemporaryDirectory(prefix="resnet-spec-") as folder:
-        copy = Path(folder) / "last.safetensors"
-        copy.write_bytes(data)
-        return Opened(Path(path.decode()), load_checkpoint(copy))
+    return told_by_first(together, find() if together.is_first else None)

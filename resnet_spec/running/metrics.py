@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +16,7 @@ from resnet_spec.files.json_text import json_text
 from resnet_spec.files.writing import write_text, writing
 
 FILE_NAME = "metrics.jsonl"
+TEST, VALIDATION = "test", "validation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,10 @@ class Epoch:
     """One epoch. Losses are means, accuracies in 0..1, the rate is that of the last step.
 
     test_loss and test_accuracy are None where no evaluation was due, and where the network has
-    none: test_not_finite is how many test images have a logit that is NaN or infinite. wall_s
-    counts from the start of the run, over all its parts.
+    none: test_not_finite is how many test images have a logit that is NaN or infinite. A run that
+    holds images out for validation is evaluated on those: what is of the test images is None then,
+    and the validation_ fields are in their place. wall_s counts from the start of the run, over all
+    its parts.
     """
 
     epoch: int
@@ -37,6 +40,9 @@ class Epoch:
     images_per_second: float
     wall_s: float
     test_not_finite: int = 0
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+    validation_not_finite: int = 0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
@@ -50,18 +56,52 @@ class Epoch:
         if missing:
             raise DataError(f"lacks {', '.join(missing)}")
         for name, value in values.items():
-            if not (value is None and name in _TEST) and not _is_number(value):
+            if not (value is None and name in _EVALUATED) and not _is_number(value):
                 raise DataError(f"{name} holds what is no number ({value!r})")
         return cls(**values)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without fields of images that were not looked at."""
+        left_out = _LATER[:1] if self.split == VALIDATION else _LATER[1:]
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
+
     @property
-    def is_tested(self) -> bool:
+    def split(self) -> str:
+        """Which images the network was evaluated on: `test` or `validation`."""
+        has_any = self.validation_accuracy is not None or self.validation_not_finite > 0
+        return VALIDATION if has_any else TEST
+
+    @property
+    def loss(self) -> float | None:
+        """The loss of the images of `split`."""
+        return self.test_loss if self.split == TEST else self.validation_loss
+
+    @property
+    def accuracy(self) -> float | None:
+        """The accuracy on the images of `split`."""
+        return self.test_accuracy if self.split == TEST else self.validation_accuracy
+
+    @property
+    def not_finite(self) -> int:
+        """How many images of `split` have a logit that is NaN or infinite."""
+        return self.test_not_finite if self.split == TEST else self.validation_not_finite
+
+    @property
+    def is_evaluated(self) -> bool:
         """Whether the network was evaluated at the epoch's end, to whatever end."""
-        return self.test_accuracy is not None or self.test_not_finite > 0
+        return self.accuracy is not None or self.not_finite > 0
 
 
-_TEST = ("test_loss", "test_accuracy")
-_NEEDED = tuple(field.name for field in fields(Epoch) if field.name != "test_not_finite")
+def splits_of(epochs: Iterable[Epoch]) -> list[str]:
+    """Return the images that these epochs were evaluated on: `test`, `validation` or both."""
+    found = {epoch.split for epoch in epochs if epoch.is_evaluated}
+    return [name for name in (TEST, VALIDATION) if name in found]
+
+
+_EVALUATED = ("test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
+_LATER = ("test_not_finite", "validation_loss", "validation_accuracy", "validation_not_finite")
+"""Fields that lines written before them lack."""
+_NEEDED = tuple(field.name for field in fields(Epoch) if field.name not in _LATER)
 
 
 def _is_number(value: object) -> bool:
@@ -75,7 +115,7 @@ def append_metrics(folder: Path, epoch: Epoch) -> None:
     path = folder / FILE_NAME
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        line = f"{json_text(asdict(epoch))}\n".encode()
+        line = f"{json_text(epoch.to_dict())}\n".encode()
         with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
@@ -109,7 +149,7 @@ def keep_metrics(folder: Path, up_to_step: int) -> None:
     path = folder / FILE_NAME
     epochs = read_metrics(folder) if path.is_file() else []
     kept = [epoch for epoch in epochs if epoch.step <= up_to_step]
-    write_text(path, "".join(json_text(asdict(epoch)) + "\n" for epoch in kept))
+    write_text(path, "".join(json_text(epoch.to_dict()) + "\n" for epoch in kept))
 
 
 def _read(path: Path) -> tuple[list[Epoch], bool]:

@@ -15,11 +15,10 @@ from typing import Any
 from resnet_spec.loader import manifest_of
 from resnet_spec.printing.markup import Markup, element
 from resnet_spec.running.fit import Watch
-from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.metrics import Epoch, splits_of
 from resnet_spec.running.runs import Position
 from resnet_spec.running.speed import speed_text
 
-_HEADS = ("epoch", "train loss", "accuracy", "test loss", "accuracy", "images/s")
 _REFRESH_S = 0.5
 
 
@@ -77,10 +76,10 @@ class Lines:
 def epoch_line(epoch: Epoch, epochs: int) -> str:
     """Return what an epoch came to, of so many, in a line."""
     tested = ""
-    if epoch.test_accuracy is not None:
-        tested = f"  test loss {epoch.test_loss:.4f}, accuracy {epoch.test_accuracy:.4f}"
-    elif epoch.test_not_finite:
-        tested = f"  test: no accuracy, logits not finite on {epoch.test_not_finite} images"
+    if epoch.accuracy is not None:
+        tested = f"  {epoch.split} loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
+    elif epoch.not_finite:
+        tested = f"  {epoch.split}: no accuracy, logits not finite on {epoch.not_finite} images"
     return (
         f"epoch {epoch.epoch:>{len(str(epochs))}}/{epochs}  train loss {epoch.train_loss:.4f}, "
         f"accuracy {epoch.train_accuracy:.4f}{tested}{speed_text(epoch.images_per_second, '  ')}"
@@ -135,7 +134,9 @@ class NotebookView:
         return {"text/html": self._html(told, step), "text/plain": "\n".join(lines)}
 
     def _html(self, told: str, step: int) -> Markup:
-        head = element("tr", *(element("th", name) for name in _HEADS))
+        split = "/".join(splits_of(self._rows)) or "test"
+        names = ("epoch", "train loss", "accuracy", f"{split} loss", "accuracy", "images/s")
+        head = element("tr", *(element("th", name) for name in names))
         body = (
             element("tr", *(element("td", text) for text in _cells(row, self._epochs)))
             for row in self._rows
@@ -152,10 +153,10 @@ class NotebookView:
 
 def _cells(epoch: Epoch, epochs: int) -> tuple[str, ...]:
     tested = ("", "")
-    if epoch.test_accuracy is not None:
-        tested = (f"{epoch.test_loss:.4f}", f"{epoch.test_accuracy:.4f}")
-    elif epoch.test_not_finite:
-        tested = ("", f"none: {epoch.test_not_finite} images not finite")
+    if epoch.accuracy is not None:
+        tested = (f"{epoch.loss:.4f}", f"{epoch.accuracy:.4f}")
+    elif epoch.not_finite:
+        tested = ("", f"none: {epoch.not_finite} images not finite")
     return (
         f"{epoch.epoch}/{epochs}",
         f"{epoch.train_loss:.4f}",

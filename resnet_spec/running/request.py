@@ -15,6 +15,7 @@ from typing import cast
 
 from resnet_spec.data.class_matching import IGNORE
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.held_out import check_fraction
 from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
 from resnet_spec.errors import CheckpointError, RecipeError, check_kind, empty, problem
@@ -48,6 +49,7 @@ class Request:
     head_rate: float | None = None
     accept_data: bool = False
     ignore_classes: bool = False
+    validation: float | None = None
 
     def check(self) -> None:
         """Raise for a value that no run can have: a caller in Python is not bound to the types."""
@@ -59,6 +61,8 @@ class Request:
                 raise RecipeError(empty(_option(field.name)))
         if self.head is not None:
             check_head(self.head)
+        if self.validation is not None:
+            check_fraction(self.validation)
         if self.auto_resume and (self.resume is not False or self.overwrite):
             other = "--overwrite" if self.overwrite else "--resume"
             rule = "begins a run, or goes on with the one that is there"
@@ -143,6 +147,7 @@ _KINDS: dict[str, tuple[list[type], str]] = {
     "freeze": _TEXT,
     "input_size": ([Integral, NoneType], "must be a whole number of pixels"),
     "head_rate": _NUMBER,
+    "validation": _NUMBER,
     # "no" and "false" would be yes.
     **dict.fromkeys(
         ("overwrite", "auto_resume", "compile", "shard", "accept_data", "ignore_classes"), _FLAG

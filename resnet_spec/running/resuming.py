@@ -15,6 +15,7 @@ from resnet_spec.data.batches import steps_per_epoch
 from resnet_spec.data.class_matching import Matched, match_classes
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.fingerprint import Fingerprint
+from resnet_spec.data.held_out import HeldOut, hold_out
 from resnet_spec.data.relabelled import relabelled
 from resnet_spec.errors import CheckpointError, DataError, RecipeError, problem
 from resnet_spec.planning.schedules import total_steps
@@ -35,13 +36,15 @@ _MOST_FIELDS = 4
 class GoesOn:
     """What a run goes on with.
 
-    data: its classes are the network's. dataset: what it is as it was read. notes: one line each.
+    data: its classes are the network's. dataset: what it is as it was read. held_out: which images
+    are held out for validation. notes: one line each.
     """
 
     data: Dataset
     dataset: Fingerprint
     position: Position
     notes: tuple[str, ...]
+    held_out: HeldOut | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def going_on(
 
     where: how the data was named, for errors. With other data, by consent, classes are matched by
     name unless that is consented to as well; schedule, epochs and evaluation keep the steps per
-    epoch that the run began with; the best epoch counts anew where the test images are others.
+    epoch that the run began with; the best epoch counts anew where the images that it is chosen by
+    are others. What the run held out for validation it holds out again.
 
     Raises DataError, with what differs, for data that is not what the run began with, and for data
     that cannot be gone on with; CheckpointError for a start that is no run's.
@@ -69,7 +73,7 @@ def going_on(
     if before is None or not position.epoch_steps:
         rule = "does not say what data its run began with"
         raise CheckpointError(problem("--resume", folder, rule, "train it anew"))
-    _check_epoch(position, recipe, before, folder)
+    _check_epoch(position, start, before, folder)
     changes = before.changes(now)
     if changes and not consent.data:
         rule = f"is not what the run in {folder} began with: {'; '.join(changes)}"
@@ -78,24 +82,42 @@ def going_on(
     matched = _matched(start, data, where, consent, is_same=not changes)
     _check_end(position, recipe, folder)
     notes = [*matched.notes, *_lost_epochs(position, folder)]
+    data, held_out = _held_out_again(start, relabelled(data, matched), recipe)
     if changes:
-        notes.append(_told(changes, position, now.splits["train"].count // recipe.batch))
-        position = _changed(position, (*changes, *matched.notes), before, now)
-    return GoesOn(relabelled(data, matched), now, position, tuple(notes))
+        notes.append(_told(changes, position, len(data.train) // recipe.batch))
+        judged_by = "test" if held_out is None else "train"
+        position = _changed(position, (*changes, *matched.notes), before, now, judged_by)
+    elif held_out != start.held_out:
+        rule = "the validation images are not those that its run held out"
+        raise CheckpointError(problem("--resume", folder, rule, "train it anew"))
+    return GoesOn(data, now, position, tuple(notes), held_out)
+
+
+def _held_out_again(
+    start: Checkpoint, data: Dataset, recipe: Recipe
+) -> tuple[Dataset, HeldOut | None]:
+    """Return the data with the part held out that the run began with, and which that is."""
+    if start.held_out is None:
+        return data, None
+    return hold_out(data, start.held_out.fraction, recipe.batch)
 
 
 def check_same_run(found: Run, wanted: Run) -> None:
     """Raise RecipeError, with what differs, where the run `found` was begun as another one."""
-    kinds = (("network", found.spec, wanted.spec), ("recipe", found.recipe, wanted.recipe))
+    kinds = ((run.spec.to_dict(), run.recipe.to_dict(), _told_held(run)) for run in (found, wanted))
     lines = [
         f"{key} = {was}, not {now}"
-        for _, a, b in kinds
-        for key, was, now in _changed_fields(a.to_dict(), b.to_dict())
+        for a, b in zip(*kinds, strict=True)
+        for key, was, now in _changed_fields(a, b)
     ]
     if lines:
         rule = f"the run in {found.out} was begun with another network or recipe"
         told = "; ".join(lines[:_MOST_FIELDS])
         raise RecipeError(f"--auto-resume: {rule} ({told}); give its own, or another --out")
+
+
+def _told_held(run: Run) -> dict[str, float | str]:
+    return {"validation": "none" if run.held_out is None else run.held_out.fraction}
 
 
 def _changed_fields(
@@ -111,7 +133,7 @@ def _changed_fields(
             yield f"{at}{key}", a, b
 
 
-def _check_epoch(position: Position, recipe: Recipe, before: Fingerprint, folder: Path) -> None:
+def _check_epoch(position: Position, start: Checkpoint, before: Fingerprint, folder: Path) -> None:
     """Refuse an epoch that is not a pass over the data that the run began with, where it is known.
 
     After a change of the data by consent it is not: `before` is then what it was changed to.
@@ -119,7 +141,9 @@ def _check_epoch(position: Position, recipe: Recipe, before: Fingerprint, folder
     split = before.splits.get("train")
     if split is None or position.data_changes:
         return
-    steps = steps_per_epoch(split.count, recipe.batch)
+    assert start.recipe is not None
+    held = 0 if start.held_out is None else start.held_out.count
+    steps = steps_per_epoch(split.count - held, start.recipe.batch)
     if position.epoch_steps != steps:
         found = f"epoch_steps = {position.epoch_steps}: must be {steps}, by its data and batch"
         rule = f"the position of its run is damaged ({found})"
@@ -187,11 +211,18 @@ def _told(changes: Sequence[str], position: Position, passes: int) -> str:
 
 
 def _changed(
-    position: Position, changes: Sequence[str], before: Fingerprint, now: Fingerprint
+    position: Position,
+    changes: Sequence[str],
+    before: Fingerprint,
+    now: Fingerprint,
+    judged_by: str,
 ) -> Position:
-    """Return the position with the change kept; what was best on other test images is not."""
+    """Return the position with the change kept; what was best on other images is not.
+
+    judged_by: the split that the best epoch is chosen by, or out of.
+    """
     kept = f"the data changed after step {position.step}: {'; '.join(changes)}"
     position = replace(position, data_changes=(*position.data_changes, kept))
-    if not before.image_changes(now, ("test",)):
+    if not before.image_changes(now, (judged_by,)):
         return position
     return replace(position, best_accuracy=-1.0, best_epoch=0)

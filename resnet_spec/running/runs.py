@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -11,15 +10,18 @@ from typing import Any, NamedTuple, cast
 
 from resnet_spec.contract import StepLog
 from resnet_spec.data.batches import steps_per_epoch
-from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.dataset import Dataset, Split
 from resnet_spec.data.fingerprint import Fingerprint
+from resnet_spec.data.held_out import HeldOut
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError, DataError
 from resnet_spec.plan import Plan
 from resnet_spec.planning.schedules import total_steps
 from resnet_spec.printing.cards import Card, Shown, rounded
 from resnet_spec.recipe import Recipe
+from resnet_spec.running.metrics import TEST, VALIDATION
 from resnet_spec.running.speed import speed_text
+from resnet_spec.running.summary_fields import is_finite, summary_fields
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Run:
 
     data_name: the place of the data. read: its identity where its labels were mapped since; None:
     that of `data`. began_with: the steps of an epoch of a run that goes on; 0: as the data has it.
+    held_out: which images are `data.validation`; they are not in `data.train`, and `read` is the
+    data with them in it. None: none are.
     """
 
     spec: Spec
@@ -39,11 +43,22 @@ class Run:
     out: Path
     read: Fingerprint | None = None
     began_with: int = 0
+    held_out: HeldOut | None = None
 
     @cached_property
     def dataset(self) -> Fingerprint:
         """The identity of the data, as it was read."""
         return self.read or Fingerprint.of(self.data)
+
+    @property
+    def judged_by(self) -> str:
+        """Which images each epoch is evaluated on, and the best one chosen by."""
+        return TEST if self.held_out is None else VALIDATION
+
+    @property
+    def judged(self) -> Split:
+        """Those images."""
+        return self.data.test if self.data.validation is None else self.data.validation
 
     @property
     def epoch_steps(self) -> int:
@@ -106,7 +121,7 @@ class Position:
         numbers = {name: value for name, value in data.items() if name not in lists}
         for name, value in numbers.items():
             kinds = (int, float) if isinstance(getattr(cls, name), float) else (int,)
-            if not isinstance(value, kinds) or isinstance(value, bool) or not _is_finite(value):
+            if not isinstance(value, kinds) or isinstance(value, bool) or not is_finite(value):
                 raise CheckpointError(f"the position of its run is damaged ({name} = {value})")
         position = cls(**numbers, legs=legs, data_changes=changes)
         if wrong := _out_of_range(position):
@@ -188,6 +203,11 @@ def _running_sum(start: float, log: StepLog) -> float:
 class Summary(Shown):
     """What a finished, stopped or failed run came to; `summary.json` holds it.
 
+    best_of: which images best_accuracy and best_epoch are of, `validation` or `test`; with `test`
+    the choice itself has seen the test images. final_accuracy, final_test_loss: of the test images
+    by the last weights, and best_test_accuracy by those of the best epoch, where that was chosen by
+    validation; then the test images are looked at once, at the end. held_out: which images were
+    held out for that, as `HeldOut.to_dict` gives it.
     None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the run
     came to no end, None where it did not fail. asked: spec and recipe of a run that has no
     checkpoint to hold them. final_loss: mean training loss of the last epoch. images_per_second:
@@ -224,6 +244,10 @@ class Summary(Shown):
     notes: list[str] = field(default_factory=list[str])
     failed: str | None = None
     asked: dict[str, Any] | None = None
+    best_of: str = TEST
+    best_test_accuracy: float | None = None
+    final_validation_accuracy: float | None = None
+    held_out: dict[str, Any] | None = None
 
     def card(self) -> Card:
         """See `cards.Shown`."""
@@ -231,8 +255,9 @@ class Summary(Shown):
         best = rounded(self.best_accuracy)
         at = "" if self.best_epoch is None else f" (epoch {self.best_epoch})"
         rows = [
-            ("best accuracy", f"{best}{at}"),
-            ("final accuracy", rounded(self.final_accuracy)),
+            (f"best of the {self.best_of} images", f"{best}{at}"),
+            *self._of_best(),
+            ("final test accuracy", rounded(self.final_accuracy)),
             ("final test loss", rounded(self.final_test_loss)),
             ("final training loss", rounded(self.final_loss)),
             ("length", f"{length}, {self.wall_s:.1f} s"),
@@ -246,23 +271,23 @@ class Summary(Shown):
         title = f"{self.spec} on {self.data}, recipe {self.recipe}, {self.backend}{state}"
         return Card(title, rows, notes=[] if self.failed is None else [f"failed: {self.failed}"])
 
+    def _of_best(self) -> list[tuple[str, object]]:
+        """Return what else is known where the best epoch was chosen by validation."""
+        if self.best_of == TEST:
+            return []
+        return [
+            ("test accuracy of that epoch", rounded(self.best_test_accuracy)),
+            ("final validation accuracy", rounded(self.final_validation_accuracy)),
+        ]
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Summary:
         """Return the summary in a `summary.json`. Raises DataError for what is no summary.
 
         Those in docs/studies/records were written before a field with a default was.
         """
-        values: dict[str, Any] = {}
-        for name, kinds in _SUMMARY.items():
-            if name not in data:
-                continue
-            value = data[name]
-            is_flag = isinstance(value, bool) and bool not in kinds
-            if not isinstance(value, kinds) or is_flag or not _is_finite(value):
-                raise DataError(f"summary: {name} = {value!r}: is not of its kind")
-            values[name] = value
         try:
-            return cls(**values)
+            return cls(**summary_fields(data))
         except TypeError as error:
             raise DataError(f"summary: {str(error).removeprefix('Summary.__init__() ')}") from None
 
@@ -272,28 +297,3 @@ _ENVIRONMENT = ("framework", "version", "device", "precision")
 
 def _many(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' * (count != 1)}"
-
-
-_NONE = type(None)
-_NUMBER = (int, float)
-_SUMMARY: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("backend", "spec", "data", "recipe"), (str,)),
-    **dict.fromkeys(("epochs", "steps"), (int,)),
-    **dict.fromkeys(("images_per_second", "first_step_s", "wall_s"), _NUMBER),
-    **dict.fromkeys(("best_accuracy", "final_accuracy"), (*_NUMBER, _NONE)),
-    **dict.fromkeys(("final_loss", "final_test_loss"), (*_NUMBER, _NONE)),
-    **dict.fromkeys(("compile_s", "peak_memory_mb"), (*_NUMBER, _NONE)),
-    "best_epoch": (int, _NONE),
-    "complete": (bool,),
-    "environment": (dict,),
-    "legs": (list,),
-    "failed": (str, _NONE),
-    "dataset": (dict, _NONE),
-    "notes": (list,),
-    "asked": (dict, _NONE),
-}
-"""The fields of a summary, and what JSON may hold for them."""
-
-
-def _is_finite(value: object) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from resnet_spec.errors import DataError
-from resnet_spec.running.evaluate import Evaluation
 from resnet_spec.running.memory import peak_memory_mb
 from resnet_spec.running.metrics import Epoch
 from resnet_spec.running.run_folder import RunFolder
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
+from resnet_spec.running.testing import Ended
 
 
 def write_summary(
@@ -19,21 +19,22 @@ def write_summary(
     info: Mapping[str, str],
     position: Position,
     speed: Speed,
-    final: Evaluation | None,
+    ended: Ended,
     failed: str | None,
     folder: RunFolder,
 ) -> Summary:
     """Write the summary of a run that has ended, was stopped or has failed, and return it.
 
-
-    final: the last evaluation, where the metrics do not have it. failed: why the run ended early.
+    ended: what was looked at once more at the end. failed: why the run ended early.
     Raises OutputError.
     """
     epochs = list[Epoch]()
     with suppress(DataError):  # Of a failed run's metrics, what can be read.
         epochs = folder.epochs()
-    tested = [epoch for epoch in epochs if epoch.is_tested]
-    last = tested[-1] if tested else None
+    evaluated = [epoch for epoch in epochs if epoch.is_evaluated]
+    last = ended.epoch or (evaluated[-1] if evaluated else None)
+    has_validation = run.held_out is not None
+    tested = ended.last if has_validation else last
     has_best = position.best_epoch > 0
     summary = Summary(
         backend=run.backend,
@@ -44,9 +45,9 @@ def write_summary(
         steps=position.step,
         best_accuracy=position.best_accuracy if has_best else None,
         best_epoch=position.best_epoch if has_best else None,
-        final_accuracy=final.accuracy if final else last.test_accuracy if last else None,
-        final_loss=None if final or not epochs else epochs[-1].train_loss,
-        final_test_loss=final.loss if final else last.test_loss if last else None,
+        final_accuracy=None if tested is None else tested.accuracy,
+        final_loss=None if ended.epoch or not epochs else epochs[-1].train_loss,
+        final_test_loss=None if tested is None else tested.loss,
         images_per_second=speed.images_per_second,
         first_step_s=speed.first_step_s,
         wall_s=position.wall_s,
@@ -56,9 +57,13 @@ def write_summary(
         compile_s=speed.compile_s,
         peak_memory_mb=peak_memory_mb(),
         dataset=run.dataset.to_dict(),
-        notes=[*run.data.notes, *position.data_changes],
+        notes=[*run.data.notes, *position.data_changes, *ended.notes],
         failed=failed,
         asked=None if folder.last.is_file() else _asked(run),
+        best_of=run.judged_by,
+        best_test_accuracy=None if ended.best is None else ended.best.accuracy,
+        final_validation_accuracy=last.accuracy if last and has_validation else None,
+        held_out=None if run.held_out is None else run.held_out.to_dict(),
     )
     folder.write_summary(summary)
     return summary

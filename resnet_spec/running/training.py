@@ -54,6 +54,7 @@ def train(
     head_rate: float | None = None,
     accept_data: bool = False,
     ignore_classes: bool = False,
+    validation: float | None = None,
     track: Texts = (),
     watch: Watch | None = None,
     say: Say | None = None,
@@ -80,6 +81,9 @@ def train(
     freeze, head_rate: as in `Recipe`.
     accept_data: go on, with `resume`, though the data is not what the run began with.
     ignore_classes: take labels by position where the classes of weights and data differ.
+    validation: the part of the training images that is held out, by class, to evaluate each epoch
+        and to choose the best one by; the test images are looked at once, at the end. None: each
+        epoch is evaluated on the test images, and the best one chosen by them.
     track: one or several of tensorboard, mlflow and wandb.
     watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each; None
         prints the lines where progress is shown.
@@ -114,6 +118,7 @@ def train(
         head_rate=head_rate,
         accept_data=accept_data,
         ignore_classes=ignore_classes,
+        validation=validation,
     )
     is_shown = is_wanted(progress)
     hears = say or (print if is_shown else _ignore)
@@ -193,6 +198,7 @@ def _in_common(job: Job) -> dict[str, object]:
         "network": job.run.spec.to_dict(),
         "recipe": job.run.recipe.to_dict(),
         "data": job.run.dataset.to_dict(),
+        "validation": None if job.run.held_out is None else job.run.held_out.to_dict(),
         "checkpoint": None if job.start is None else dict(job.start.progress),
     }
 

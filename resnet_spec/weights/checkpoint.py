@@ -7,7 +7,7 @@ bytes differ from save to save. Digests in it, of the tensors and of the rest, t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +16,7 @@ import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.data.fingerprint import Fingerprint
+from resnet_spec.data.held_out import HeldOut
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import (
     MOST_LINES,
@@ -37,6 +38,7 @@ from resnet_spec.session_state import AVERAGE, LOSS_SCALE, family, is_slot
 from resnet_spec.weights.digests import digest, text_digest
 from resnet_spec.weights.files.safetensors_file import mapped_safetensors, safetensors_metadata
 from resnet_spec.weights.files.weight_file import finite_problems
+from resnet_spec.weights.header_kinds import check_kinds
 
 FORMAT = 1
 _KEY = "resnet_spec"
@@ -50,6 +52,9 @@ class Checkpoint(Shown):
     state: what `Session.state` returns. class_names: () when unknown. data: the place or name that
     the training data was read from. progress: what `fit` needs to go on, {} for weights alone.
     dataset: the identity of the training data; None for weights that no run here made.
+    held_out: which of its training images were held out for validation; None: none were.
+    chosen: of the weights of a run's best epoch, by which images they were chosen ("by"), with what
+    "accuracy" and in which "epoch".
     """
 
     spec: Spec
@@ -60,6 +65,8 @@ class Checkpoint(Shown):
     class_names: tuple[str, ...] = ()
     progress: Mapping[str, Any] = field(default_factory=dict[str, Any])
     dataset: Fingerprint | None = None
+    held_out: HeldOut | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def card(self) -> Card:
         """See `cards.Shown`."""
@@ -116,6 +123,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, kept: Path | None = None
         "finite": not finite_problems(arrays),
         "digest": digest(arrays),
         **({} if checkpoint.dataset is None else {"dataset": checkpoint.dataset.to_dict()}),
+        **({} if checkpoint.held_out is None else {"held_out": checkpoint.held_out.to_dict()}),
+        **({"chosen": dict(checkpoint.chosen)} if checkpoint.chosen else {}),
     }
     header[_OWN_DIGEST] = _header_digest(header)
     text = json_text(header, sort_keys=True, compact=True)
@@ -140,7 +149,7 @@ def checkpoint_header(path: Path) -> dict[str, Any] | None:
     text = safetensors_metadata(path, _KEY) if path.is_file() else None
     header = None if text is None else _parsed(path, text)
     if header is not None and header.get("format") == FORMAT:  # Another's may be of other kinds.
-        _check_kinds(path, header)
+        check_kinds(path, header)
     return header
 
 
@@ -160,7 +169,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     if header.get("digest") != digest(arrays):
         raise DamagedError(f"{path}: its tensors do not match their digest; the file is damaged")
-    _check_kinds(path, header)
+    check_kinds(path, header)
     try:
         spec = Spec.from_dict(header["spec"])
         recipe = None if header["recipe"] is None else Recipe.from_dict(header["recipe"])
@@ -173,6 +182,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             class_names=tuple(header["class_names"]),
             progress=dict(header["progress"]),
             dataset=dataset_of(header),
+            held_out=held_out_of(header),
+            chosen=dict(header.get("chosen") or {}),
         )
     except (KeyError, TypeError, SpecError, RecipeError, DataError) as error:
         raise CheckpointError(f"{path}: its header is damaged: {error}") from None
@@ -180,43 +191,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if lines:
         raise CheckpointError(*(f"{path}: {line}" for line in lines))
     return checkpoint
-
-
-_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
-    "spec": ((dict,), "a table"),
-    "recipe": ((dict, type(None)), "a table or null"),
-    "backend": ((dict,), "a table of texts"),
-    "data": ((str,), "a text"),
-    "class_names": ((list,), "a list of texts"),
-    "progress": ((dict,), "a table"),
-    "dataset": ((dict, type(None)), "a table"),
-}
-"""The fields of a header, and what JSON may hold for them."""
-
-
-def _check_kinds(path: Path, header: Mapping[str, Any]) -> None:
-    """Raise CheckpointError that names the first field that is of another kind."""
-    for name, (kinds, told) in _KINDS.items():
-        value = header.get(name)
-        if name in header and not isinstance(value, kinds):
-            raise _of_another_kind(path, name, value, told)
-    backend: Mapping[str, object] = header.get("backend") or {}
-    for name, value in backend.items():
-        if not isinstance(value, str):
-            raise _of_another_kind(path, f"backend.{name}", value, "a text")
-    class_names: Sequence[object] = header.get("class_names") or []
-    for place, value in enumerate(class_names):
-        if not isinstance(value, str):
-            raise _of_another_kind(path, f"class_names[{place}]", value, "a text")
-
-
-def _of_another_kind(path: Path, name: str, value: object, told: str) -> CheckpointError:
-    shown = json.dumps(value)
-    shown = shown if len(shown) <= _MOST_SHOWN else f"{shown[: _MOST_SHOWN - 3]}..."
-    return CheckpointError(f"{path}: its header is damaged: {name} = {shown}: must be {told}")
-
-
-_MOST_SHOWN = 60
 
 
 def _as_number(name: str, array: Array) -> Array:
@@ -231,6 +205,15 @@ def dataset_of(fields: Mapping[str, Any]) -> Fingerprint | None:
     """
     found = fields.get("dataset")
     return None if found is None else Fingerprint.from_dict(found)
+
+
+def held_out_of(fields: Mapping[str, Any]) -> HeldOut | None:
+    """Return which images a checkpoint's header or a summary says were held out; None for none.
+
+    Raises DataError for what does not say so.
+    """
+    found = fields.get("held_out")
+    return None if found is None else HeldOut.from_dict(found)
 
 
 def _header_digest(header: Mapping[str, Any]) -> str:

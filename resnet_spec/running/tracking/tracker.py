@@ -38,7 +38,7 @@ class Tracked:
             "recipe": run.recipe.to_dict(),
             "spec": run.spec.to_dict(),
             "backend": {"name": run.backend, **info},
-            "data": {"name": run.data_name},
+            "data": {"name": run.data_name, **_held_out(run)},
         }
         return cls(out.name, out, tables)
 
@@ -50,6 +50,10 @@ class Tracked:
     def parameters(self) -> dict[str, Scalar]:
         """Return every setting by its dotted name, as `recipe.schedule.rate`; lists are JSON."""
         return dict(_flat("", self.tables))
+
+
+def _held_out(run: Run) -> dict[str, float]:
+    return {} if run.held_out is None else {"validation": run.held_out.fraction}
 
 
 def _flat(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
@@ -64,12 +68,12 @@ def _flat(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]
 
 
 def measured(epoch: Epoch) -> dict[str, float]:
-    """Return what is plotted of an epoch, at `epoch.step`; no test values where none were due."""
+    """Return what is plotted of an epoch, at `epoch.step`; none but of training where not due."""
     values = {
         "loss/train": epoch.train_loss,
-        "loss/test": epoch.test_loss,
+        f"loss/{epoch.split}": epoch.loss,
         "accuracy/train": epoch.train_accuracy,
-        "accuracy/test": epoch.test_accuracy,
+        f"accuracy/{epoch.split}": epoch.accuracy,
         "rate": epoch.rate,
         "images_per_second": epoch.images_per_second,
         "epoch": float(epoch.epoch),
@@ -83,6 +87,8 @@ def results(summary: Summary) -> dict[str, float]:
         "best_accuracy": summary.best_accuracy,
         "best_epoch": summary.best_epoch,
         "final_accuracy": summary.final_accuracy,
+        "best_test_accuracy": summary.best_test_accuracy,
+        "final_validation_accuracy": summary.final_validation_accuracy,
         "final_loss": summary.final_loss,
         "final_test_loss": summary.final_test_loss,
         "first_step_s": summary.first_step_s,
