@@ -35,12 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="D", help="dataset or path (default: digits)")
     parser.add_argument("--recipe", metavar="R", help="name or file (default: demo)")
     add_settings(parser, "change a field of every recipe or spec")
+    held_out = "hold out this part of the training images, as in train"
+    parser.add_argument("--validation", type=float, metavar="F", help=held_out)
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", metavar="DEVICE", help="as in train (default: auto)")
     baseline = "what differences are taken against: a network, a backend, NETWORK/BACKEND"
     parser.add_argument("--baseline", metavar="NAME", help=baseline)
     parser.add_argument(
-        "--target-accuracy", type=float, metavar="F", help="tell the time to this test accuracy"
+        "--target-accuracy", type=float, metavar="F", help="tell the time to this accuracy"
     )
     parser.add_argument(
         "--show", choices=("accuracy", "error"), help="what curves show (default: accuracy)"
@@ -119,6 +121,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
         "set": args.settings or None,
         "input_size": args.input_size,
         "device": args.device,
+        "validation": args.validation,
         "baseline": args.baseline,
         "target_accuracy": args.target_accuracy,
         "show": args.show,
@@ -142,13 +145,14 @@ def _opening_lines(
     grid: Grid, cells: Sequence[Cell], complete: int, share: Share, out: Path
 ) -> str:
     first = cells[0].run
+    held = "" if first.held_out is None else f"{first.held_out.count} validation, "
     lines = [
         f"{grid.name}: {len(cells)} runs ({_counted(len(grid.networks), 'network')}, "
         f"{_counted(len(grid.backends), 'backend')}, {_counted(len(grid.seeds), 'seed')}), "
         f"{complete} complete; {share.jobs} at a time, {_counted(share.threads, 'thread')} each; "
         f"in {out}",
-        f"on {first.data.name} ({len(first.data.train)} train, {len(first.data.test)} test images, "
-        f"{first.data.size} px), recipe {first.recipe.name}",
+        f"on {first.data.name} ({len(first.data.train)} train, {held}{len(first.data.test)} test "
+        f"images, {first.data.size} px), recipe {first.recipe.name}",
         *(f"note: {note}" for note in (*grid.notes, *first.data.notes)),
     ]
     return "\n".join(lines)

@@ -31,24 +31,27 @@ _OTHER_LINES = 7
 """Lines of a terminal that the table needs besides its rows, and the prompt."""
 
 
-_COLUMNS = (
-    Column("network", least=10),
-    Column("backend"),
-    Column("seed", right=True),
-    Column("state", drop=3),
-    Column("epoch", right=True),
-    Column("test accuracy", right=True),
-    Column("images/s", right=True, drop=1),
-    Column("left", right=True, drop=2),
-)
+def _columns(judged_by: str) -> tuple[Column, ...]:
+    return (
+        Column("network", least=10),
+        Column("backend"),
+        Column("seed", right=True),
+        Column("state", drop=3),
+        Column("epoch", right=True),
+        Column(f"{judged_by} accuracy", right=True),
+        Column("images/s", right=True, drop=1),
+        Column("left", right=True, drop=2),
+    )
 
 
 class GridView:
-    """Shows every run of a grid: state, epoch, test accuracy, speed, time left."""
+    """Shows every run of a grid: state, epoch, accuracy of its evaluations, speed, time left."""
 
     def __init__(self, cells: Sequence[Cell], console: Console | None = None) -> None:
         self._console = console or progress_console(stderr=False)
         self._found = {cell.folder: Progress(cell) for cell in cells}
+        self._judged_by = cells[0].run.judged_by
+        self._columns = _columns(self._judged_by)
         self._width = max(len(_name(cell)) for cell in cells)
         self._is_shown = self._console.is_terminal and not is_quiet()
         self._open = ExitStack()
@@ -87,7 +90,7 @@ class GridView:
         shown = [progress for progress in every if progress in ranked]
         rows = [(p.cell.network, p.cell.backend, str(p.cell.seed), *_numbers(p)) for p in shown]
         # Rich puts two spaces between columns, and one behind the last.
-        columns, cells = fitted_cells(_COLUMNS, rows, self._console.width - 2)
+        columns, cells = fitted_cells(self._columns, rows, self._console.width - 2)
         table = Table(box=None, caption=_caption(every, len(shown)), caption_justify="left")
         for column in columns:
             justify = "right" if column.right else "left"
@@ -101,7 +104,7 @@ class GridView:
         state, epoch, accuracy, speed, left = _numbers(progress)
         parts = [f"{_name(progress.cell):<{self._width}}  {state:<8}"]
         if progress.epochs:
-            tested = f", test accuracy {accuracy}" if accuracy else ""
+            tested = f", {self._judged_by} accuracy {accuracy}" if accuracy else ""
             fast = f", {speed} images/s" if speed else ""
             parts.append(f"epoch {epoch}{tested}{fast}")
         if left:
@@ -117,7 +120,7 @@ def _name(cell: Cell) -> str:
 
 def _numbers(progress: Progress) -> tuple[str, str, str, str, str]:
     last = progress.epochs[-1] if progress.epochs else None
-    tested = [e.test_accuracy for e in progress.epochs if e.test_accuracy is not None]
+    tested = [e.accuracy for e in progress.epochs if e.accuracy is not None]
     return (
         progress.state,
         f"{last.epoch if last else 0}/{progress.cell.epochs}",

@@ -174,7 +174,11 @@ HINTS: tuple[Hint, ...] = (
     ),
     _instead("--config --cfg --hyp --hparams --hyperparameters -c", "--recipe {value}", "FILE"),
     _instead("--topk --top-k -k", "--top {value}", "5"),
-    _instead("--val --validation", "--split test", ""),
+    Hint(
+        "--val --validation --val-split --validation-split --val-fraction",
+        (Answer("--validation {value}", _TRAINS), Answer("--split validation")),
+        "0.1",
+    ),
     _instead("--type --target --export-format -t", "--to {value}", "onnx"),
     Hint("--format -f", (Answer("--to {value}", ("export", "convert")),), "onnx"),
     # Where and how it runs.
@@ -289,7 +293,7 @@ WORDS: dict[str, str] = {
 _PLACE = re.compile(r"\b(SPEC|CHECKPOINT|FILE|NAME|RUN|WHAT|SRC|SHELL)\b")
 
 VALUES: dict[str, dict[str, str]] = {
-    "--split": {"val": "test", "valid": "test", "validation": "test", "eval": "test"},
+    "--split": {"val": "validation", "valid": "validation", "eval": "test"},
     "--show": {"top1": "accuracy", "acc": "accuracy", "err": "error"},
     "--head": {"new": "replace", "reset": "replace", "same": "keep"},
     "--input": {"normalized": "normalised", "float32": "normalised", "raw": "uint8"},

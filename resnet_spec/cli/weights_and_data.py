@@ -38,10 +38,23 @@ class WeightsOnData:
         object.__setattr__(self, "plan", lower(self.spec))
 
     def split(self, name: str) -> Split:
-        """Return the images of `name`, train or test. Raises DataError where there are none."""
+        """Return the images of `name`: train, validation or test, the first without the second.
+
+        Raises DataError where there are none.
+        """
         from resnet_spec.data.absent import training_split
 
-        return training_split(self.data) if name == "train" else self.data.test
+        if name == "train":
+            return training_split(self.data)
+        if name != "validation":
+            return self.data.test
+        if self.data.validation is not None:
+            return self.data.validation
+        kept = self.weights.checkpoint
+        rule = "their run held no images out for validation"
+        if kept is not None and kept.held_out is not None:
+            rule = "the data is not that which their run held images out of"
+        raise DataError(f"--split = {name}: {rule}; give test or train")
 
     def session(self, backend: str, device: str, precision: str) -> Session:
         """Return a session of `backend` that holds the weights. Raises BackendError."""
@@ -56,7 +69,7 @@ class WeightsOnData:
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add --data, --split and --ignore-classes: which images weights are looked at on."""
     parser.add_argument("--data", metavar="D", help="dataset (default: the one it was trained on)")
-    parser.add_argument("--split", choices=("test", "train"), default="test")
+    parser.add_argument("--split", choices=("test", "validation", "train"), default="test")
     add_ignore_classes(parser)
 
 
@@ -71,10 +84,27 @@ def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
     weights = weights_of(args, args.checkpoint)
     place, read, changes = _read(args, weights)
     matched = fitting(read, weights, f"--data = {place}", ignore=args.ignore_classes)
-    data = relabelled(viewed(read, weights.view), matched)
+    data = _parted(read, relabelled(viewed(read, weights.view), matched), weights, args.split)
     spec, note = with_known_statistics(weights, data)
     notes = (*weights.notes, *data.notes, *changes, *matched.notes, *note)
     return WeightsOnData(weights, spec, data, place, notes)
+
+
+def _parted(read: Dataset, data: Dataset, weights: Pretrained, split: str) -> Dataset:
+    """Return the data as the run of the weights parted it, where it is that run's data.
+
+    read: the data before its labels were mapped to the network's.
+    """
+    from resnet_spec.data.fingerprint import Fingerprint
+    from resnet_spec.data.held_out import hold_out
+
+    kept = weights.checkpoint
+    if split == "test" or kept is None or kept.held_out is None or kept.dataset is None:
+        return data
+    if kept.dataset.image_changes(Fingerprint.of(read, ("train",)), ("train",)):
+        return data
+    parted, held_out = hold_out(data, kept.held_out.fraction, batch=1)
+    return parted if held_out == kept.held_out else data
 
 
 def fitting(data: Dataset, weights: Pretrained, where: str, *, ignore: bool) -> Matched:
@@ -118,6 +148,7 @@ def _read(args: argparse.Namespace, weights: Pretrained) -> tuple[str, Dataset, 
     data = load_kept(kept.data, weights.source, size)
     if kept.dataset is None:
         return kept.data, data, ()
-    changes = kept.dataset.image_changes(Fingerprint.of(data, (args.split,)))
+    read = "test" if args.split == "test" else "train"
+    changes = kept.dataset.image_changes(Fingerprint.of(data, (read,)))
     told = f"the data has changed since the run: {', '.join(changes)}"
     return kept.data, data, (told,) if changes else ()

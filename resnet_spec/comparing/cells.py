@@ -16,7 +16,8 @@ from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import GridError, ResnetSpecError, problem
 from resnet_spec.loader import check_backend
-from resnet_spec.running.job import Job, Reach, job_of
+from resnet_spec.running.job import Job, job_of
+from resnet_spec.running.reach import Reach
 from resnet_spec.running.request import Request
 from resnet_spec.running.runs import Run
 
@@ -63,6 +64,7 @@ class Cell:
             "data": self.run.data_name,
             "input_size": self.input_size,
             "device": self.device,
+            "validation": None if self.run.held_out is None else self.run.held_out.fraction,
             "spec": self.run.spec.to_dict(),
             "recipe": self.run.recipe.to_dict(),
         }
@@ -106,6 +108,7 @@ def _job(grid: Grid, network: Network, backend: str, out: Path, reach: Reach) ->
             settings=_one_length([*grid.set, *network.set]),
             input_size=grid.input_size,
             device=grid.device,
+            validation=grid.validation,
             out=_folder(out, network.title, backend, grid.seeds[0]),
             overwrite=True,  # Whose run is there is for `standing` to say.
         )

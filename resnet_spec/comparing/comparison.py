@@ -12,7 +12,7 @@ from typing import Literal
 
 from resnet_spec.comparing.cell_folder import CELL
 from resnet_spec.comparing.cells import RUNS
-from resnet_spec.comparing.data_identity import data_keys, different_data
+from resnet_spec.comparing.data_identity import data_keys, different_data, different_validation
 from resnet_spec.comparing.grid import SCALED, Grid
 from resnet_spec.comparing.results import Result, read_result
 from resnet_spec.comparing.standing import read_fields, read_summary
@@ -116,7 +116,7 @@ def of_folders(folders: Sequence[Path]) -> Comparison:
         return of_grid(grid.model_copy(update={"notes": (*grid.notes, *lost)}), results)
     results = _told_apart(results)
     notes = tuple(dict.fromkeys(note for grid in grids for note in _notes(grid)))
-    notes = (*notes, *different_data(results), *lost)
+    notes = (*notes, *different_data(results), *different_validation(results), *lost)
     return Comparison("report", tuple(results), notes=notes)
 
 
@@ -180,6 +180,7 @@ def _single(folder: Path) -> Result:
         "data": summary.data,
         "spec": asked["spec"],
         "recipe": asked["recipe"],
+        "validation": (summary.held_out or {}).get("fraction"),
     }
     return read_result(folder, cell)
 
@@ -217,7 +218,8 @@ def _told_apart(results: Sequence[Result]) -> list[Result]:
 def _settings(result: Result, data: str) -> str:
     """Return what two runs of one name must have in common to differ by chance alone."""
     recipe = {key: value for key, value in result.cell["recipe"].items() if key != "seed"}
-    return json.dumps([result.cell["spec"], recipe, data], sort_keys=True)
+    held_out = result.cell.get("validation")
+    return json.dumps([result.cell["spec"], recipe, data, held_out], sort_keys=True)
 
 
 def _named(result: Result, settings: str, found: Sequence[str]) -> Result:

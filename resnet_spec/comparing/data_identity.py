@@ -34,6 +34,19 @@ def different_data(results: Sequence[Result]) -> list[str]:
     return _differences([_of_result(result) for result in results])
 
 
+def different_validation(results: Sequence[Result]) -> list[str]:
+    """Return a note where runs have chosen their best epochs by different images."""
+    found = {result.cell.get("validation") for result in results}
+    if len(found) < 2:
+        return []
+    held = ", ".join(f"{value:g}" for value in sorted(it for it in found if it is not None))
+    rest = "test images" if None in found else "others"
+    return [
+        f"runs have chosen their best epochs by different images (validation = {held}; {rest}), "
+        "and those with validation were trained on fewer"
+    ]
+
+
 def different_data_of(folders: Mapping[str, Path]) -> list[str]:
     """Return notes where the runs in `folders`, by name, are on different data.
 

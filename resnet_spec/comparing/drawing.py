@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from resnet_spec.comparing.comparison import Comparison
 from resnet_spec.comparing.statistics import Group, Sample
 from resnet_spec.reporting.plot_text import printable
-from resnet_spec.reporting.plots import COLOURS, MARKERS, keep_within, new_figure
+from resnet_spec.reporting.plots import COLOURS, MARKERS, keep_within, new_figure, solid_text
 from resnet_spec.running.metrics import Epoch
 
 Value = Callable[[Epoch], float | None]
@@ -25,7 +25,7 @@ def figures_of(comparison: Comparison) -> Figures:
     if not groups:
         return {}
     return {
-        "curves": (_curves(comparison, groups), _curves_caption(comparison.show)),
+        "curves": (_curves(comparison, groups), _curves_caption(comparison.show, groups)),
         "accuracy": (_accuracy(comparison, groups), _accuracy_caption(groups)),
         "cost": (_cost(comparison, groups), "Training speed and memory; means over seeds."),
     }
@@ -54,12 +54,12 @@ def _percent_wrong(accuracy: float | None) -> float | None:
     return None if accuracy is None else 100 * (1 - accuracy)
 
 
-_ACCURACY: tuple[Value, Value] = (lambda e: e.train_accuracy, lambda e: e.test_accuracy)
+_ACCURACY: tuple[Value, Value] = (lambda e: e.train_accuracy, lambda e: e.accuracy)
 _ERROR: tuple[Value, Value] = (
     lambda e: _percent_wrong(e.train_accuracy),
-    lambda e: _percent_wrong(e.test_accuracy),
+    lambda e: _percent_wrong(e.accuracy),
 )
-_LOSS: tuple[Value, Value] = (lambda e: e.train_loss, lambda e: e.test_loss)
+_LOSS: tuple[Value, Value] = (lambda e: e.train_loss, lambda e: e.loss)
 _LABELS = {"loss": "loss", "accuracy": "accuracy", "error": "error in %"}
 
 
@@ -72,7 +72,7 @@ def _curves(comparison: Comparison, groups: Sequence[Group]) -> Any:
     for axes, name, values in ((left, "loss", _LOSS), (right, comparison.show, second)):
         drawn = [_draw(axes, group, i, values) for i, group in enumerate(groups)]
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{_LABELS[name]} (dashed: train, solid: test)")
+        axes.set_ylabel(f"{_LABELS[name]} (dashed: train, solid: {_solid(groups)})")
         axes.grid(alpha=0.3)
         if name != "loss":
             keep_within(axes.yaxis, 0, 100 if name == "error" else 1)
@@ -87,11 +87,16 @@ def _curves(comparison: Comparison, groups: Sequence[Group]) -> Any:
     return figure
 
 
+def _solid(groups: Sequence[Group]) -> str:
+    """Return what the solid lines are of."""
+    return solid_text([e for group in groups for r in group.complete for e in r.epochs])
+
+
 _FEW_EPOCHS = 12
 
 
 def _draw(axes: Any, group: Group, place: int, values: tuple[Value, Value]) -> list[_Curve]:
-    """Draw training (dashed) and test (solid), and bands where there are several seeds."""
+    """Draw training (dashed) and evaluation (solid), and bands where there are several seeds."""
     curves = [_curve(group, value) for value in values]
     colour = COLOURS[place % len(COLOURS)]
     # Another marker for the same colour, where there are more groups than colours.
@@ -143,8 +148,9 @@ _LONG = 30
 """Epochs from which on a run is long."""
 
 
-def _curves_caption(show: str) -> str:
-    told = f"Loss and {show} over epochs: dashed training, solid test; means over seeds"
+def _curves_caption(show: str, groups: Sequence[Group]) -> str:
+    solid = _solid(groups)
+    told = f"Loss and {show} over epochs: dashed training, solid {solid}; means over seeds"
     return f"{told}, bands from the lowest to the highest seed."
 
 

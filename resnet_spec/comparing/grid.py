@@ -72,10 +72,12 @@ class Grid(Description):
     """What is compared. A run for every network, backend and seed.
 
     name, about: what the outputs are headed with.
-    data, recipe, set, input_size, device: as the options of `train`; `set` reaches every network.
+    data, recipe, set, input_size, device, validation: as the options of `train`; `set` reaches
+        every network.
     baseline: differences are taken against this network, backend, or `NETWORK/BACKEND`; None takes
         every pair that differs in the network alone or in the backend alone.
-    target_accuracy: the test accuracy, in 0..1, to which the time is told.
+    target_accuracy: the accuracy, in 0..1, to which the time is told: of the images that each epoch
+        is evaluated on, test or validation.
     show: what curves show, `error` (in percent) as in He et al. 2015, figure 6.
     notes: how this grid differs from the one in the file; every output repeats them.
     """
@@ -92,6 +94,7 @@ class Grid(Description):
     set: Texts = ()
     input_size: Annotated[int, Field(ge=1, le=65_536)] | None = None
     device: Text = "auto"
+    validation: Fraction | None = None
     baseline: Text | None = None
     target_accuracy: Fraction | None = None
     show: Literal["accuracy", "error"] = "accuracy"

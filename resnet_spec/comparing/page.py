@@ -64,7 +64,8 @@ def _table(table: Table) -> Markup:
 
 def _runs(comparison: Comparison) -> Markup:
     """Return every run in a line, folded away."""
-    heads = ("network", "backend", "seed", "state", "test accuracy", "best", "images/s", "wall")
+    heads = ("network", "backend", "seed", "state", "test accuracy", "best", "best of")
+    heads = (*heads, "its test accuracy", "images/s", "wall")
     rows = tuple(_run_row(result) for result in comparison.results)
     table = _table(Table("Runs", (*heads, "folder"), rows, 2))
     return element("details", element("summary", f"All {len(rows)} runs"), table)
@@ -78,6 +79,8 @@ def _run_row(result: Result) -> tuple[str, ...]:
         result.state,
         number(summary.final_accuracy if summary else None, 4),
         number(summary.best_accuracy if summary else None, 4),
+        summary.best_of if summary else "-",
+        number(summary.test_accuracy_of_best if summary else None, 4),
         number(result.images_per_second, 0),
         duration(summary.wall_s if summary else None),
         result.folder.name,
@@ -104,7 +107,9 @@ def _recipe(result: Result) -> str:
     length = f"{recipe['epochs']} epochs" if recipe["epochs"] else f"{recipe['steps']} steps"
     schedule = f"{recipe['schedule']['kind']} {recipe['schedule']['rate']:g}"
     parts = (recipe["name"], length, f"batch {recipe['batch']}", schedule, recipe["precision"])
-    return f"{result.cell['data']}: {', '.join(parts)}"
+    held = result.cell.get("validation")
+    validation = "" if held is None else f" ({held:g} of the training images for validation)"
+    return f"{result.cell['data']}{validation}: {', '.join(parts)}"
 
 
 def _svg(figure: Any, name: str, caption: str) -> Markup:

@@ -49,7 +49,9 @@ def arguments_of(cell: Cell, at: Standing) -> list[str]:
     network = [str(place.spec), "--recipe", str(place.recipe)]
     # What an earlier try left without a checkpoint to go on from is the cell's own.
     out = ["--out", str(place.path), "--overwrite"]
-    return ["train", *network, "--backend", cell.backend, *out, *size, *either]
+    held = cell.run.held_out
+    validation = [] if held is None else ["--validation", repr(held.fraction)]
+    return ["train", *network, "--backend", cell.backend, *out, *size, *validation, *either]
 
 
 @dataclass(eq=False)

@@ -67,11 +67,11 @@ class Result:
         return self.epochs[-1].train_accuracy if self.epochs else None
 
     def seconds_to(self, accuracy: float | None) -> float | None:
-        """Return when the run first was as accurate on the test images, at an epoch's end."""
+        """Return when the run first was as accurate at an epoch's end, on what that looks at."""
         if accuracy is None:
             return None
         for epoch in self.epochs:
-            if epoch.test_accuracy is not None and epoch.test_accuracy >= accuracy:
+            if epoch.accuracy is not None and epoch.accuracy >= accuracy:
                 return epoch.wall_s
         return None
 
@@ -88,7 +88,7 @@ class Result:
             "images_per_second": self.images_per_second,
             "seconds_to_target": self.seconds_to(target),
             "target_accuracy": target,
-            **{key: self.cell.get(key) for key in ("jobs", "threads", "data")},
+            **{key: self.cell.get(key) for key in ("jobs", "threads", "data", "validation")},
             "recipe": self.cell["recipe"]["name"],
             **{key: environment.get(key) for key in _OF_ENVIRONMENT},
             "error": self.error or None,
@@ -112,6 +112,7 @@ class Result:
 
 _OF_SUMMARY = (
     *("final_accuracy", "best_accuracy", "best_epoch", "final_loss", "final_test_loss"),
+    *("best_of", "best_test_accuracy", "final_validation_accuracy"),
     *("epochs", "steps", "images_per_second", "first_step_s", "compile_s", "peak_memory_mb"),
     "wall_s",
 )
@@ -213,6 +214,6 @@ def _schema(pyarrow: Any, row: dict[str, Any]) -> Any:
 
 _WHOLE = {"seed", "best_epoch", "epochs", "steps", "jobs", "threads"}
 _TEXTS = {
-    *("network", "backend", "state", "data", "recipe", "error", "folder", "notes"),
+    *("network", "backend", "state", "data", "recipe", "error", "folder", "notes", "best_of"),
     *_OF_ENVIRONMENT,
 }

@@ -1,8 +1,9 @@
 """Means and spreads over seeds, and differences paired over seeds. Needs scipy: `compare` extra.
 
 The final test accuracy is what is compared, not the best epoch's, which is chosen with the test
-images. At equal seeds two runs have the same batches, crops and flips (and the same first weights
-where their tensors have the same names and shapes), so that differences are taken pair by pair.
+images unless a run holds others out for that. At equal seeds two runs have the same batches, crops
+and flips (and the same first weights where their tensors have the same names and shapes), so that
+differences are taken pair by pair.
 """
 
 from __future__ import annotations
@@ -67,6 +68,11 @@ class Group:
         return sorted((r for r in self.results if r.state == "complete"), key=lambda r: r.seed)
 
     @property
+    def judged_by(self) -> set[str]:
+        """Which images the runs that are done have chosen their best epochs by."""
+        return {r.summary.best_of for r in self.complete if r.summary is not None}
+
+    @property
     def errors(self) -> list[str]:
         """Why runs failed, each with its seed."""
         return [f"seed {r.seed}: {r.error}" for r in self.results if r.state == "failed"]
@@ -86,7 +92,7 @@ class Group:
         return _known(r.images_per_second for r in self.complete)
 
     def seconds_to(self, target: float | None) -> Sample:
-        """Return the times to a test accuracy, of those runs that reached it."""
+        """Return the times to an accuracy, of those runs that reached it."""
         return _known(r.seconds_to(target) for r in self.complete)
 
     def by_seed(self) -> dict[int, float]:

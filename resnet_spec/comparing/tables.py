@@ -9,6 +9,7 @@ from resnet_spec.comparing.comparison import Comparison
 from resnet_spec.comparing.number_text import duration, number, percent, points, signed_points
 from resnet_spec.comparing.statistics import Difference, Group, Sample, Spread, has_scipy
 from resnet_spec.printing.columns import Column, fitted, hanging
+from resnet_spec.running.metrics import TEST, VALIDATION
 
 
 @dataclass(frozen=True)
@@ -73,27 +74,57 @@ def tables_of(comparison: Comparison) -> list[Table]:
 
 
 def _accuracy(groups: Sequence[Group]) -> Table:
-    rows = tuple(_accuracy_row(group) for group in groups)
+    by = _judged_by(groups)
+    rows = tuple(_accuracy_row(group, by) for group in groups)
     notes = ["Mean and standard deviation over n seeds (n - 1), of the last epoch."]
-    notes.append("best: the highest of any epoch and seed, chosen with the test images.")
+    notes += [_BEST[split][1] for split in by]
     notes.append("train: of augmented images, by the weights as they were during the epoch.")
     if any(0 < len(group.complete) < 2 for group in groups):
         notes.append("n = 1: no standard deviation, no interval.")
     if any(len(group.complete) < len(group.results) for group in groups):
         notes.append("n of m: the other runs are not complete, and are not counted.")
-    heads = ("network", "backend", "n", "test accuracy", "best", "test error %", "train error %")
+    best = (_BEST[split][0] for split in by)
+    heads = ("network", "backend", "n", "test accuracy", *best, "test error %", "train error %")
     return Table("Accuracy", (*heads, "train loss"), rows, 2, tuple(notes), ("curves", "accuracy"))
 
 
-def _accuracy_row(group: Group) -> tuple[str, ...]:
-    accuracy = group.sample("final_accuracy")
+_BEST = {
+    TEST: (
+        "best of test",
+        "best of test: the highest of any epoch and seed, chosen with the test images.",
+    ),
+    VALIDATION: (
+        "by validation",
+        "by validation: test accuracy of the epoch with the highest validation accuracy; the test "
+        "images were looked at once, at the end.",
+    ),
+}
+"""By which images the best epoch is chosen: its column, and what a reader must know of it."""
+
+
+def _judged_by(groups: Sequence[Group]) -> list[str]:
+    """Return the images by which best epochs were chosen; test where none is known."""
+    found = {split for group in groups for split in group.judged_by}
+    return [split for split in _BEST if split in found] or [TEST]
+
+
+def _best(group: Group, split: str) -> str:
+    if split not in group.judged_by:
+        return "-"
+    if split == VALIDATION:
+        return _with_std(group.sample("best_test_accuracy"), 4)
     best = group.sample("best_accuracy").values
+    return f"{max(best):.4f}" if best else "-"
+
+
+def _accuracy_row(group: Group, judged_by: Sequence[str]) -> tuple[str, ...]:
+    accuracy = group.sample("final_accuracy")
     done, all_runs = len(group.complete), len(group.results)
     return (
         *group.key,
         str(done) if done == all_runs else f"{done} of {all_runs}",
         _with_std(accuracy, 4),
-        f"{max(best):.4f}" if best else "-",
+        *(_best(group, split) for split in judged_by),
         percent(accuracy),
         percent(group.train_accuracy),
         _with_std(group.sample("final_loss"), 4),
@@ -110,7 +141,8 @@ def _cost(groups: Sequence[Group], target: float | None) -> Table:
     ]
     if target is not None:
         heads.insert(5, f"to {target:g}")
-        notes.append(f"to {target:g}: time until the test accuracy was that at an epoch's end.")
+        judged = " or ".join(_judged_by(groups))
+        notes.append(f"to {target:g}: time until the {judged} accuracy was that at an epoch's end.")
     shares = {share for group in groups for share in _shares(group)}
     if len(shares) > 1:
         notes.append("jobs x threads differ: speeds and times do not compare.")

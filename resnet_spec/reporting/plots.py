@@ -13,14 +13,14 @@ the reader's light or dark colours. `reporting.html` draws those as SVG, and not
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from resnet_spec.errors import DataError
 from resnet_spec.files.writing import replacing
 from resnet_spec.reporting.plot_text import drawable
-from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.metrics import TEST, Epoch, splits_of
 
 # Okabe & Ito's palette: told apart by colour-blind readers, and with markers in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -36,28 +36,36 @@ def can_draw() -> bool:
 def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
     """Return loss and accuracy over epochs, one colour per run.
 
-    Dashed lines are training, solid ones test figures. Raises DataError without matplotlib.
+    Dashed lines are training figures, solid ones those of the images that a run's epochs are
+    evaluated on, test or validation. Raises DataError without matplotlib.
     """
     figure = new_figure(11, 4.2, title)
     losses, accuracies = figure.subplots(1, 2)
+    solid = solid_text([epoch for epochs in runs.values() for epoch in epochs])
     for i, (label, epochs) in enumerate(runs.items()):
         look = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "markersize": 4}
         at = [epoch.epoch for epoch in epochs]
-        tested = [epoch for epoch in epochs if epoch.test_accuracy is not None]
+        tested = [epoch for epoch in epochs if epoch.accuracy is not None]
+        label = f"{label} ({solid_text(epochs)})" if " or " in solid else label
         tested_at = [epoch.epoch for epoch in tested]
         losses.plot(at, [e.train_loss for e in epochs], linestyle="--", **look)
-        losses.plot(tested_at, [e.test_loss for e in tested], label=label, **look)
+        losses.plot(tested_at, [e.loss for e in tested], label=label, **look)
         accuracies.plot(at, [e.train_accuracy for e in epochs], linestyle="--", **look)
-        accuracies.plot(tested_at, [e.test_accuracy for e in tested], label=label, **look)
+        accuracies.plot(tested_at, [e.accuracy for e in tested], label=label, **look)
     for axes, name in ((losses, "loss"), (accuracies, "accuracy")):
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{name} (dashed: train, solid: test)")
+        axes.set_ylabel(f"{name} (dashed: train, solid: {solid})")
         axes.grid(alpha=0.3)
         for label in axes.legend().get_texts():
             label.set_parse_math(False)
     losses.set_yscale("log")
     keep_within(accuracies.yaxis, 0, 1)
     return figure
+
+
+def solid_text(epochs: Iterable[Epoch]) -> str:
+    """Return which images the evaluations of `epochs` are of, in words for an axis."""
+    return " or ".join(splits_of(epochs)) or TEST
 
 
 def keep_within(axis: Any, least: float, most: float) -> None:

@@ -1,9 +1,9 @@
-"""A run: what is trained and where it is kept, where it stands, and what it came to."""
+"""A run: what is trained and where it is kept, and where it stands; see `summary` for its end."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -14,14 +14,13 @@ from resnet_spec.data.dataset import Dataset, Split
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.held_out import HeldOut
 from resnet_spec.describing.spec import Spec
-from resnet_spec.errors import CheckpointError, DataError
+from resnet_spec.errors import CheckpointError
 from resnet_spec.plan import Plan
 from resnet_spec.planning.schedules import total_steps
-from resnet_spec.printing.cards import Card, Shown, rounded
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.metrics import TEST, VALIDATION
-from resnet_spec.running.speed import speed_text
-from resnet_spec.running.summary_fields import is_finite, summary_fields
+from resnet_spec.running.summary import Summary as Summary
+from resnet_spec.running.summary import is_finite
 
 
 @dataclass(frozen=True)
@@ -197,103 +196,3 @@ def _running_sum(start: float, log: StepLog) -> float:
     for loss, count in zip(log.loss.tolist(), log.count.tolist(), strict=True):
         start += loss * count
     return start
-
-
-@dataclass(frozen=True, repr=False)
-class Summary(Shown):
-    """What a finished, stopped or failed run came to; `summary.json` holds it.
-
-    best_of: which images best_accuracy and best_epoch are of, `validation` or `test`; with `test`
-    the choice itself has seen the test images. final_accuracy, final_test_loss: of the test images
-    by the last weights, and best_test_accuracy by those of the best epoch, where that was chosen by
-    validation; then the test images are looked at once, at the end. held_out: which images were
-    held out for that, as `HeldOut.to_dict` gives it.
-    None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the run
-    came to no end, None where it did not fail. asked: spec and recipe of a run that has no
-    checkpoint to hold them. final_loss: mean training loss of the last epoch. images_per_second:
-    training only, without the first step, which compiles; 0 without another. first_step_s: that
-    step's seconds. compile_s: that, less the seconds of a mean later step; None where there was
-    none. wall_s: all of it, resumes included. legs: the backends that trained it, and from which
-    step on. peak_memory_mb: the most main memory (10^6 bytes) that the process held at once, data
-    and framework included; None where the system does not say. Speed, compilation and memory are
-    those of the last process that trained the run. dataset: the data's identity, as
-    `Fingerprint.to_dict` gives it; None where no run said. notes: what was assumed, joined or left
-    out on the way, one line each.
-    """
-
-    backend: str
-    spec: str
-    data: str
-    recipe: str
-    epochs: int
-    steps: int
-    best_accuracy: float | None
-    best_epoch: int | None
-    final_accuracy: float | None
-    final_loss: float | None
-    final_test_loss: float | None
-    images_per_second: float
-    first_step_s: float
-    wall_s: float
-    complete: bool
-    environment: dict[str, str]
-    legs: list[dict[str, Any]]
-    compile_s: float | None = None
-    peak_memory_mb: float | None = None
-    dataset: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list[str])
-    failed: str | None = None
-    asked: dict[str, Any] | None = None
-    best_of: str = TEST
-    best_test_accuracy: float | None = None
-    final_validation_accuracy: float | None = None
-    held_out: dict[str, Any] | None = None
-
-    def card(self) -> Card:
-        """See `cards.Shown`."""
-        length = f"{_many(self.epochs, 'epoch')}, {_many(self.steps, 'step')}"
-        best = rounded(self.best_accuracy)
-        at = "" if self.best_epoch is None else f" (epoch {self.best_epoch})"
-        rows = [
-            (f"best of the {self.best_of} images", f"{best}{at}"),
-            *self._of_best(),
-            ("final test accuracy", rounded(self.final_accuracy)),
-            ("final test loss", rounded(self.final_test_loss)),
-            ("final training loss", rounded(self.final_loss)),
-            ("length", f"{length}, {self.wall_s:.1f} s"),
-            ("speed", speed_text(self.images_per_second) or "not measured"),
-            ("environment", " ".join(self.environment.get(key, "") for key in _ENVIRONMENT)),
-        ]
-        if len(self.legs) > 1:
-            legs = (f"{leg['backend']} from step {leg['first_step']}" for leg in self.legs)
-            rows.append(("trained by", ", ".join(legs)))
-        state = "" if self.complete else ", failed" if self.failed else ", not complete"
-        title = f"{self.spec} on {self.data}, recipe {self.recipe}, {self.backend}{state}"
-        return Card(title, rows, notes=[] if self.failed is None else [f"failed: {self.failed}"])
-
-    def _of_best(self) -> list[tuple[str, object]]:
-        """Return what else is known where the best epoch was chosen by validation."""
-        if self.best_of == TEST:
-            return []
-        return [
-            ("test accuracy of that epoch", rounded(self.best_test_accuracy)),
-            ("final validation accuracy", rounded(self.final_validation_accuracy)),
-        ]
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Summary:
-        """Return the summary in a `summary.json`. Raises DataError for what is no summary.
-
-        Those in docs/studies/records were written before a field with a default was.
-        """
-        try:
-            return cls(**summary_fields(data))
-        except TypeError as error:
-            raise DataError(f"summary: {str(error).removeprefix('Summary.__init__() ')}") from None
-
-
-_ENVIRONMENT = ("framework", "version", "device", "precision")
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"

@@ -11,7 +11,7 @@ from resnet_spec.errors import DataError
 from resnet_spec.printing.columns import Column, fitted
 from resnet_spec.printing.consoles import table_width
 from resnet_spec.reporting.plots import curves_figure
-from resnet_spec.running.metrics import FILE_NAME, Epoch, read_metrics
+from resnet_spec.running.metrics import FILE_NAME, TEST, Epoch, read_metrics, splits_of
 from resnet_spec.showing.terminal import sparkline
 
 Runs = Mapping[str, Sequence[Epoch]]
@@ -51,33 +51,38 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 def lines(runs: Runs) -> list[str]:
     """Return a table: last losses, best and last accuracy, and how they went, per run.
 
-    The loss's sparkline is on a log scale.
+    The loss's sparkline is on a log scale. The images that epochs are evaluated on, test or
+    validation, are named in the heads, or by a column where runs differ.
     """
+    splits = splits_of(epoch for epochs in runs.values() for epoch in epochs) or [TEST]
+    of = f"{splits[0]} " if len(splits) == 1 else ""
     columns = [
         Column("run", least=8),
         Column("epochs", right=True, drop=2),
         Column("train loss", right=True),
         Column("", drop=3),
-        Column("test loss", right=True, drop=1),
-        Column("test accuracy", right=True),
+        *([] if of else [Column("evaluated on")]),
+        Column(f"{of}loss", right=True, drop=1),
+        Column(f"{of}accuracy", right=True),
         Column(" ", drop=4),
-        Column("best", drop=5),
+        Column(f"best of {of}".strip() if of else "best of these", drop=5),
     ]
     rows: list[Sequence[str]] = []
     for name, epochs in runs.items():
-        tested = [epoch for epoch in epochs if epoch.test_accuracy is not None]
+        tested = [epoch for epoch in epochs if epoch.accuracy is not None]
         last = tested[-1] if tested else None
-        best = max(tested, key=lambda epoch: epoch.test_accuracy or 0.0, default=None)
+        best = max(tested, key=lambda epoch: epoch.accuracy or 0.0, default=None)
         rows.append(
             (
                 name,
                 str(len(epochs)),
                 f"{epochs[-1].train_loss:.4f}",
                 sparkline([_log(epoch.train_loss) for epoch in epochs]),
-                "-" if last is None else f"{last.test_loss:.4f}",
-                "-" if last is None else f"{last.test_accuracy:.4f}",
-                sparkline([epoch.test_accuracy for epoch in epochs]),
-                "-" if best is None else f"{best.test_accuracy:.4f} in epoch {best.epoch}",
+                *([] if of else ["-" if last is None else last.split]),
+                "-" if last is None else f"{last.loss:.4f}",
+                "-" if last is None else f"{last.accuracy:.4f}",
+                sparkline([epoch.accuracy for epoch in epochs]),
+                "-" if best is None else f"{best.accuracy:.4f} in epoch {best.epoch}",
             )
         )
     return fitted(columns, rows, table_width())
