@@ -28,7 +28,7 @@ from resnet_spec.errors import (
 from resnet_spec.group import ALONE, Group
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.evaluate import evaluate
-from resnet_spec.running.fit import fit
+from resnet_spec.running.fit import _Going, fit
 from resnet_spec.running.job import job_of
 from resnet_spec.running.meeting import joined
 from resnet_spec.running.opening import open_session
@@ -204,12 +204,21 @@ class Whole:
         return self.inner.train(wholes, rates)
 
 
+@pytest.mark.parametrize("validation", [None, 0.2])
 def test_one_process_writes_and_all_take_the_same_chunks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: float | None
 ) -> None:
     monkeypatch.setattr("resnet_spec.running.job.check_can_join", lambda backend, group: None)
     settings = ["batch=60", "epochs=2", "evaluate_every=1"]
     clock = threading.local()
+    noted = _Going._note_best
+
+    def only_first(self: Any, *given: Any) -> None:
+        if not self.position.best_epoch:
+            noted(self, *given)
+
+    if validation is not None:  # Then the first process reads the best weights for all, to test.
+        monkeypatch.setattr(_Going, "_note_best", only_first)
 
     def steps(speed: Any, left: int) -> int:
         del speed
@@ -220,6 +229,7 @@ def test_one_process_writes_and_all_take_the_same_chunks(
     def train(it: Together, out: Path) -> tuple[Any, list[int]]:
         clock.rank = it.group.rank
         given: dict[str, Any] = {"spec": SPEC, "backend": "numpy", "out": out, "input_size": 8}
+        given["validation"] = validation
         job = job_of(Request(**given, settings=settings), lambda line: None, group=it.group)
         run = job.run
         inner = open_session("numpy", run.plan, run.recipe)
@@ -232,11 +242,15 @@ def test_one_process_writes_and_all_take_the_same_chunks(
         return train(it, tmp_path / f"run{it.group.rank}")
 
     (first, chunks), (second, others) = in_threads(2, several)
-    assert chunks == others and set(chunks) == {3, 2}
+    assert chunks == others and set(chunks) == {3, 2 if validation is None else 1}
     assert not (tmp_path / "run1").exists()
     alone, _ = train(Together(), tmp_path / "alone")
-    for name in ("best_accuracy", "final_accuracy", "final_loss", "steps", "complete"):
+    same = ("best_accuracy", "best_test_accuracy", "final_accuracy", "held_out")
+    for name in (*same, "final_loss", "steps", "complete"):
         assert getattr(first, name) == getattr(alone, name), name
+    assert (first.best_test_accuracy is None) == (validation is None)
+    assert validation is None or (first.best_epoch, second.best_epoch) == (1, 1)
+    assert second.best_test_accuracy == first.best_test_accuracy
     assert second.final_loss is None and second.best_accuracy == alone.best_accuracy
     mine, expected = (
         load_checkpoint(tmp_path / name / "last.safetensors").state for name in ("run0", "alone")
