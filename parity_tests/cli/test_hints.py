@@ -58,7 +58,7 @@ def options(parser: Parser) -> set[str]:
         ("show sampels", "WHAT = sampels: must be samples, "),
         ("show sampels", "did you mean 'samples'?"),
         ("list --format jsn", "--format = jsn: must be table or json; did you mean 'json'?"),
-        ("evaluate x --split val", "did you mean 'test'?"),
+        ("evaluate x --split val", "did you mean 'validation'?"),
         ("version", "version: unknown command; use resnet-spec --version"),
         ("-V", "-V: unknown option; use resnet-spec --version"),
         ("help", "use resnet-spec --help"),

@@ -175,10 +175,11 @@ HINTS: tuple[Hint, ...] = (
     _instead("--config --cfg --hyp --hparams --hyperparameters -c", "--recipe {value}", "FILE"),
     _instead("--topk --top-k -k", "--top {value}", "5"),
     Hint(
-        "--val --validation --val-split --validation-split --val-fraction",
+        "--val --val-split --validation-split --val-fraction",
         (Answer("--validation {value}", _TRAINS), Answer("--split validation")),
         "0.1",
     ),
+    _instead("--validation", "--split validation", ""),
     _instead("--type --target --export-format -t", "--to {value}", "onnx"),
     Hint("--format -f", (Answer("--to {value}", ("export", "convert")),), "onnx"),
     # Where and how it runs.
