@@ -124,5 +124,5 @@ def _images(paths: Sequence[Path], spec: Spec, view: View | None) -> NDArray[np.
 
 def _top(known: Sequence[str], probabilities: Array, count: int) -> list[dict[str, Any]]:
     names = known or tuple(str(i) for i in range(len(probabilities)))
-    best = probabilities.argsort(kind="stable")[::-1][:count]
+    best = (-probabilities).argsort(kind="stable")[:count]  # Of equal ones the first.
     return [{"class": names[i], "probability": float(probabilities[i])} for i in best]

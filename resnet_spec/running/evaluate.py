@@ -12,6 +12,7 @@ from resnet_spec.contract import Array, Batch, Session
 from resnet_spec.data.batches import test_batches
 from resnet_spec.data.dataset import Split
 from resnet_spec.printing.cards import Card, Shown, rounded
+from resnet_spec.running.measures import BINS, TOP, calibration_error, class_accuracies, in_top
 from resnet_spec.running.together import Together, shared_out
 
 
@@ -26,6 +27,11 @@ class Evaluation(Shown):
     margins: float64 [count], how far the highest logit is above the next; infinite with one class,
         NaN where the logits are not finite.
     ties: how many images have two classes with the very same highest logit.
+    top5: the share of images whose label is among the five highest logits, None with five classes
+        or fewer. calibration_error: see `measures.calibration_error`.
+    confidences: float64 [count], the probability of each prediction; NaN where the logits are not
+        finite. class_accuracies: float64 [classes], NaN for a class without images; [] where the
+        network has no accuracy.
     """
 
     accuracy: float | None
@@ -35,10 +41,17 @@ class Evaluation(Shown):
     predictions: NDArray[np.int64] = field(repr=False)
     margins: NDArray[np.float64] = field(repr=False)
     not_finite: int = 0
+    top5: float | None = None
+    calibration_error: float | None = None
+    confidences: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
+    class_accuracies: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
 
     def card(self) -> Card:
         """See `cards.Shown`."""
         rows = [("accuracy", rounded(self.accuracy)), ("loss", rounded(self.loss))]
+        rows += [("top-5 accuracy", rounded(self.top5))] if self.top5 is not None else []
+        if self.calibration_error is not None:
+            rows.append((f"calibration error ({BINS} bins)", rounded(self.calibration_error)))
         notes = [] if self.problem is None else [self.problem]
         return Card(f"{self.count} images", [*rows, ("ties", self.ties)], notes=notes)
 
@@ -64,39 +77,63 @@ def evaluate(
     to that of one process to the bit. The loss is computed in float64 from the logits.
     """
     together = Together() if together is None else together
-    own = np.zeros((-(-len(split) // batch), 1 + 2 * batch))
-    """A row per batch: the sum of its losses, then prediction and margin of each image."""
+    own = np.zeros((-(-len(split) // batch), 2 + _OF_IMAGE * batch))
+    """A row per batch: the sum of its losses, the classes, then four numbers of each image."""
     mine = shared_out(len(own), together.group)
     batches = _even(test_batches(split, batch, mine), min(batch, len(split)))
     for i, padded in zip(mine, session.predict(batches), strict=True):
         labels = split.labels[i * batch : (i + 1) * batch]
         logits = padded[: len(labels)]
         sound = finite_rows(logits)
-        own[i, 0] = cross_entropy(logits[sound], labels[sound]).sum()
-        own[i, 1 : 1 + len(logits)] = np.where(sound, logits.argmax(axis=1), -1)
-        own[i, 1 + batch : 1 + batch + len(logits)] = _margins(logits, sound)
+        own[i, :2] = cross_entropy(logits[sound], labels[sound]).sum(), logits.shape[1]
+        own[i, 2:].reshape(_OF_IMAGE, batch)[:, : len(logits)] = _of_images(logits, labels, sound)
         tick(len(logits))
     return _merged(together.gather(own.ravel()).reshape(-1, *own.shape), split)
 
 
 def _merged(found: NDArray[np.float64], split: Split) -> Evaluation:
-    """Return the evaluation of all batches. found: [processes, batches, 1 + 2 images]."""
+    """Return the evaluation of all batches. found: [processes, batches, 2 + 4 images]."""
     size, batches, width = found.shape
     rows = found[np.arange(batches) % size, np.arange(batches)]
-    each = rows[:, 1:].reshape(batches, 2, width // 2)
-    predictions, margins = (each[:, k].ravel()[: len(split)] for k in (0, 1))
+    each = rows[:, 2:].reshape(batches, _OF_IMAGE, (width - 2) // _OF_IMAGE)
+    found_of = (each[:, k].ravel()[: len(split)] for k in range(_OF_IMAGE))
+    predictions, margins, hits, confidences = found_of
+    labels, classes = split.labels, int(rows[0, 1])
     not_finite = int((predictions < 0).sum())
     loss = float(sum(rows[:, 0].tolist()))
     is_sound = not not_finite
     return Evaluation(
-        accuracy=float((predictions == split.labels).mean()) if is_sound else None,
+        accuracy=float((predictions == labels).mean()) if is_sound else None,
         loss=loss / len(split) if is_sound else None,
         count=len(split),
         ties=int((margins == 0).sum()),
         not_finite=not_finite,
         predictions=predictions.astype(np.int64),
         margins=margins,
+        top5=float(hits.mean()) if is_sound and classes > TOP else None,
+        calibration_error=(
+            calibration_error(confidences, predictions == labels) if is_sound else None
+        ),
+        confidences=confidences,
+        class_accuracies=(
+            class_accuracies(predictions.astype(np.int64), labels, classes)
+            if is_sound
+            else np.empty(0)
+        ),
     )
+
+
+_OF_IMAGE = 4
+
+
+def _of_images(
+    logits: Array, labels: NDArray[np.int64], sound: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return what is kept of each image, [4, N]: prediction, margin, top-5 hit and confidence."""
+    hits = np.zeros(len(logits))
+    hits[sound] = in_top(logits[sound], labels[sound])
+    predictions = np.where(sound, logits.argmax(axis=1), -1)
+    return np.stack([predictions, _margins(logits, sound), hits, softmax(logits).max(axis=1)])
 
 
 def finite_rows(logits: Array) -> NDArray[np.bool_]:
