@@ -211,8 +211,10 @@ def test_images_to_predict_are_checked_one_by_one_before_anything_is_printed(
     text.write_text("no image")
     start = ("predict", home / "run" / "best.safetensors")
     end = ("--backend", "numpy")
-    said = refused(*start, good, none, tmp_path, *end, capsys=capsys)
-    assert f"{none}: there is no such file\n" in said and f"{tmp_path}: is a folder" in said
+    (tmp_path / "empty").mkdir()
+    said = refused(*start, good, none, tmp_path / "empty", *end, capsys=capsys)
+    assert f"{none}: there is no such file\n" in said
+    assert f"{tmp_path / 'empty'}: holds no image; add " in said
     assert said.count("\n") == 2
     said = refused(*start, good, text, home / "run" / "summary.json", *end, capsys=capsys)
     assert said.count("is not a whole JPEG, PNG") == said.count("\n") == 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights
 from resnet_spec.cli.saying import hush, tell
 from resnet_spec.cli.weights_and_data import add_data, weights_on_data
-from resnet_spec.errors import DataError, problem
+from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,20 +42,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.npz",
         help="write each image's prediction, label, and margin to the next class, too",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE.npz")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="write them as a table: FILE.csv or FILE.parquet, a row per image",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace those files")
     add_weights(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print accuracy, loss, count and ties (images with two equal highest logits).
+    """Print accuracy, loss, count and ties (images with two equal highest logits), and more.
 
     1 for a network that has no accuracy, for its logits are not finite.
     """
+    from resnet_spec.cli.evaluated import more_lines, of_classes
     from resnet_spec.files.json_text import json_text
     from resnet_spec.loader import check_backend
     from resnet_spec.running.found_group import found_group
     from resnet_spec.running.launching import end_with_launcher
+    from resnet_spec.running.measures import BINS
     from resnet_spec.running.meeting import leave
+    from resnet_spec.running.predictions import write_evaluated
     from resnet_spec.running.together import check_can_join
 
     end_with_launcher(os.environ)
@@ -64,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         hush(group.rank)
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
-    _check_out(args.out, args.overwrite)
+    _check_files(args)
     check_backend(args.backend)  # Before anything is read or downloaded.
     check_can_join(args.backend, group)
     loaded = weights_on_data(args)
@@ -76,10 +85,16 @@ def run(args: argparse.Namespace) -> int:
         return 0 if result.problem is None else _NOT_FINITE
     if args.out is not None:
         _write(args.out, result, split.labels)
+    if args.predictions is not None:
+        write_evaluated(args.predictions, result, split, data.classes)
     notes = list(loaded.notes)
     values = {
         "accuracy": result.accuracy,
         "loss": result.loss,
+        "top5_accuracy": result.top5,
+        "calibration_error": result.calibration_error,
+        "calibration_bins": BINS,
+        "classes": of_classes(result, split.labels, data.classes),
         "count": result.count,
         "ties": result.ties,
         "not_finite": result.not_finite,
@@ -103,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         f"{what}: accuracy {result.accuracy:.4f}, loss {result.loss:.4f}, "
         f"{result.count} images, {result.ties} ties"
     )
+    print("\n".join(more_lines(result, values["classes"])))
     if weights.entry is not None and weights.entry.top1 is not None:
         entry = weights.entry
         print(f"published: top-1 {entry.top1} % on ImageNet-1K ({entry.source})")
@@ -127,21 +143,18 @@ def _evaluated(
             return session, evaluate(session, split, args.batch, bar.tick, together)
 
 
-def _check_out(path: Path | None, overwrite: bool) -> None:
-    """Refuse what --out cannot mean, before any work is done."""
-    if path is None:
-        if overwrite:
-            raise DataError("--overwrite: is of the file in --out; give --out, too")
-        return
-    if path.is_dir():
-        raise DataError(problem("--out", path, "is a folder", "give the name of a .npz file"))
-    if path.suffix.lower() != ".npz":
-        raise DataError(problem("--out", path, "must end in .npz"))
-    if path.exists() and not overwrite:
-        rule = "is there already"
-        raise DataError(
-            problem("--out", path, rule, "replace it with --overwrite, or name another")
-        )
+def _check_files(args: argparse.Namespace) -> None:
+    """Refuse what --out and --predictions cannot mean, before any work is done."""
+    from resnet_spec.files.tables import ENDINGS, check_destination
+
+    if args.out is None and args.predictions is None and args.overwrite:
+        raise DataError("--overwrite: is of the file in --out; give --out, too")
+    for option, path, endings in (
+        ("--out", args.out, (".npz",)),
+        ("--predictions", args.predictions, ENDINGS),
+    ):
+        if path is not None:
+            check_destination(option, path, overwrite=args.overwrite, endings=endings)
 
 
 def _write(path: Path, result: Evaluation, labels: NDArray[np.int64]) -> None:

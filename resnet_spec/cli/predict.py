@@ -13,12 +13,7 @@ from resnet_spec.cli.saying import tell
 from resnet_spec.errors import DataError, problem
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from resnet_spec.contract import Array
-    from resnet_spec.data.views import View
-    from resnet_spec.describing.spec import Spec
 
 
 _NOT_FINITE = 1
@@ -29,12 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", help=f"{WEIGHTS}; left out with --pretrained"
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="image files, or folders of them"
+    )
     parser.add_argument("--backend", required=True, metavar="NAME")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--format", choices=("table", "json"), default="table")
+    table = "write them as a table, too: FILE.csv or FILE.parquet, a row per image"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=table)
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     add_weights(parser)
 
 
@@ -43,39 +43,43 @@ def run(args: argparse.Namespace) -> int:
 
     1 when an image has none, for its logits are not finite.
     """
-    import numpy as np
-
-    from resnet_spec.contract import Batch
+    from resnet_spec.cli.images import Images
     from resnet_spec.files.json_text import json_text
+    from resnet_spec.files.tables import check_destination
     from resnet_spec.loader import check_backend, load_backend
     from resnet_spec.planning.lowering import lower
     from resnet_spec.running.evaluate import finite_rows, softmax
+    from resnet_spec.running.predictions import write_predicted
 
     if args.top < 1:
         raise DataError(problem("--top", args.top, "must be >= 1"))
+    if args.out is not None:
+        check_destination("--out", args.out, overwrite=args.overwrite)
+    elif args.overwrite:
+        raise DataError("--overwrite: is of the file in --out; give --out, too")
     check_backend(args.backend)
     is_option = args.pretrained is not None
-    paths = [Path(name) for name in ([args.checkpoint] if is_option else []) + args.images]
-    _check_files(paths)
+    given = [Path(name) for name in ([args.checkpoint] if is_option else []) + args.images]
+    paths, left_out = _files(given)
     weights = weights_of(args, None if is_option else args.checkpoint)
     spec, note = with_known_statistics(weights)
-    images = _images(paths, spec, weights.view)
+    images = Images(paths, spec, weights.view)
     session = load_backend(args.backend).Session(
         lower(spec), device=args.device, precision=args.precision
     )
     session.load(weights.state)
-    places = np.arange(len(images))
-    batch = Batch(images, labels=np.full(len(images), -1), indices=places)
-    (logits,) = session.predict([batch])
+    logits = images.logits(session)
     names = weights.class_names
     rows: list[dict[str, Any]] = [
         {"image": str(path), "classes": _top(names, row, args.top) if sound else []}
         for path, row, sound in zip(paths, softmax(logits), finite_rows(logits), strict=True)
     ]
+    if args.out is not None:
+        write_predicted(args.out, paths, [row["classes"] for row in rows], args.top)
     status = 0 if all(row["classes"] for row in rows) else _NOT_FINITE
     unnamed = () if names else ("the weights do not name their classes; they are numbered",)
     is_json = args.format == "json"
-    tell((*weights.notes, *note, *unnamed), errors=is_json)
+    tell((*left_out, *weights.notes, *note, *unnamed), errors=is_json)
     if is_json:
         print(json_text(rows, indent=2))
         return status
@@ -89,37 +93,34 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _check_files(paths: Sequence[Path]) -> None:
-    """Raise DataError for none, and with a line for each that is no file."""
-    if not paths:
-        raise DataError("IMAGE: is required; name one or more image files")
-    lines = [
-        f"{path}: is a folder; name the image files in it, as in {path}/*"
-        if path.is_dir()
-        else f"{path}: there is no such file"
-        for path in paths
-        if not path.is_file()
-    ]
-    if lines:
-        raise DataError(*lines)
+def _files(given: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:
+    """Return the images that are given, those below a folder in its place, and notes on others.
 
+    Raises DataError for none, and with a line for each that is not there or holds no image.
+    """
+    from resnet_spec.data.images import SUFFIXES
+    from resnet_spec.data.walking import Left, images_below
 
-def _images(paths: Sequence[Path], spec: Spec, view: View | None) -> NDArray[np.uint8]:
-    """Return the images, [N, size, size, C]. Raises DataError with a line for each that is none."""
-    import numpy as np
-
-    from resnet_spec.data.images import read_image
-
-    images: list[NDArray[np.uint8]] = []
+    if not given:
+        raise DataError("IMAGE: is required; name one or more image files, or a folder of them")
+    paths: list[Path] = []
+    notes: list[str] = []
     lines: list[str] = []
-    for path in paths:
-        try:
-            images.append(read_image(path, spec.input.size, spec.input.channels, view))
-        except DataError as error:
-            lines += error.problems
+    for path in given:
+        if path.is_dir():
+            left = Left()
+            found = images_below(str(path), left)
+            paths += [Path(name) for name in found]
+            notes += left.notes(str(path))
+            if not found:
+                lines.append(f"{path}: holds no image; add {', '.join(SUFFIXES)} files")
+        elif path.is_file():
+            paths.append(path)
+        else:
+            lines.append(f"{path}: there is no such file")
     if lines:
         raise DataError(*lines)
-    return np.stack(images)
+    return paths, tuple(notes)
 
 
 def _top(known: Sequence[str], probabilities: Array, count: int) -> list[dict[str, Any]]:

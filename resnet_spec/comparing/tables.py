@@ -9,6 +9,7 @@ from resnet_spec.comparing.comparison import Comparison
 from resnet_spec.comparing.number_text import duration, number, percent, points, signed_points
 from resnet_spec.comparing.statistics import Difference, Group, Sample, Spread, has_scipy
 from resnet_spec.printing.columns import Column, fitted, hanging
+from resnet_spec.running.measures import BINS
 from resnet_spec.running.metrics import TEST, VALIDATION
 
 
@@ -62,7 +63,7 @@ def _line(cells: Sequence[str]) -> str:
 def tables_of(comparison: Comparison) -> list[Table]:
     """Return accuracy, failures, differences, spreads and cost, those that there are."""
     groups = comparison.groups
-    found = [_accuracy(groups)]
+    found = [_accuracy(groups), *_measures(groups)]
     failed = tuple((*group.key, error) for group in groups for error in group.errors)
     if failed:
         found.append(Table("Runs that failed", ("network", "backend", "why"), failed, 3))
@@ -129,6 +130,23 @@ def _accuracy_row(group: Group, judged_by: Sequence[str]) -> tuple[str, ...]:
         percent(group.train_accuracy),
         _with_std(group.sample("final_loss"), 4),
     )
+
+
+def _measures(groups: Sequence[Group]) -> Iterator[Table]:
+    """Yield top-5 accuracy and calibration, where a run knows them: runs of before do not."""
+    errors = [group.sample("final_calibration_error") for group in groups]
+    tops = [group.sample("final_top5_accuracy") for group in groups]
+    if not any(sample.values for sample in errors):
+        return
+    has_top = any(sample.values for sample in tops)
+    heads = ("network", "backend", *(["top-5 accuracy"] if has_top else []), "calibration error")
+    rows = tuple(
+        (*group.key, *([_with_std(top, 4)] if has_top else []), _with_std(error, 4))
+        for group, top, error in zip(groups, tops, errors, strict=True)
+    )
+    bins = f"{BINS} bins of equal width, Guo et al. 2017"
+    note = f"Of the test images, by the last weights. calibration error: expected, {bins}."
+    yield Table("Top-5 and calibration", heads, rows, 2, (note,))
 
 
 def _cost(groups: Sequence[Group], target: float | None) -> Table:

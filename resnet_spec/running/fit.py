@@ -121,6 +121,8 @@ class _Going:
         self.together = together
         self.folder = folder_of(run.out, together)
         self.speed = Speed()
+        self._last: Evaluation | None = None
+        """The evaluation of the last epoch that had one."""
         self._stops = False
         """Whether a process was asked to stop, as all of them know it."""
         self.position: Position = self._begin(start).trained_by(run.backend)
@@ -191,7 +193,7 @@ class _Going:
         result: Evaluation | None = None
         if checkpoint is not None and evaluates and not broken:
             weights = checkpoint.evaluated()
-            result = self._evaluate(weights, run.judged)
+            result = self._last = self._evaluate(weights, run.judged)
             self._note_best(weights, result)
         if is_epoch:
             images = len(run.judged) if evaluates and broken else 0
@@ -212,20 +214,20 @@ class _Going:
             return Ended()
         has_line = self.together.is_first and any(e.step == step for e in self.folder.epochs())
         is_told = self.together.any(has_line)
-        if is_told and run.held_out is None:
-            return Ended()
         last = self._checkpoint()
-        found = None if is_told else self._sound(last, run.judged, "")
+        # A process that has only now gone on has not evaluated them.
+        found = self._last or self._sound(last, run.judged, "")
+        lost = None if is_told else found
         if run.held_out is None:
-            return Ended(found)
+            return Ended(lost, found)
         tested = self._sound(last, run.data.test, "on the test images ")
         if self.position.best_epoch == _epoch_number(run, step):
-            return Ended(found, tested, tested)
+            return Ended(lost, tested, tested)
         fixed = self.folder, self.position, self.together
         best, notes = best_of_test(run, self.evaluator, *fixed)
         if self.evaluator is self.session:
             self.session.load(last.state)
-        return Ended(found, tested, best, notes)
+        return Ended(lost, tested, best, notes)
 
     def _sound(self, last: Checkpoint, split: Split, where: str) -> Evaluation:
         """Return what the last weights give on `split`; the run fails where that is no number."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
+import numpy as np
+from numpy.typing import NDArray
+
 from resnet_spec.errors import DataError
 from resnet_spec.running.memory import peak_memory_mb
 from resnet_spec.running.metrics import Epoch
@@ -34,7 +37,8 @@ def write_summary(
     evaluated = [epoch for epoch in epochs if epoch.is_evaluated]
     last = ended.epoch or (evaluated[-1] if evaluated else None)
     has_validation = run.held_out is not None
-    tested = ended.last if has_validation else last
+    test = ended.last
+    tested = test if has_validation else last
     has_best = position.best_epoch > 0
     summary = Summary(
         backend=run.backend,
@@ -63,10 +67,17 @@ def write_summary(
         best_of=run.judged_by,
         best_test_accuracy=None if ended.best is None else ended.best.accuracy,
         final_validation_accuracy=last.accuracy if last and has_validation else None,
+        final_top5_accuracy=None if test is None else test.top5,
+        final_calibration_error=None if test is None else test.calibration_error,
+        class_accuracies=None if test is None else _or_none(test.class_accuracies),
         held_out=None if run.held_out is None else run.held_out.to_dict(),
     )
     folder.write_summary(summary)
     return summary
+
+
+def _or_none(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else value for value in values.tolist()]
 
 
 def _asked(run: Run) -> dict[str, object]:

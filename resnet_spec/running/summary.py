@@ -9,6 +9,7 @@ from typing import Any
 
 from resnet_spec.errors import DataError
 from resnet_spec.printing.cards import Card, Shown, rounded
+from resnet_spec.running.measures import BINS
 from resnet_spec.running.metrics import TEST
 from resnet_spec.running.speed import speed_text
 
@@ -20,7 +21,9 @@ class Summary(Shown):
     best_of: which images best_accuracy and best_epoch are of, `validation` or `test`. The final_
     fields are of the test images by the last weights, best_test_accuracy by those of the epoch that
     validation chose; then the test images are looked at once, at the end. held_out: which images
-    were held out, as `HeldOut.to_dict` gives it.
+    were held out, as `HeldOut.to_dict` gives it. final_top5_accuracy: None with five classes or
+    fewer. final_calibration_error: see `measures.calibration_error`. class_accuracies: of the
+    classes in `dataset`, by the last weights; None for one without a test image.
     None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the run
     came to no end, None where it did not fail. asked: spec and recipe of a run that has no
     checkpoint to hold them. final_loss: mean training loss of the last epoch. images_per_second:
@@ -61,6 +64,9 @@ class Summary(Shown):
     best_test_accuracy: float | None = None
     final_validation_accuracy: float | None = None
     held_out: dict[str, Any] | None = None
+    final_top5_accuracy: float | None = None
+    final_calibration_error: float | None = None
+    class_accuracies: list[float | None] | None = None
 
     def card(self) -> Card:
         """See `cards.Shown`."""
@@ -71,6 +77,7 @@ class Summary(Shown):
             (f"best of the {self.best_of} images", f"{best}{at}"),
             *self._of_best(),
             ("final test accuracy", rounded(self.final_accuracy)),
+            *self._measured(),
             ("final test loss", rounded(self.final_test_loss)),
             ("final training loss", rounded(self.final_loss)),
             ("length", f"{length}, {self.wall_s:.1f} s"),
@@ -88,6 +95,14 @@ class Summary(Shown):
     def test_accuracy_of_best(self) -> float | None:
         """The test accuracy of the best epoch's weights, whatever chose them; None: not known."""
         return self.best_accuracy if self.best_of == TEST else self.best_test_accuracy
+
+    def _measured(self) -> list[tuple[str, object]]:
+        """Return what else is known of the test images by the last weights."""
+        pairs = (
+            ("final top-5 accuracy", self.final_top5_accuracy),
+            (f"calibration error ({BINS} bins)", self.final_calibration_error),
+        )
+        return [(name, rounded(value)) for name, value in pairs if value is not None]
 
     def _of_best(self) -> list[tuple[str, object]]:
         """Return what else is known where the best epoch was chosen by validation."""
@@ -126,6 +141,8 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("best_accuracy", "final_accuracy"), (*_NUMBER, _NONE)),
     **dict.fromkeys(("best_test_accuracy", "final_validation_accuracy"), (*_NUMBER, _NONE)),
     **dict.fromkeys(("final_loss", "final_test_loss"), (*_NUMBER, _NONE)),
+    **dict.fromkeys(("final_top5_accuracy", "final_calibration_error"), (*_NUMBER, _NONE)),
+    "class_accuracies": (list, _NONE),
     **dict.fromkeys(("compile_s", "peak_memory_mb"), (*_NUMBER, _NONE)),
     "best_epoch": (int, _NONE),
     "complete": (bool,),

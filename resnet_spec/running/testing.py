@@ -21,9 +21,9 @@ from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 class Ended:
     """What is looked at once more at a run's end.
 
-    epoch: the last epoch's evaluation where its line was lost. last, best: what the last weights
-    and those of the best epoch gave on the test images, of a run with validation. notes: why one of
-    them is not known.
+    epoch: the last epoch's evaluation where its line was lost. last: what the last weights gave on
+    the test images. best: what those of the best epoch gave, of a run with validation. notes: why
+    that is not known.
     """
 
     epoch: Evaluation | None = None

@@ -89,6 +89,8 @@ def results(summary: Summary) -> dict[str, float]:
         "final_accuracy": summary.final_accuracy,
         "best_test_accuracy": summary.best_test_accuracy,
         "final_validation_accuracy": summary.final_validation_accuracy,
+        "final_top5_accuracy": summary.final_top5_accuracy,
+        "final_calibration_error": summary.final_calibration_error,
         "final_loss": summary.final_loss,
         "final_test_loss": summary.final_test_loss,
         "first_step_s": summary.first_step_s,
