@@ -75,6 +75,15 @@ class Average(Table):
     """Fraction of the old average that is kept at each step; 0 is off."""
 
 
+class EarlyStopping(Table):
+    """When a run ends before its length is up; of runs that hold images out for validation."""
+
+    patience: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Evaluations in a row without a better one after which the run ends; 0 is off."""
+    min_delta: Fraction = 0.0
+    """How much higher than the last better one an accuracy, in 0..1, must be to be better."""
+
+
 class Recipe(Description):
     """A training run. Exactly one of `epochs` and `steps` is given."""
 
@@ -100,6 +109,7 @@ class Recipe(Description):
     Parameters and statistics stay in float32 under bfloat16 and float16.
     """
     ema: Average = Average()
+    early_stopping: EarlyStopping = EarlyStopping()
     freeze: str = "none"
     """What keeps its weights and its statistics: `none`; `stem`; `stages=N`, the stem and the first
     N stages; `backbone`, all but the classifier."""
@@ -168,4 +178,7 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
         yield problem("schedule.milestones", "[]", "must be given when schedule.kind is multi_step")
     if list(schedule.milestones) != sorted(set(schedule.milestones)):
         yield problem("schedule.milestones", list(schedule.milestones), "must rise")
+    if recipe.early_stopping.min_delta and not recipe.early_stopping.patience:
+        rule = "has no effect without early_stopping.patience"
+        yield problem("early_stopping.min_delta", recipe.early_stopping.min_delta, rule)
     yield from recipe.optimizer.broken_rules()

@@ -83,6 +83,8 @@ HINTS: tuple[Hint, ...] = (
     _set("--lr-step-size --step-size --decay-epochs", "schedule.period", "30"),
     _set("--gamma --lr-gamma --decay-rate", "schedule.gamma", "0.1"),
     _set("--milestones --lr-steps", "schedule.milestones", "[30, 60]"),
+    _set("--patience --early-stopping", "early_stopping.patience", "5"),
+    _set("--min-delta", "early_stopping.min_delta", "0.001"),
     _set("--label-smoothing --smoothing", "label_smoothing", "0.1"),
     _set("--ema --model-ema", "ema.decay", "", "0.9999"),
     _set("--ema-decay --model-ema-decay", "ema.decay", "0.9999"),
@@ -97,7 +99,6 @@ HINTS: tuple[Hint, ...] = (
     _set("--save-interval --save-freq --save-every --checkpoint-every", "checkpoint_every", "5"),
     _without("--optimizer --optim --opt", "see --set optimizer.kind=sgd or optimizer.momentum=0.9"),
     _without("--log-interval --print-freq --log-every --log-freq", "each epoch prints a line"),
-    _without("--patience --early-stopping", "best.safetensors keeps the best epoch's weights"),
     # The network.
     Hint(
         "--model --arch --architecture --model-name --network --net --backbone --spec --preset -a",

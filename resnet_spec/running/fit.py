@@ -9,7 +9,6 @@ validation images where the run holds some out, and the test images once, at the
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import numpy as np
 from resnet_spec.contract import Session, StepLog
 from resnet_spec.data.batches import prefetch, train_batches
 from resnet_spec.data.dataset import Split
-from resnet_spec.errors import CheckpointError, DataError, OutputError, RecipeError, problem
+from resnet_spec.errors import CheckpointError, OutputError, RecipeError, problem
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.schedules import rates
 from resnet_spec.running.evaluate import Evaluation, evaluate
@@ -31,10 +30,10 @@ from resnet_spec.running.interruption import Interrupt
 from resnet_spec.running.metrics import Epoch
 from resnet_spec.running.origin_of_nan import origin_of_nan
 from resnet_spec.running.read_only_folder import folder_of
-from resnet_spec.running.run_folder import LAST, RunFolder
+from resnet_spec.running.run_folder import LAST
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
-from resnet_spec.running.summarising import write_summary
+from resnet_spec.running.summarising import finished_summary, write_summary
 from resnet_spec.running.testing import Ended, best_of_test, chosen
 from resnet_spec.running.together import Together
 from resnet_spec.weights.checkpoint import Checkpoint
@@ -72,7 +71,7 @@ def fit(
     or any other error is left in the summary, with the last sound checkpoint.
     """
     together = together or Together()
-    finished = _finished(run, start) if together.is_first else None
+    finished = finished_summary(run, start) if together.is_first else None
     is_finished = together.any(finished is not None)
     if finished is not None:
         return finished
@@ -85,20 +84,6 @@ def fit(
         with suppress(OutputError):  # The first error is the one to be told.
             going.write_summary(failed=_line(error))
         raise
-
-
-def _finished(run: Run, start: Checkpoint | None) -> Summary | None:
-    """Return the summary of the run in the folder when `start` is its end."""
-    path = RunFolder(run.out).summary
-    if start is None or start.progress.get("step") != run.total_steps or not path.is_file():
-        return None
-    with suppress(
-        DataError, ValueError, TypeError, RecursionError
-    ):  # Made anew where it is damaged.
-        summary = Summary.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        if summary.complete and summary.steps == run.total_steps:
-            return summary
-    return None
 
 
 def _line(error: Exception) -> str:
@@ -145,7 +130,7 @@ class _Going:
         """Train until the last step, or until Ctrl-C."""
         run, begun = self.run, time.perf_counter() - self.position.wall_s
         with Interrupt() as interrupt:
-            while self.position.step < run.total_steps and not self._stops:
+            while not run.is_done(self.position) and not self._stops:
                 end = _epoch_end(run, self.position.step)
                 for log in self._chunks(end, interrupt):
                     self._check_loss(log)
@@ -195,13 +180,14 @@ class _Going:
             weights = checkpoint.evaluated()
             result = self._last = self._evaluate(weights, run.judged)
             self._note_best(weights, result)
+            is_last = run.is_done(self.position)
         if is_epoch:
             images = len(run.judged) if evaluates and broken else 0
             self._end_epoch(result, images if result is None else result.not_finite)
         if broken:  # It would neither get well nor be read again.
             tensor = broken[0].partition(":")[0]
             self._fail(f"{tensor} is not finite after step {step}")
-        if checkpoint is not None and saves:
+        if checkpoint is not None and (saves or is_last):
             progress = self.position.to_dict()
             self.folder.save_last(replace(checkpoint, progress=progress))
         if is_last and result is not None and result.problem:
@@ -210,10 +196,12 @@ class _Going:
     def _ended(self) -> Ended:
         """Evaluate a run at its end once more where its last epoch's line was lost, and test it."""
         step, run = self.position.step, self.run
-        if step < run.total_steps:
+        if not run.is_done(self.position):
             return Ended()
         has_line = self.together.is_first and any(e.step == step for e in self.folder.epochs())
         is_told = self.together.any(has_line)
+        if run.held_out is None and self._last is not None:
+            return Ended(None if is_told else self._last, self._last)
         last = self._checkpoint()
         # A process that has only now gone on has not evaluated them.
         found = self._last or self._sound(last, run.judged, "")
@@ -256,6 +244,9 @@ class _Going:
         return evaluate(self.evaluator, split, together=self.together)
 
     def _note_best(self, weights: Checkpoint, result: Evaluation) -> None:
+        stopping = self.run.recipe.early_stopping
+        if stopping.patience:
+            self.position = self.position.judged(result.accuracy, stopping.min_delta)
         if result.accuracy is not None and result.accuracy > self.position.best_accuracy:
             number = _epoch_number(self.run, self.position.step)
             self.position = replace(self.position, best_accuracy=result.accuracy, best_epoch=number)

@@ -106,6 +106,7 @@ def _fresh(request: Request, say: Say, reach: Reach) -> Job:
         for_recipe += [] if value is None else [f"{key}={value}"]
     recipe = load_recipe(usual if request.recipe is None else request.recipe, for_recipe)
     _check_precision(backend, recipe, reach)
+    _check_stopping(recipe, request)
     start = _Start(request, backend, recipe, for_spec)
     if request.pretrained is not None:
         return _pretrained(start, request.pretrained, say, reach)
@@ -260,6 +261,14 @@ def _checked_backend(name: str | None, reach: Reach) -> str:
         raise BackendError("--backend: is required; see: resnet-spec backends")
     reach.backend(name)
     return name
+
+
+def _check_stopping(recipe: Recipe, request: Request) -> None:
+    patience = recipe.early_stopping.patience
+    if patience and request.validation is None:
+        rule = "needs validation images: by the test images the end would be chosen, too"
+        remedy = "add --validation F, as 0.1"
+        raise RecipeError(problem("early_stopping.patience", patience, rule, remedy))
 
 
 def _check_precision(backend: str, recipe: Recipe, reach: Reach) -> None:

@@ -225,4 +225,4 @@ def _changed(
     position = replace(position, data_changes=(*position.data_changes, kept))
     if not before.image_changes(now, (judged_by,)):
         return position
-    return replace(position, best_accuracy=-1.0, best_epoch=0)
+    return replace(position, best_accuracy=-1.0, best_epoch=0, waited=0, better_than=-1.0)

@@ -72,6 +72,11 @@ class Run:
         """Optimiser steps of the whole run."""
         return total_steps(self.recipe, self.epoch_steps)
 
+    def is_done(self, position: Position) -> bool:
+        """Whether the run ends at `position`, at its last step or early."""
+        patience = self.recipe.early_stopping.patience
+        return position.step == self.total_steps or 0 < patience <= position.waited
+
     @property
     def epochs(self) -> int:
         """Epochs of the whole run, the last of which may be cut short."""
@@ -91,7 +96,9 @@ class Position:
 
     The sums belong to the epoch under way, so that a run stopped in its middle reports the same.
     legs: who has trained the run so far. epoch_steps: the steps of an epoch; 0 before the first.
-    data_changes: how the data changed, by consent, since the run began; a line each.
+    data_changes: how the data changed, by consent, since the run began; a line each. waited: the
+    evaluations since the last one that was better, by the recipe's `early_stopping`. better_than:
+    the accuracy of that one; -1 before the first.
     """
 
     step: int = 0
@@ -104,6 +111,8 @@ class Position:
     legs: tuple[Leg, ...] = ()
     epoch_steps: int = 0
     data_changes: tuple[str, ...] = ()
+    waited: int = 0
+    better_than: float = -1.0
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Position:
@@ -112,7 +121,8 @@ class Position:
         if unknown:
             rule = "the position of its run has what this version does not know"
             raise CheckpointError(f"{rule} ({', '.join(unknown)}); update")
-        missing = [field.name for field in fields(cls) if field.name not in data]
+        names = [field.name for field in fields(cls) if field.name not in _OF_STOPPING]
+        missing = [name for name in names if name not in data]
         if missing:
             raise CheckpointError(f"the position of its run lacks {', '.join(missing)}")
         legs, changes = _legs(data["legs"]), _lines(data["data_changes"])
@@ -133,13 +143,22 @@ class Position:
             "legs": [list(leg) for leg in self.legs],
             "data_changes": list(self.data_changes),
         }
-        return {**asdict(self), **lists}
+        left_out = () if self.better_than >= 0 or self.waited else _OF_STOPPING
+        plain = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return {**plain, **lists}
 
     def trained_by(self, backend: str) -> Position:
         """Return the position with `backend` as the one that goes on from here."""
         if self.legs and self.legs[-1].backend == backend:
             return self
         return replace(self, legs=(*self.legs, Leg(backend, self.step + 1)))
+
+    def judged(self, accuracy: float | None, min_delta: float) -> Position:
+        """Return the position after an evaluation; None: the network has no accuracy."""
+        least = self.better_than + (min_delta if self.better_than >= 0 else 0.0)
+        if accuracy is not None and accuracy > least:
+            return replace(self, waited=0, better_than=accuracy)
+        return replace(self, waited=self.waited + 1)
 
     def after(self, log: StepLog) -> Position:
         """Return the position after the steps of `log`."""
@@ -152,6 +171,10 @@ class Position:
             correct=self.correct + int(log.correct.sum()),
             count=self.count + int(log.count.sum()),
         )
+
+
+_OF_STOPPING = ("waited", "better_than")
+"""Fields that a run has which may stop early."""
 
 
 def _legs(value: object) -> tuple[Leg, ...]:
@@ -176,14 +199,15 @@ def _lines(value: object) -> tuple[str, ...]:
 
 def _out_of_range(position: Position) -> str:
     """Return the first field that no run can have, with its rule; "" where all can be."""
-    for name in ("step", "correct", "count", "best_epoch", "wall_s", "epoch_steps"):
+    for name in ("step", "correct", "count", "best_epoch", "wall_s", "epoch_steps", "waited"):
         if getattr(position, name) < 0:
             return f"{name} = {getattr(position, name)}: must be >= 0"
     if position.correct > position.count:
         return f"correct = {position.correct}: must be <= count = {position.count}"
-    best = position.best_accuracy
-    if best != Position.best_accuracy and not 0 <= best <= 1:
-        return f"best_accuracy = {best}: must be >= 0 and <= 1, or -1 for none"
+    for name in ("best_accuracy", "better_than"):
+        best = getattr(position, name)
+        if best != -1 and not 0 <= best <= 1:
+            return f"{name} = {best}: must be >= 0 and <= 1, or -1 for none"
     if position.epoch_steps and position.best_epoch > -(-position.step // position.epoch_steps):
         return f"best_epoch = {position.best_epoch}: comes after step {position.step}"
     firsts = [leg.first_step for leg in position.legs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 
@@ -15,6 +16,7 @@ from resnet_spec.running.run_folder import RunFolder
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.testing import Ended
+from resnet_spec.weights.checkpoint import Checkpoint
 
 
 def write_summary(
@@ -55,7 +57,7 @@ def write_summary(
         images_per_second=speed.images_per_second,
         first_step_s=speed.first_step_s,
         wall_s=position.wall_s,
-        complete=position.step == run.total_steps and failed is None,
+        complete=run.is_done(position) and failed is None,
         environment=dict(info),
         legs=[leg._asdict() for leg in position.legs],
         compile_s=speed.compile_s,
@@ -65,6 +67,7 @@ def write_summary(
         failed=failed,
         asked=None if folder.last.is_file() else _asked(run),
         best_of=run.judged_by,
+        stopped_early=run.is_done(position) and position.step < run.total_steps,
         best_test_accuracy=None if ended.best is None else ended.best.accuracy,
         final_validation_accuracy=last.accuracy if last and has_validation else None,
         final_top5_accuracy=None if test is None else test.top5,
@@ -74,6 +77,23 @@ def write_summary(
     )
     folder.write_summary(summary)
     return summary
+
+
+def finished_summary(run: Run, start: Checkpoint | None) -> Summary | None:
+    """Return the summary of the run in the folder when `start` is its end."""
+    path = RunFolder(run.out).summary
+    if start is None or not start.progress or not path.is_file():
+        return None
+    position = Position.from_dict(start.progress)
+    if not run.is_done(position):
+        return None
+    with suppress(
+        DataError, ValueError, TypeError, RecursionError
+    ):  # Made anew where it is damaged.
+        summary = Summary.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if summary.complete and summary.steps == position.step:
+            return summary
+    return None
 
 
 def _or_none(values: NDArray[np.float64]) -> list[float | None]:

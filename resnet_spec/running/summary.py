@@ -23,7 +23,8 @@ class Summary(Shown):
     validation chose; then the test images are looked at once, at the end. held_out: which images
     were held out, as `HeldOut.to_dict` gives it. final_top5_accuracy: None with five classes or
     fewer. final_calibration_error: see `measures.calibration_error`. class_accuracies: of the
-    classes in `dataset`, by the last weights; None for one without a test image.
+    classes in `dataset`, by the last weights; None for one without a test image. stopped_early: by
+    the recipe's `early_stopping`; such a run is complete.
     None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the run
     came to no end, None where it did not fail. asked: spec and recipe of a run that has no
     checkpoint to hold them. final_loss: mean training loss of the last epoch. images_per_second:
@@ -61,6 +62,7 @@ class Summary(Shown):
     failed: str | None = None
     asked: dict[str, Any] | None = None
     best_of: str = TEST
+    stopped_early: bool = False
     best_test_accuracy: float | None = None
     final_validation_accuracy: float | None = None
     held_out: dict[str, Any] | None = None
@@ -71,6 +73,7 @@ class Summary(Shown):
     def card(self) -> Card:
         """See `cards.Shown`."""
         length = f"{_many(self.epochs, 'epoch')}, {_many(self.steps, 'step')}"
+        length += " (stopped early)" if self.stopped_early else ""
         best = rounded(self.best_accuracy)
         at = "" if self.best_epoch is None else f" (epoch {self.best_epoch})"
         rows = [
@@ -145,7 +148,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "class_accuracies": (list, _NONE),
     **dict.fromkeys(("compile_s", "peak_memory_mb"), (*_NUMBER, _NONE)),
     "best_epoch": (int, _NONE),
-    "complete": (bool,),
+    **dict.fromkeys(("complete", "stopped_early"), (bool,)),
     "environment": (dict,),
     "legs": (list,),
     "failed": (str, _NONE),
