@@ -178,7 +178,4 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
         yield problem("schedule.milestones", "[]", "must be given when schedule.kind is multi_step")
     if list(schedule.milestones) != sorted(set(schedule.milestones)):
         yield problem("schedule.milestones", list(schedule.milestones), "must rise")
-    if recipe.early_stopping.min_delta and not recipe.early_stopping.patience:
-        rule = "has no effect without early_stopping.patience"
-        yield problem("early_stopping.min_delta", recipe.early_stopping.min_delta, rule)
     yield from recipe.optimizer.broken_rules()

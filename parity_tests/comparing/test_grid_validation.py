@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from resnet_spec.comparing.page import page
 from resnet_spec.comparing.processes import arguments_of
 from resnet_spec.comparing.standing import standing
 from resnet_spec.comparing.tables import Table, tables_of
-from resnet_spec.errors import GridError
+from resnet_spec.errors import GridError, RecipeError
 from resnet_spec.files.writing import write_json
 from resnet_spec.reporting.plots import solid_text
 from resnet_spec.running.metrics import read_metrics
@@ -127,3 +128,38 @@ def test_compare_trains_and_reports_them(
     summary = json.loads((run / "summary.json").read_text())
     assert summary["held_out"]["fraction"] == 0.2 and summary["best_test_accuracy"] is not None
     assert main(["report", str(tmp_path / "out")]) == 0
+
+
+def test_measures_have_a_table_where_runs_know_them(tmp_path: Path) -> None:
+    known = {"final_calibration_error": 0.02, "final_top5_accuracy": 0.9}
+    write_run(tmp_path, "new", "torch", 0, [0.5], **known)
+    write_run(tmp_path, "old", "torch", 0, [0.5])
+    new, old = (tmp_path / "runs" / f"{name}-torch-seed0" for name in ("new", "old"))
+    table = tables(new, old)["Top-5 and calibration"]
+    assert table.heads[2:] == ("top-5 accuracy", "calibration error")
+    assert [row[2:] for row in table.rows] == [("0.9000", "0.0200"), ("-", "-")]
+    assert "15 bins" in table.notes[0]
+    assert "Top-5 and calibration" not in tables(old)
+    few = write_run(tmp_path, "few", "torch", 0, [0.5], final_calibration_error=0.03).folder
+    assert tables(few)["Top-5 and calibration"].heads[2:] == ("calibration error",)
+
+
+def test_a_run_that_stopped_early_is_its_cell_s(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    fixed = {"networks": [str(tmp_path / "tiny.toml")], "backends": ["numpy"], "input_size": 8}
+    settings = ["epochs=9", "early_stopping.patience=2"]
+    (cell,) = cells_of(Grid(**fixed, set=settings, validation=0.2), tmp_path)
+    result = write_run(tmp_path, "other", "numpy", 0, [0.5])
+    assert result.summary is not None
+    summary = replace(
+        result.summary, spec="tiny", steps=34, dataset=cell.run.dataset.to_dict(), complete=True
+    )
+    cell.folder.mkdir(parents=True)
+    write_json(cell.folder / "cell.json", cell.to_dict())
+    write_json(cell.folder / "summary.json", asdict(replace(summary, stopped_early=True)))
+    assert standing(cell) == "complete"
+    write_json(cell.folder / "summary.json", asdict(summary))
+    with pytest.raises(GridError, match="a summary with steps = 34, and the grid says"):
+        standing(cell)
+    with pytest.raises(RecipeError, match=r"early_stopping\.patience = 2: needs validation"):
+        cells_of(Grid(**fixed, set=settings), tmp_path)

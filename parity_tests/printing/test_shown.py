@@ -113,11 +113,15 @@ def test_what_a_summary_and_an_evaluation_say(results: dict[str, Any]) -> None:
     summary: Summary = results["Summary"]
     shown = repr(summary)
     assert shown.startswith("tiny on digits, recipe demo, numpy\n")
-    assert f"best of the test images  {summary.best_accuracy:.4f} (epoch 1)" in shown
+    plain = " ".join(shown.split())
+    assert f"best of the test images {summary.best_accuracy:.4f} (epoch 1)" in plain
+    assert f"calibration error (15 bins) {summary.final_calibration_error:.4f}" in plain
     assert "1 epoch, 1 step, " in shown and "trained by" not in shown
     legs = [{"backend": "flax", "first_step": 1}, {"backend": "numpy", "first_step": 2}]
     on = replace(summary, legs=legs, complete=False, final_accuracy=None, best_accuracy=None)
-    assert "numpy, not complete" in repr(on) and "final test accuracy      -" in repr(on)
+    assert "numpy, not complete" in repr(on) and "final test accuracy -" in " ".join(
+        repr(on).split()
+    )
     assert "flax from step 1, numpy from step 2" in repr(on)
     assert repr(results["Evaluation"]).splitlines() == [
         "8 images",
