@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grid_runs import write_run
@@ -131,7 +132,7 @@ def test_compare_trains_and_reports_them(
 
 
 def test_measures_have_a_table_where_runs_know_them(tmp_path: Path) -> None:
-    known = {"final_calibration_error": 0.02, "final_top5_accuracy": 0.9}
+    known: dict[str, Any] = {"final_calibration_error": 0.02, "final_top5_accuracy": 0.9}
     write_run(tmp_path, "new", "torch", 0, [0.5], **known)
     write_run(tmp_path, "old", "torch", 0, [0.5])
     new, old = (tmp_path / "runs" / f"{name}-torch-seed0" for name in ("new", "old"))

@@ -88,13 +88,14 @@ def run(args: argparse.Namespace) -> int:
     if args.predictions is not None:
         write_evaluated(args.predictions, result, split, data.classes)
     notes = list(loaded.notes)
+    classes = of_classes(result, split.labels, data.classes)
     values = {
         "accuracy": result.accuracy,
         "loss": result.loss,
         "top5_accuracy": result.top5,
         "calibration_error": result.calibration_error,
         "calibration_bins": BINS,
-        "classes": of_classes(result, split.labels, data.classes),
+        "classes": classes,
         "count": result.count,
         "ties": result.ties,
         "not_finite": result.not_finite,
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         f"{what}: accuracy {result.accuracy:.4f}, loss {result.loss:.4f}, "
         f"{result.count} images, {result.ties} ties"
     )
-    print("\n".join(more_lines(result, values["classes"])))
+    print("\n".join(more_lines(result, classes)))
     if weights.entry is not None and weights.entry.top1 is not None:
         entry = weights.entry
         print(f"published: top-1 {entry.top1} % on ImageNet-1K ({entry.source})")

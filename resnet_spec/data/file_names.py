@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from resnet_spec.data.dataset import Split
 from resnet_spec.data.encoded import EncodedSplit
 from resnet_spec.data.held_out import Part
@@ -10,14 +12,15 @@ from resnet_spec.data.relabelled import Relabelled
 
 def file_names(split: Split) -> list[str] | None:
     """Return the path of each image, in order; None for images that are no files of their own."""
-    match split:
+    found: Any = split  # For type checkers; which of a split's kinds this is, is asked here.
+    match found:
         case Part():
-            whole = file_names(split.whole)
-            return None if whole is None else [whole[i] for i in split.places.tolist()]
+            whole = file_names(found.whole)
+            return None if whole is None else [whole[i] for i in found.places.tolist()]
         case Relabelled():
-            return file_names(split.whole)
+            return file_names(found.whole)
         case EncodedSplit():
-            names = [source for source in split.sources if isinstance(source, str)]
+            names = [source for source in found.sources if isinstance(source, str)]
             return names if len(names) == len(split) else None
         case _:
             return None

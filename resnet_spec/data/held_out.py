@@ -153,7 +153,8 @@ def _drawn(labels: NDArray[np.int64], fraction: float) -> Places:
 
 def _note(data: Dataset, held: NDArray[np.int64], kept: NDArray[np.int64]) -> tuple[str, ...]:
     """Return a note on the classes that validation does not see; () where it sees all."""
-    unseen = [data.classes[i] for i in np.setdiff1d(np.unique(kept[kept >= 0]), held).tolist()]
+    without: list[int] = np.setdiff1d(np.unique(kept[kept >= 0]), held).tolist()
+    unseen = [data.classes[i] for i in without]
     if not unseen:
         return ()
     few = ", ".join(unseen[:_MOST_NAMED])

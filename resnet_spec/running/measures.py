@@ -19,9 +19,9 @@ def in_top(logits: Array, labels: NDArray[np.int64], k: int = TOP) -> NDArray[np
     Of equal logits the class with the lower number comes first, as in a prediction. The logits,
     [N, classes], must be finite.
     """
-    of_label = logits[np.arange(len(labels)), labels][:, None]
-    before = np.arange(logits.shape[1]) < labels[:, None]
-    ranks = ((logits > of_label) | ((logits == of_label) & before)).sum(axis=1)
+    of_label: Array = logits[np.arange(len(labels)), labels][:, None]
+    before: NDArray[np.bool_] = np.arange(logits.shape[1]) < labels[:, None]
+    ranks: NDArray[np.int64] = ((logits > of_label) | ((logits == of_label) & before)).sum(axis=1)
     return np.asarray(ranks < k)
 
 
