@@ -19,9 +19,12 @@ def in_top(logits: Array, labels: NDArray[np.int64], k: int = TOP) -> NDArray[np
     Of equal logits the class with the lower number comes first, as in a prediction. The logits,
     [N, classes], must be finite.
     """
-    of_label: Array = logits[np.arange(len(labels)), labels][:, None]
-    before: NDArray[np.bool_] = np.arange(logits.shape[1]) < labels[:, None]
-    ranks: NDArray[np.int64] = ((logits > of_label) | ((logits == of_label) & before)).sum(axis=1)
+    rows, numbers = np.arange(len(labels)), np.arange(logits.shape[1])
+    of_label: Array = logits[rows, labels].reshape(-1, 1)
+    above: NDArray[np.bool_] = np.asarray(logits > of_label)
+    before: NDArray[np.bool_] = np.less.outer(labels, numbers)
+    alike: NDArray[np.bool_] = np.asarray(logits == of_label)
+    ranks: NDArray[np.int64] = np.count_nonzero(above | (alike & ~before), axis=1) - 1
     return np.asarray(ranks < k)
 
 
