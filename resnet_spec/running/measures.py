@@ -19,7 +19,8 @@ def in_top(logits: Array, labels: NDArray[np.int64], k: int = TOP) -> NDArray[np
     Of equal logits the class with the lower number comes first, as in a prediction. The logits,
     [N, classes], must be finite.
     """
-    rows, numbers = np.arange(len(labels)), np.arange(logits.shape[1])
+    classes: int = logits.shape[1]
+    rows, numbers = np.arange(len(labels)), np.arange(classes)
     of_label: Array = logits[rows, labels].reshape(-1, 1)
     above: NDArray[np.bool_] = np.asarray(logits > of_label)
     before: NDArray[np.bool_] = np.less.outer(labels, numbers)
