@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.optimizers import row_of
+from resnet_spec.optimizers import clipped, row_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, family, state_shapes, whole_state
@@ -156,7 +156,8 @@ class Session:
             loss += done.loss / recipe.accumulate
             correct += done.correct
             total = {name: total[name] + done.gradients[name] for name in total}
-        self._descend({name: total[name] / recipe.accumulate for name in total}, rate, recipe)
+        mean = {name: total[name] / recipe.accumulate for name in total}
+        self._descend(clipped(recipe.optimizer, mean), rate, recipe)
         self._note_average(recipe.ema.decay)
         return loss, correct
 

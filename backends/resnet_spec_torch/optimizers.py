@@ -1,4 +1,7 @@
-"""torch's own optimisers that compute the core's equations, and their slots by canonical name."""
+"""torch's optimisers that compute the core's equations, and their slots by canonical name.
+
+Its own where they compute the very equation, else those of `descents`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from resnet_spec.optimizers import Slot, native_of, slots_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import FIRST_LOSS_SCALE, GROWTH_STEPS, LOSS_SCALE
+from resnet_spec_torch.descents import Lamb, Lars, Lion, RmsProp, lengths_of
 from resnet_spec_torch.weights import Tensors, is_sharded, part_of
 
 Groups = list[dict[str, Any]]
@@ -39,7 +43,29 @@ def _sgd(groups: Groups, settings: Settings, fused: bool) -> Optimizer:
     return torch.optim.SGD(groups, 1.0, momentum, nesterov=nesterov, fused=fused)
 
 
-OPTIMIZERS = {"sgd": Native(_sgd, {"momentum": "momentum_buffer"})}
+def _adam(groups: Groups, settings: Settings, fused: bool) -> Optimizer:
+    betas = settings.beta1, settings.beta2
+    return torch.optim.Adam(groups, 1.0, betas, settings.epsilon, fused=fused)
+
+
+def _adamw(groups: Groups, settings: Settings, fused: bool) -> Optimizer:
+    betas = settings.beta1, settings.beta2
+    return torch.optim.AdamW(groups, 1.0, betas, settings.epsilon, fused=fused)
+
+
+_ADAM = {"mean": "exp_avg", "square": "exp_avg_sq", "steps": "step"}
+_OWN = {"mean": "mean", "square": "square", "steps": "steps", "rms": "rms", "momentum": "momentum"}
+
+OPTIMIZERS = {
+    "sgd": Native(_sgd, {"momentum": "momentum_buffer"}),
+    "adam": Native(_adam, _ADAM),
+    "adamw": Native(_adamw, _ADAM),
+    # torch has no LAMB, LARS or Lion; its RMSprop begins at 0 and has epsilon outside the root.
+    "lamb": Native(Lamb, _OWN),
+    "lars": Native(Lars, _OWN),
+    "rmsprop": Native(RmsProp, _OWN),
+    "lion": Native(Lion, _OWN),
+}
 """By the names of the core's rows."""
 
 
@@ -93,6 +119,24 @@ def describe_optimizer(optimizer: Optimizer | None, recipe: Recipe | None) -> st
     if optimizer is None or recipe is None:
         return "none"
     return f"{recipe.optimizer.kind}{', fused' if is_fused(optimizer) else ''}"
+
+
+def clip(settings: Settings, optimizer: Optimizer, scaler: torch.amp.GradScaler) -> None:
+    """Clip the gradients of a whole step in place, as `optimizers.clipped` of the core.
+
+    torch's own clipping by norm would add 1e-6 to it.
+    """
+    if settings.clip_value is None and settings.clip_norm is None:
+        return
+    scaler.unscale_(optimizer)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    gradients = [part_of(weight.grad) for weight in weights if weight.grad is not None]
+    if settings.clip_value is not None:
+        torch._foreach_clamp_min_(gradients, -settings.clip_value)
+        torch._foreach_clamp_max_(gradients, settings.clip_value)
+    if settings.clip_norm is not None:
+        norm = torch.linalg.vector_norm(lengths_of(gradients, weights[0]))
+        torch._foreach_mul_(gradients, (settings.clip_norm / norm).clamp(max=1.0))
 
 
 def move_average(average: Tensors, weights: Tensors, plan: Plan, recipe: Recipe) -> None:

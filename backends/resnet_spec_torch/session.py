@@ -33,6 +33,7 @@ from resnet_spec_torch.global_norms import globalise
 from resnet_spec_torch.inputs import Inputs
 from resnet_spec_torch.modules import empty
 from resnet_spec_torch.optimizers import (
+    clip,
     describe_optimizer,
     followed,
     live_slots,
@@ -243,6 +244,7 @@ class Session:
             total += loss.detach()
             correct += (logits.argmax(1) == labels).sum()
         self._others.send(self.native.parameters())
+        clip(recipe.optimizer, optimizer, self._scaler)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self._scaler.step(optimizer)

@@ -40,9 +40,12 @@ def _tables(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _field_docs(model: type[BaseModel]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for base in model.__bases__:
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            found |= _field_docs(base)
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     assert isinstance(body, ast.ClassDef)
-    found: dict[str, str] = {}
     for field, text in zip(body.body, body.body[1:], strict=False):
         match field, text:
             case (

@@ -1,0 +1,28 @@
+"""Optimisers as data: what a person sets, what each keeps from step to step, and its equation."""
+
+from resnet_spec.optimizers.clipping import clipped
+from resnet_spec.optimizers.rows import Equation, Row, Slot
+from resnet_spec.optimizers.settings import OWN, Settings
+from resnet_spec.optimizers.table import (
+    OPTIMIZERS,
+    Optimizer,
+    known_slots,
+    native_of,
+    row_of,
+    slots_of,
+)
+
+__all__ = [
+    "OPTIMIZERS",
+    "OWN",
+    "Equation",
+    "Optimizer",
+    "Row",
+    "Settings",
+    "Slot",
+    "clipped",
+    "known_slots",
+    "native_of",
+    "row_of",
+    "slots_of",
+]

@@ -1,0 +1,48 @@
+"""What a person sets of an optimiser, as one table for all kinds: a setting that a kind does not read
+is not there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resnet_spec.describing.descriptions import Fraction, NotNegative, Positive, Table
+
+ABSENT: Any = None
+"""In the place of a setting that the kind does not read, or that is off: it is not written either,
+so that a description holds what its kind reads, and no more."""
+
+
+class Settings(Table):
+    """How a step is made of the gradient g of each weight w."""
+
+    kind: str = "sgd"
+    momentum: Fraction = ABSENT
+    """Of sgd, lars and rmsprop: the fraction of the old velocity that is kept."""
+    nesterov: bool = ABSENT
+    """Of sgd and lars: step with w -= rate (g + momentum v) instead."""
+    weight_decay: NotNegative = 1e-4
+    """Added to the gradient, times w, in sgd, adam, lars and rmsprop (coupled); to the step, beside
+    all that the gradient has gone through, in adamw, lamb and lion (decoupled)."""
+    decay_norms: bool = True
+    """Whether decay reaches the scales and shifts of norms."""
+    decay_biases: bool = True
+    """Whether decay reaches biases."""
+    beta1: Fraction = ABSENT
+    """The fraction of the old mean of gradients that is kept; in lion, for the step."""
+    beta2: Fraction = ABSENT
+    """The fraction of the old mean of squares that is kept; in lion, of the mean of gradients."""
+    epsilon: Positive = ABSENT
+    """Added to the root of the mean of squares; in rmsprop below the root; in lars to the norms."""
+    trust: Positive = ABSENT
+    """Of lars: the factor of its trust ratio."""
+    clip_norm: Positive = ABSENT
+    """Shrink the gradient of all trainable tensors to this Euclidean norm where it is longer."""
+    clip_value: Positive = ABSENT
+    """Bring every value of the gradient to at most this size; not together with clip_norm."""
+
+
+ALWAYS = ("kind", "weight_decay", "decay_norms", "decay_biases", "clip_norm", "clip_value")
+"""What every kind reads."""
+OWN = tuple(name for name in Settings.model_fields if name not in ALWAYS)
+"""What only the kinds read whose rows name it."""
