@@ -18,6 +18,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from resnet_spec.optimizers import Settings
 from resnet_spec.plan import Input, Plan
 from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_mindspore.modules import ResNet
@@ -132,16 +133,50 @@ def _move_average(decay: float, average: Parameter, tensor: Parameter) -> Any:
     return ops.assign(average, decay * average + (1.0 - decay) * tensor)
 
 
+def _sum_of_squares(gradient: Tensor) -> Tensor:
+    return ops.square(gradient).sum()
+
+
+def _multiplied(factor: Any, gradient: Tensor) -> Tensor:
+    return gradient * factor
+
+
+def _bounded(bound: float, gradient: Tensor) -> Tensor:
+    return ops.clamp(gradient, -bound, bound)
+
+
+class Clip(nn.Cell):
+    """Gradients of a whole step as `optimizers.clipped` of the core."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(auto_prefix=False)
+        self.norm, self.value = settings.clip_norm, settings.clip_value
+        self.map = ops.HyperMap()
+
+    def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return them clipped; each process has the same."""
+        if self.value is not None:
+            gradients = self.map(ops.partial(_bounded, self.value), gradients)
+        if self.norm is not None:
+            norm = ops.sqrt(ops.stack(self.map(_sum_of_squares, gradients)).sum())
+            factor = ops.select(norm > self.norm, self.norm / norm, ops.ones_like(norm))
+            gradients = self.map(ops.partial(_multiplied, factor), gradients)
+        return gradients
+
+
 class Update(nn.Cell):
-    """One step of the optimiser by the mean gradient, in place.
+    """One step of the optimiser by the mean gradient, clipped, in place.
 
     With a loss scale, a step with gradients that are not finite changes nothing but the scale.
     """
 
-    def __init__(self, optimizer: nn.Cell, parts: int, loss_scale: Sequence[Parameter]) -> None:
+    def __init__(
+        self, optimizer: nn.Cell, clip: Clip, parts: int, loss_scale: Sequence[Parameter]
+    ) -> None:
         """Take a cell of `optimizers`; loss_scale: (scale, good steps) or ()."""
         super().__init__(auto_prefix=False)
         self.optimizer: Any = optimizer
+        self.clip: Any = clip
         self.parts = float(parts)
         self.has_scale = len(loss_scale) > 0
         if self.has_scale:
@@ -157,7 +192,7 @@ class Update(nn.Cell):
             divisor = self.loss_scale * self.parts
         if divisor is not None:
             gradients = self.map(ops.partial(_divided, divisor), gradients)
-        moved = self.optimizer(rate, finite, gradients)
+        moved = self.optimizer(rate, finite, self.clip(gradients))
         if self.has_scale:
             self.adapt(finite)
         return moved

@@ -30,6 +30,7 @@ from resnet_spec_mindspore.containers import structure
 from resnet_spec_mindspore.devices import describe_environment, find_device, find_dtype
 from resnet_spec_mindspore.graphs import (
     Average,
+    Clip,
     Gradients,
     Logits,
     Loss,
@@ -120,7 +121,8 @@ class Session:
         is_guarded = self._scale is not None
         trained = trained_of(self._plan, recipe, self._weights, self._slots, is_guarded)
         make = native_of(recipe.optimizer, OPTIMIZERS, "mindspore")
-        update = Update(make(recipe.optimizer, trained), recipe.accumulate, self._loss_scale)
+        optimizer, clip = make(recipe.optimizer, trained), Clip(recipe.optimizer)
+        update = Update(optimizer, clip, recipe.accumulate, self._loss_scale)
         return self._others.update(update, trained.weights, self._statistics(frozen=False))
 
     def _make_average(self, recipe: Recipe) -> Average | None:

@@ -34,9 +34,7 @@ def sgd(
     return weight - rate * step, moved
 
 
-def _with_momentum(
-    settings: Settings, g: Array, slots: Slots
-) -> tuple[Array, dict[str, Array]]:
+def _with_momentum(settings: Settings, g: Array, slots: Slots) -> tuple[Array, dict[str, Array]]:
     """Return the step of a gradient, and the velocity where there is one."""
     if "momentum" not in slots:
         return g, {}
