@@ -1,5 +1,4 @@
-"""The optimisers by name, and what each moves. The cells are in `descents` and
-`adaptive`."""
+"""The optimisers by name, and what each moves: cells of `descents` and `adaptive`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What a person sets of an optimiser, as one table for all kinds: a setting that a kind does not read
-is not there.
+"""What a person sets of an optimiser, as one table for all kinds.
+
+A setting that a kind does not read is not there.
 """
 
 from __future__ import annotations

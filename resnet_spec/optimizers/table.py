@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.optimizers import equations
@@ -108,7 +108,7 @@ class Optimizer(Settings):
     A kind's own settings (`settings.OWN`) have the defaults of its row, and are absent in others.
     """
 
-    model_config = {"json_schema_extra": _defaults}
+    model_config = ConfigDict(json_schema_extra=_defaults)
 
     kind: Annotated[str, Field(json_schema_extra=_kinds)] = "sgd"
     """The equation; the settings of other kinds are refused."""
