@@ -24,7 +24,8 @@ from patches import (
 )
 from planted import Fault
 
-from resnet_spec.parity.localise.rules import dampened, decoupled, rate_inside
+from resnet_spec.optimizers.equations import sgd
+from resnet_spec.parity.localise.mistakes import bound, dampened, decoupled, rate_inside
 
 TRAINING: dict[str, Fault] = {
     # --- backward ---
@@ -125,7 +126,7 @@ TRAINING: dict[str, Fault] = {
         "plain",
         node="conv1.weight",
         causes=("coupled against decoupled decay",),
-        patch=rule(equation=decoupled),
+        patch=rule(equation=bound(decoupled, sgd)),
         native=False,
     ),
     "rate_inside_the_velocity": Fault(
@@ -133,7 +134,7 @@ TRAINING: dict[str, Fault] = {
         "plain",
         node="conv1.weight",
         causes=("learning rate inside the velocity",),
-        patch=rule(equation=rate_inside),
+        patch=rule(equation=bound(rate_inside, sgd)),
         native=False,
     ),
     "dampening": Fault(
@@ -141,7 +142,7 @@ TRAINING: dict[str, Fault] = {
         "plain",
         node="conv1.weight",
         causes=("dampening",),
-        patch=rule(equation=dampened),
+        patch=rule(equation=bound(dampened, sgd)),
         native=False,
     ),
     "nesterov": Fault(

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from resnet_spec import optimizers
 from resnet_spec.contract import Batch, StepLog
+from resnet_spec.optimizers import slots_of
 from resnet_spec.parity.localise.rules import Move, Rule
 from resnet_spec.parity.setup import Setup
 from resnet_spec.parity.side import Side
@@ -274,21 +276,23 @@ class _OtherRule:
 
     def _step(self, batch: Batch, rate: float) -> StepLog:
         inner, recipe = self._inner, self._inner._recipe
-        chosen = replace(Rule.of(recipe), **self._fields)
+        chosen, families = replace(Rule.of(recipe), **self._fields), slots_of(recipe.optimizer)
         before = inner.state()
         _, gradients = inner.gradients(batch)
+        wide = {name: array.astype(np.float64) for name, array in gradients.items()}
+        clipped = optimizers.clipped(recipe.optimizer, wide)
         log = inner.train(iter([batch]), np.array([rate]))
         after = inner.state()  # Of which the statistics are kept.
         for tensor in inner._plan.tensors:
             if tensor.trainable:
-                slot = f"momentum/{tensor.name}"
-                wide = (before[tensor.name], before[slot], gradients[tensor.name])
-                w, v, g = (array.astype(np.float64) for array in wide)
-                move = Move(tensor, w, {"momentum": v}, g, w, {}, 0)
+                w, g = (a[tensor.name].astype(np.float64) for a in (before, gradients))
+                names = {slot.family: slot.name_for(tensor.name) for slot in families}
+                own = {family: before[name].astype(np.float64) for family, name in names.items()}
+                move = Move(tensor, w, own, clipped[tensor.name], w, {}, 0, g)
                 new, slots = chosen.step(move, recipe, np.array([rate]))
-                dtype = after[slot].dtype
-                after[tensor.name] = new.astype(dtype)
-                after[slot] = slots["momentum"].astype(dtype)
+                after[tensor.name] = new.astype(after[tensor.name].dtype)
+                for family, name in names.items():
+                    after[name] = slots[family].astype(after[name].dtype)
         inner.load(after)
         return log
 

@@ -15,7 +15,7 @@ import numpy as np
 from resnet_spec.contract import Array, Batch, State
 from resnet_spec.data.batches import share_of, taken
 from resnet_spec.group import Group
-from resnet_spec.optimizers import row_of, slots_of
+from resnet_spec.optimizers import clipped, row_of, slots_of
 from resnet_spec.parity.comparison import differences
 from resnet_spec.parity.floors import UNIT
 from resnet_spec.parity.group_side import GroupSide
@@ -88,6 +88,7 @@ def _stepped(expected: Side, gradients: State) -> State:
     families = {slot.family for slot in slots_of(settings)}
     slots = {name: array for name, array in state.items() if family(name) in families}
     moved: State = {}
+    gradients = clipped(settings, gradients)
     for tensor in setup.plan.tensors:
         if tensor.trainable:
             numbers = float(setup.rates[0]) * tensor.rate, setup.recipe.decay_of(tensor)

@@ -116,14 +116,16 @@ def _update(got: Side, expected: Side) -> list[Difference]:
 
 
 def _trajectory(got: Side, expected: Side) -> list[Difference]:
+    """Compare two runs: the loss of every step, and where all that they keep ends."""
     (losses, end), (expected_losses, expected_end) = got.run, expected.run
-    return run_differences(expected.setup.plan.tensors, losses, end, expected_losses, expected_end)
+    runs = losses, end, expected_losses, expected_end
+    found = run_differences(expected.setup.plan.tensors, *runs)
+    return [*found, *slot_differences(end, expected_end)]
 
 
 def _processes(got: Side, expected: Side) -> list[Difference]:
     """Compare runs, slots and averages family by family; ranks that are apart are each an item."""
-    slots = slot_differences(got.run[1], expected.run[1])
-    return [*_trajectory(got, expected), *slots, *map(apart, got.torn)]
+    return [*_trajectory(got, expected), *map(apart, got.torn)]
 
 
 def slot_differences(end: State, expected_end: State) -> list[Difference]:

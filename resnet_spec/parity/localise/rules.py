@@ -1,11 +1,11 @@
 """The rules that optimisers follow when they mean the recipe's: where implementations differ.
 
-What may differ in any optimiser stands here for all of them; what only SGD can get wrong, apart.
+What may differ in any optimiser stands here; what those of its kind get wrong, in `mistakes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -13,15 +13,19 @@ import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
-from resnet_spec.optimizers import Equation, Optimizer, row_of
+from resnet_spec.optimizers import Equation, Settings, clipped, row_of
 from resnet_spec.parity.localise.evidence import median_of, number, rounded
+from resnet_spec.parity.localise.mistakes import mistakes
 from resnet_spec.recipe import Recipe
 
 Named = tuple[str, str, "Rule"]
 
 
 class Move(NamedTuple):
-    """One tensor's step: weight, slots by family and gradient before; weight and slots after."""
+    """One tensor's step: weight, slots by family and gradient before; weight and slots after.
+
+    gradient: as the optimiser gets it; unclipped: before it was clipped, where it is.
+    """
 
     tensor: Tensor
     weight: Array
@@ -30,6 +34,7 @@ class Move(NamedTuple):
     new_weight: Array
     new_slots: State
     step: int
+    unclipped: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,17 @@ class Rule:
     by_tensor: whether the factor of each tensor (`Tensor.rate`) is on the rate.
     decay: factor on the weight decay.
     decayed: which tensors are decayed: as the recipe says, all, none, or those it leaves out.
+    clips: how gradients are clipped: as the recipe says, not at all, or each tensor by itself.
     """
 
-    settings: Optimizer
+    settings: Settings
     equation: Equation
     shift: int = 0
     scale: float = 1.0
     by_tensor: bool = True
     decay: float = 1.0
     decayed: Literal["recipe", "all", "none", "weights", "others"] = "recipe"
+    clips: Literal["recipe", "none", "each"] = "recipe"
 
     @classmethod
     def of(cls, recipe: Recipe) -> Rule:
@@ -82,14 +89,22 @@ class Rule:
         """Return the weight and the slots by family that the rule leads to."""
         decay = recipe.optimizer.weight_decay if self.decays(move.tensor, recipe) else 0.0
         numbers = self.rate(rates, move.step, move.tensor), self.decay * decay
-        return self.equation(self.settings, *numbers, move.weight, move.gradient, move.slots)
+        gradient = self._clipped(move)
+        return self.equation(self.settings, *numbers, move.weight, gradient, move.slots)
+
+    def _clipped(self, move: Move) -> Array:
+        if move.unclipped is None or self.clips == "recipe":
+            return move.gradient
+        if self.clips == "none":
+            return move.unclipped
+        return clipped(self.settings, {"": move.unclipped})[""]
 
 
 def rules(recipe: Recipe, rates: Array) -> Iterator[Named]:
     """Yield (cause, detail, rule) for what else the optimiser may do, the likeliest first."""
     right = Rule.of(recipe)
-    if recipe.optimizer.kind == "sgd":
-        yield from _rules_of_sgd(right)
+    for cause, detail, settings, equation in mistakes(right.settings):
+        yield cause, detail, replace(right, settings=settings, equation=equation)
     if recipe.optimizer.weight_decay > 0:
         for decayed, text in (
             ("none", "no tensor is decayed"),
@@ -98,6 +113,10 @@ def rules(recipe: Recipe, rates: Array) -> Iterator[Named]:
             ("others", "the tensors that should be are not, and the others are"),
         ):
             yield "decayed tensors", text, replace(right, decayed=decayed)
+    if recipe.optimizer.clip_norm is not None or recipe.optimizer.clip_value is not None:
+        yield "clipping", "the gradient is not clipped", replace(right, clips="none")
+        text = "each tensor's gradient is clipped by itself"
+        yield "clipping", text, replace(right, clips="each")
     if recipe.head_rate != 1.0:
         text = f"the classifier's factor {number(recipe.head_rate)} is left out"
         yield "learning rate", text, replace(right, by_tensor=False)
@@ -106,84 +125,47 @@ def rules(recipe: Recipe, rates: Array) -> Iterator[Named]:
             yield "schedule off by one step", text, replace(right, shift=shift)
 
 
-def _rules_of_sgd(right: Rule) -> Iterator[Named]:
-    settings = right.settings
-    m, decay = settings.momentum, settings.weight_decay
-    other = "plain momentum" if settings.nesterov else "Nesterov's momentum"
-    yield "Nesterov form", f"{other} instead", right.set(nesterov=not settings.nesterov)
-    inside = replace(right, equation=rate_inside)
-    yield "learning rate inside the velocity", "v = m v + rate g; w -= v", inside
-    if decay > 0:
-        text = f"w -= rate * {number(decay)} * w beside the momentum"
-        yield "coupled against decoupled decay", text, replace(right, equation=decoupled)
-    inverted = f"{number(1.0 - m)} of the old velocity instead of {number(m)}"
-    yield "momentum inverted", inverted, right.set(momentum=1.0 - m)
-    yield "dampening", "v = m v + (1 - m) g", replace(right, equation=dampened)
-
-
-Slots = Mapping[str, Array]
-Stepped = tuple[Array, dict[str, Array]]
-
-
-def rate_inside(
-    settings: Optimizer, rate: float, decay: float, weight: Array, gradient: Array, slots: Slots
-) -> Stepped:
-    """SGD whose rate reaches the velocity, as Keras and Caffe have it."""
-    m, scaled = settings.momentum, rate * (gradient + decay * weight)
-    moved = {family: m * v + scaled for family, v in slots.items()}
-    v = next(iter(moved.values()), scaled)
-    return weight - (scaled + m * v if settings.nesterov else v), moved
-
-
-def decoupled(
-    settings: Optimizer, rate: float, decay: float, weight: Array, gradient: Array, slots: Slots
-) -> Stepped:
-    """SGD whose decay stands beside the velocity (Loshchilov & Hutter 2019)."""
-    sgd = row_of(settings).equation
-    new, moved = sgd(settings, rate, 0.0, weight, gradient, slots)
-    return new - rate * decay * weight, moved
-
-
-def dampened(
-    settings: Optimizer, rate: float, decay: float, weight: Array, gradient: Array, slots: Slots
-) -> Stepped:
-    """SGD whose velocity is an average of gradients."""
-    m = settings.momentum
-    taken = (1.0 - m) * (gradient + decay * weight)
-    moved = {family: m * v + taken for family, v in slots.items()}
-    v = next(iter(moved.values()), taken)
-    return weight - rate * (taken + m * v if settings.nesterov else v), moved
-
-
 def solved(recipe: Recipe, rates: Array, moves: Sequence[Move], right: Rule) -> Iterator[Named]:
-    """Yield rules with numbers read off the moves: another rate, decay or momentum."""
-    is_sgd = recipe.optimizer.kind == "sgd"
-    for momentum in rounded(_momentum(moves, recipe)) if is_sgd else ():
-        detail = f"momentum {number(momentum)} instead of {number(right.settings.momentum)}"
-        yield "momentum", detail, right.set(momentum=momentum)
+    """Yield rules with numbers read off the moves: other settings, another rate or decay."""
+    settings = right.settings
+    for name in ("momentum", "beta1", "beta2"):
+        value = getattr(settings, name) or 0.0
+        without = right.set(**{name: 0.0})
+        factor = _factor(moves, recipe, rates, right, without) if value else np.nan
+        for found in rounded(factor * value):
+            if 0.0 <= found < 1.0:
+                detail = f"{name} {number(found)} instead of {number(value)}"
+                yield name, detail, right.set(**{name: found})
     for scale in rounded(_scale(moves, recipe, rates, right)):
         detail = f"the rate is {number(scale)} times the recipe's"
         yield "learning rate", detail, replace(right, scale=scale)
-    decay = recipe.optimizer.weight_decay
-    for factor in rounded(_decay(moves, recipe)) if is_sgd else ():
-        detail = f"weight decay {number(factor * decay)} instead of {number(decay)}"
-        yield "weight decay", detail, replace(right, decay=factor)
+    decay = settings.weight_decay
+    without = replace(right, decay=0.0)
+    factor = _factor(moves, recipe, rates, right, without) if decay else np.nan
+    for found in rounded(factor * decay):
+        detail = f"weight decay {number(found)} instead of {number(decay)}"
+        yield "weight decay", detail, replace(right, decay=found / decay)
 
 
-def _momentum(moves: Sequence[Move], recipe: Recipe) -> float:
-    """Solve v' = m v + g + decay w for m, at the last step."""
-    for move in (m for m in moves if m.step == moves[-1].step):
-        for before, after in _velocities(move):
-            if before.any():
-                known = move.gradient + recipe.decay_of(move.tensor) * move.weight
+def _factor(
+    moves: Sequence[Move], recipe: Recipe, rates: Array, right: Rule, without: Rule
+) -> float:
+    """Return how much of a number of the rule was there, read off whatever is linear in it.
+
+    without: the rule with 0 in its place. Of each slot and, where no slot shows it, of the weight.
+    """
+    for family in (*moves[-1].new_slots, ""):
+        for move in reversed(moves):
+            (new, slots), (zero, zero_slots) = (
+                rule.step(move, recipe, rates) for rule in (right, without)
+            )
+            with_it, none = (slots[family], zero_slots[family]) if family else (new, zero)
+            found = move.new_slots[family] if family else move.new_weight
+            if with_it.ndim and np.abs(with_it - none).max() > 0.0:
                 with np.errstate(all="ignore"):
-                    return median_of(_where_large((after - known) / before, before))
+                    share = (found - none) / (with_it - none)
+                return median_of(_where_large(share, with_it - none))
     return np.nan
-
-
-def _velocities(move: Move) -> list[tuple[Array, Array]]:
-    """Return the velocity before and after the step; nothing where there is none."""
-    return [(v, move.new_slots[f]) for f, v in move.slots.items() if f in move.new_slots]
 
 
 def _scale(moves: Sequence[Move], recipe: Recipe, rates: Array, right: Rule) -> float:
@@ -192,17 +174,6 @@ def _scale(moves: Sequence[Move], recipe: Recipe, rates: Array, right: Rule) -> 
     with np.errstate(all="ignore"):
         found = (move.new_weight - move.weight) / (expected - move.weight)
     return median_of(_where_large(found, expected - move.weight))
-
-
-def _decay(moves: Sequence[Move], recipe: Recipe) -> float:
-    """Solve v' = m v + g + f decay w for f."""
-    for move in moves:
-        decay = recipe.decay_of(move.tensor)
-        for before, after in _velocities(move) if decay > 0 else ():
-            rest = after - recipe.optimizer.momentum * before - move.gradient
-            with np.errstate(all="ignore"):
-                return median_of(_where_large(rest / (decay * move.weight), move.weight))
-    return np.nan
 
 
 def _where_large(values: Array, sizes: Array) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
-from resnet_spec.optimizers import Slot, slots_of
+from resnet_spec.optimizers import Slot, clipped, slots_of
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.localise.rules import Move, Rule, rules, solved
 from resnet_spec.parity.side import Side
@@ -71,11 +71,14 @@ def _moves(got: Side, plan: Plan, recipe: Recipe) -> Iterator[list[Move]]:
     before = _wide(session.state())
     for i in range(min(_STEPS, len(setup.batches))):
         batch = setup.batches[i]
-        _, gradients = session.gradients(batch)
+        found = session.gradients(batch)[1]
+        gradients = clipped(recipe.optimizer, _wide(found))
         session.train(iter([batch]), setup.rates[i : i + 1])
         after = _wide(session.state())
         yield [
-            _move(tensor, slots, before, gradients, after, i)
+            _move(tensor, slots, before, gradients, after, i)._replace(
+                unclipped=found[tensor.name].astype(np.float64)
+            )
             for tensor in plan.tensors
             if tensor.trainable and tensor.name in gradients
         ]
@@ -95,7 +98,7 @@ def _move(
     step: int,
 ) -> Move:
     names = {slot.family: slot.name_for(tensor.name) for slot in slots}
-    weight, gradient = before[tensor.name], gradients[tensor.name].astype(np.float64)
+    weight, gradient = before[tensor.name], gradients[tensor.name]
     # A side that lacks a slot starts it anew each time, as the first step does.
     own = {s.family: np.full(s.shape_for(weight.shape), s.first) for s in slots}
     own |= {family: before[name] for family, name in names.items() if name in before}
