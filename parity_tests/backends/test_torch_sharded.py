@@ -46,6 +46,7 @@ def one() -> dict[str, Found]:
         "gradients": member.with_gradients(session, once.batches[0]),
         "evaluated": member.evaluated(session, member.Together(), member.SIZE, once.plan.classes),
         "bfloat16": member.trained(setup, alone, "bfloat16"),
+        **{kind: member.trained(member.optimised(kind), alone) for kind in member.OPTIMIZERS},
     }
 
 
@@ -59,7 +60,7 @@ def error(found: Found, expected: Found) -> float:
 
 
 def test_the_state_is_that_of_one_process(ranks: Ranks, one: dict[str, Found]) -> None:
-    for name in ("plain", "flattening", "gradients"):
+    for name in ("plain", "flattening", "gradients", *member.OPTIMIZERS):
         assert ranks[0][name].keys() == one[name].keys()
         assert error(ranks[0][name], one[name]) < EXACT, name
 

@@ -34,6 +34,16 @@ def flattening() -> Setup:
     return make_setup(rematerialised(plan, recipe), recipe)
 
 
+OPTIMIZERS = ("adamw", "lamb", "lars", "rmsprop", "lion")
+
+
+def optimised(kind: str) -> Setup:
+    """Return a network whose step asks for norms of whole tensors, and of all gradients."""
+    settings = {"kind": kind, "weight_decay": 0.02, "decay_norms": False, "clip_norm": 0.5}
+    recipe = make_recipe(STEPS, IMAGES, accumulate=2, optimizer=settings)
+    return make_setup(small_plan({}), recipe)
+
+
 def session_of(setup: Setup, group: Group, precision: Any = "float64", **more: Any) -> Any:
     """Return a session in parts, unless told otherwise, that holds the setup's weights."""
     fixed = {"device": "cpu", "group": group, "shard": group.size > 1, **more}
@@ -140,6 +150,7 @@ def take_part(rank: int, size: int, port: int, file: str) -> None:
     found["info"] = {name: np.array(text) for name, text in made.info.items()}
     found["flattening"] = trained(flattening(), group)
     found["replica"] = trained(setup_of("replica"), group)
+    found |= {kind: trained(optimised(kind), group) for kind in OPTIMIZERS}
     found["handed over"] = handed_over(setup, group)
     made = session_of(once, group)
     found["gradients"] = with_gradients(made, share_of(once.batches[0], group))
