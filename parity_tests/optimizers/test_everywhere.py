@@ -1,0 +1,162 @@
+"""Every optimiser in every backend: the row's equation, in runs with all that can meet there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from backend_modules import module_of
+from cases import CASES
+
+from resnet_spec.contract import Array, State
+from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.optimizers import OPTIMIZERS, slots_of
+from resnet_spec.parity.floors import Floors
+from resnet_spec.parity.levels import slot_differences
+from resnet_spec.parity.setup import Setup, make_recipe, make_setup
+from resnet_spec.parity.side import Side
+from resnet_spec.parity.smooth_batch import reference_of
+from resnet_spec.parity.verdicts import judge
+from resnet_spec.planning.fine_tuning import fine_tuned
+
+CASE = CASES["plain"]
+FRAMEWORKS = [name for name in installed_backends() if name in ("torch", "flax", "mindspore")]
+STEPS = 3
+EXACT = 1e-10
+"""Of float64, relative to the largest value; measured: 4e-14."""
+
+pytestmark = pytest.mark.xdist_group("optimizers_everywhere")
+
+# torch compiles nothing; of the others one kind is quick, which has most parts.
+PAIRS = [
+    pytest.param(
+        backend,
+        kind,
+        marks=() if backend == "torch" or kind == "lamb" else pytest.mark.thorough,
+    )
+    for backend in FRAMEWORKS
+    for kind in OPTIMIZERS
+    if kind != "sgd"  # Which is compared in every case of the matrix.
+]
+
+
+@cache
+def setup(kind: str) -> Setup:
+    """Return a run with all that meets in a step: parts, clipping, an average, what is frozen."""
+    settings = {"kind": kind, "weight_decay": 0.02, "decay_norms": False, "clip_norm": 0.5}
+    more = {"accumulate": 2, "ema": {"decay": 0.9}, "head_rate": 2.0, "freeze": "stem"}
+    recipe = make_recipe(STEPS, optimizer=settings, **more)
+    return make_setup(fine_tuned(CASE.plan, recipe), recipe)
+
+
+@cache
+def side(backend: str, kind: str, precision: Any = "float32") -> Side:
+    return Side(backend, setup(kind), precision)
+
+
+def from_state(backend: str, kind: str, state: State, done: int) -> Side:
+    """Return the rest of a run, in the session that there is: another would compile anew."""
+    whole = setup(kind)
+    rest = replace(whole, state=state, batches=whole.batches[done:], rates=whole.rates[done:])
+    found = Side(backend, rest)
+    found.__dict__["_session"] = side(backend, kind)._session
+    return found
+
+
+def far(found: State, expected: State) -> dict[str, float]:
+    """Return where arrays are apart by more than `EXACT`."""
+    assert list(found) == list(expected)
+    errors = {
+        name: float(np.abs(found[name] - array).max() / (np.abs(array).max() or 1.0))
+        for name, array in expected.items()
+    }
+    return {name: error for name, error in errors.items() if not error <= EXACT}
+
+
+@pytest.mark.parametrize(("backend", "kind"), PAIRS)
+def test_a_run_is_that_of_the_equation(backend: str, kind: str) -> None:
+    expected = Floors(reference_of(setup(kind)), "float32")
+    got = side(backend, kind)
+    for level in ("names", "update", "trajectory"):
+        row = judge(level, got, expected)
+        assert not row.is_wrong, (level, row.worst)
+    ends = {item.name for item in judge("trajectory", got, expected).items}
+    assert ends == {"loss", "weights", "statistics", "ema", *_families(kind)}
+
+
+@pytest.mark.parametrize(("backend", "kind"), [p for p in PAIRS if p.values[0] != "mindspore"])
+def test_in_float64_it_is_so_to_the_last_digits(backend: str, kind: str) -> None:
+    found, expected = (side(name, kind, "float64").run for name in (backend, "numpy"))
+    assert np.abs(found[0] - expected[0]).max() <= EXACT
+    assert far(found[1], expected[1]) == {}
+    kept = {n.partition("/")[2] for n in found[1] if n.partition("/")[0] in _families(kind)}
+    frozen = {t.name for t in setup(kind).plan.tensors if t.frozen}
+    assert kept and frozen and not kept & frozen
+
+
+@pytest.mark.parametrize(("backend", "kind"), PAIRS)
+def test_a_run_goes_on_from_its_state_to_the_bit(backend: str, kind: str) -> None:
+    session, whole = side(backend, kind).session, setup(kind)
+    session.train(iter(whole.batches[:1]), whole.rates[:1])
+    state = session.state()
+    session.train(iter(whole.batches[1:]), whole.rates[1:])
+    end = session.state()
+    session.load(state)
+    assert {n: a.tobytes() for n, a in session.state().items()} == {
+        n: a.tobytes() for n, a in state.items()
+    }
+    session.train(iter(whole.batches[1:]), whole.rates[1:])
+    again = session.state()
+    assert [n for n in end if again[n].tobytes() != end[n].tobytes()] == []
+
+
+@pytest.mark.parametrize(("backend", "kind"), PAIRS)
+def test_a_run_is_taken_over_with_all_that_it_keeps(backend: str, kind: str) -> None:
+    giver = Side("numpy", setup(kind)).session
+    giver.train(iter(setup(kind).batches[:2]), setup(kind).rates[:2])
+    state = giver.state()
+    taken = from_state(backend, kind, state, 2)
+    assert [n for n, a in state.items() if taken.state[n].tobytes() != a.tobytes()] == []
+    row = judge("update", taken, Floors(reference_of(taken.setup), "float32"))
+    assert not row.is_wrong, row.worst
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind"),
+    [
+        pytest.param(*p.values, marks=() if p.values[0] == "torch" else pytest.mark.thorough)
+        for p in PAIRS
+    ],
+)
+def test_a_step_that_overflows_moves_nothing(backend: str, kind: str) -> None:
+    whole = setup(kind)
+    session = load_backend(backend).Session(whole.plan, whole.recipe, precision="float16")
+    session.load(whole.state)
+    session.train(iter(whole.batches[:1]), whole.rates[:1])
+    before = session.state()
+    session.load({**before, "loss_scale/scale": np.array(2.0**60, np.float32)})
+    session.train(iter(whole.batches[1:2]), whole.rates[1:2])
+    after = session.state()
+    assert after["loss_scale/scale"] == 2.0**59
+    kept = [*whole.plan.trainable, *(n for n in after if n.partition("/")[0] in _families(kind))]
+    assert [n for n in kept if after[n].tobytes() != before[n].tobytes()] == []
+
+
+def _families(kind: str) -> set[str]:
+    return {slot.family for slot in slots_of(setup(kind).recipe.optimizer)}
+
+
+def test_every_backend_has_every_optimiser() -> None:
+    assert FRAMEWORKS
+    for name in FRAMEWORKS:
+        assert set(module_of(name, "optimizers").OPTIMIZERS) == set(OPTIMIZERS)
+
+
+def test_slots_that_are_apart_at_the_end_of_a_run_are_found() -> None:
+    end: dict[str, Array] = {"fc.bias": np.ones(3), "mean/fc.bias": np.ones(3)}
+    other = {**end, "mean/fc.bias": np.full(3, 1.5)}
+    (found,) = slot_differences(other, end)
+    assert (found.name, found.max_rel) == ("mean", 0.5)
