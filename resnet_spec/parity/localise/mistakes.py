@@ -24,6 +24,9 @@ def mistakes(settings: Settings) -> Iterator[Mistake]:
     """Yield (cause, detail, settings, equation) of what else an optimiser of this kind may do."""
     row = row_of(settings)
     has = row.settings
+    # First: with the ratio left out, decay is coupled or decoupled, too.
+    for detail, equation in TRUST.get(settings.kind, ()):
+        yield "trust ratio", detail, settings, equation
     if "nesterov" in has:
         other = "plain momentum" if settings.nesterov else "Nesterov's momentum"
         changed = settings.model_copy(update={"nesterov": not settings.nesterov})
@@ -39,8 +42,6 @@ def mistakes(settings: Settings) -> Iterator[Mistake]:
     for other in EPSILONS if "epsilon" in has else ():
         detail = f"epsilon {number(other)} instead of {number(settings.epsilon)}"
         yield "epsilon", detail, settings.model_copy(update={"epsilon": other}), row.equation
-    for detail, equation in TRUST.get(settings.kind, ()):
-        yield "trust ratio", detail, settings, equation
 
 
 def _families(settings: Settings) -> set[str]:
