@@ -199,7 +199,8 @@ class Session(Protocol):
         gradients are averaged (each part has its own batch statistics). Per step, every trainable
         tensor and its slots move by the equation of the recipe's optimiser, a row of
         `optimizers.OPTIMIZERS`, with the decay `recipe.decay_of(tensor)` and at rate * tensor.rate.
-        That of "sgd", for a tensor w with gradient g and velocity v:
+        Before, the gradients are clipped as `optimizers.clipped` says. The equation of "sgd", for a
+        tensor w with gradient g and velocity v:
 
             g += decay * w
             v = momentum * v + g

@@ -151,6 +151,8 @@ def _number(value: float) -> str:
 def _default(field: Mapping[str, Any], required: bool) -> str:
     if required:
         return "**required**"
+    if "defaults" in field:  # Of `optimizers.table`: by kind.
+        return ", ".join(f"{kind} `{json.dumps(v)}`" for kind, v in field["defaults"].items())
     if _referred(field) or field.get("default") is None:
         return ""
     return f"`{json.dumps(field['default'])}`"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
-from resnet_spec.optimizers import row_of
+from resnet_spec.optimizers import clipped, row_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, family, state_shapes, whole_state
@@ -109,7 +109,7 @@ class Session:
         return loss, correct
 
     def _descend(self, gradients: State, rate: float, recipe: Recipe) -> None:
-        row = row_of(recipe.optimizer)
+        row, gradients = row_of(recipe.optimizer), clipped(recipe.optimizer, gradients)
         moved: State = {}
         for tensor in (tensor for tensor in self._plan.tensors if tensor.trainable):
             numbers = rate * tensor.rate, recipe.decay_of(tensor)
