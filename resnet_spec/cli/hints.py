@@ -98,9 +98,6 @@ HINTS: tuple[Hint, ...] = (
     _set("--eval-interval --val-interval --val-freq --eval-every", "evaluate_every", "5"),
     _set("--save-interval --save-freq --save-every --checkpoint-every", "checkpoint_every", "5"),
     _set("--optimizer --optim --opt", "optimizer.kind", "adamw"),
-    _set("--beta1 --adam-beta1", "optimizer.beta1", "0.9"),
-    _set("--beta2 --adam-beta2", "optimizer.beta2", "0.999"),
-    _set("--opt-eps --adam-epsilon --epsilon", "optimizer.epsilon", "1e-8"),
     _set("--clip-grad --clip-grad-norm --max-grad-norm --grad-clip", "optimizer.clip_norm", "1.0"),
     _without("--log-interval --print-freq --log-every --log-freq", "each epoch prints a line"),
     # The network.
