@@ -22,7 +22,7 @@ from cases import CASES
 from resnet_spec.contract import Array
 from resnet_spec.errors import BackendError, CheckpointError, RecipeError
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.optimizers import OPTIMIZERS, Optimizer, Row, Slot, known_slots, slots_of
+from resnet_spec.optimizers import OPTIMIZERS, Row, Settings, Slot, known_slots, slots_of
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.localise import search
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.xdist_group("new_optimizer")
 
 
 def adam(
-    settings: Optimizer,
+    settings: Settings,
     rate: float,
     decay: float,
     weight: Array,
@@ -74,7 +74,7 @@ def native_torch(beta2: float = BETA2) -> Any:
 
     native = module_of("torch", "optimizers").Native
 
-    def make(groups: Any, settings: Optimizer, fused: bool) -> Any:
+    def make(groups: Any, settings: Settings, fused: bool) -> Any:
         betas = settings.momentum, beta2
         return torch.optim.Adam(groups, 1.0, betas, EPSILON, fused=fused)
 
@@ -86,7 +86,7 @@ def native_flax() -> Any:
 
     native = module_of("flax", "optimizers").Native
 
-    def make(settings: Optimizer, decayed: Any) -> Any:
+    def make(settings: Settings, decayed: Any) -> Any:
         decay = optax.add_decayed_weights(settings.weight_decay, decayed)
         return optax.chain(decay, optax.scale_by_adam(settings.momentum, BETA2, EPSILON))
 
@@ -111,7 +111,7 @@ def native_mindspore() -> Any:
         return assigned(finite, weight, weight - scaled(rate, factor) * step)
 
     class Adam(nn.Cell):
-        def __init__(self, settings: Optimizer, trained: Any) -> None:
+        def __init__(self, settings: Settings, trained: Any) -> None:
             super().__init__(auto_prefix=False)
             self.weights = ParameterTuple(trained.weights)
             self.first = ParameterTuple(trained.slots["first"])

@@ -4,6 +4,9 @@ In torch's kernels over lists of tensors; of sharded tensors over the parts that
 process, for all but norms is element by element. Used by `optimizers`.
 """
 
+# torch's own optimisers are made of the kernels over lists, which it does not export.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -146,7 +149,7 @@ def _gradients(weights: Sequence[Tensor]) -> list[Tensor]:
 # --- Norms of whole tensors -----------------------------------------------------------------------
 
 
-def lengths_of(parts: Sequence[Tensor], like: Any) -> Tensor:
+def lengths_of(parts: list[Tensor], like: Any) -> Tensor:
     """Return the Euclidean norms, [n], of whole tensors, of which `parts` lie in this process.
 
     like: a tensor that lies as they do; of sharded ones all processes ask.

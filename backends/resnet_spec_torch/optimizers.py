@@ -3,6 +3,9 @@
 Its own where they compute the very equation, else those of `descents`.
 """
 
+# torch's own optimisers are made of the kernels over lists, which it does not export.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping

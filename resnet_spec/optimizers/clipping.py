@@ -22,11 +22,11 @@ def clipped(settings: Settings, gradients: Mapping[str, Array]) -> dict[str, Arr
     2013). torch adds 1e-6 to the norm there, which optax and this do not. clip_value: each value
     brought into -clip_value ... clip_value.
     """
-    if settings.clip_norm is not None:
+    if settings.has("clip_norm"):
         norm = np.sqrt(sum(np.square(g).sum() for g in gradients.values()))
         if norm > settings.clip_norm:
             return {name: g * (settings.clip_norm / norm) for name, g in gradients.items()}
-    if settings.clip_value is not None:
+    if settings.has("clip_value"):
         bound = settings.clip_value
         return {name: np.clip(g, -bound, bound) for name, g in gradients.items()}
     return dict(gradients)

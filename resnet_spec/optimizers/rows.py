@@ -78,13 +78,15 @@ class Row:
     """One optimiser.
 
     slots: in the order of a state. settings: what it reads of `settings.OWN`, with the defaults.
-    rules: between its settings, a line each.
+    rules: between its settings, a line each. jumps: whether a step goes far up or down for a
+        gradient of nearly 0, as a sign does, and a gradient over its own size.
     """
 
     equation: Equation
     slots: tuple[Slot, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rules: Callable[[Settings], Iterable[str]] = _no_rules
+    jumps: bool = False
 
     def step(
         self,

@@ -42,6 +42,10 @@ class Settings(Table):
     clip_value: Positive = ABSENT
     """Bring every value of the gradient to at most this size; not together with clip_norm."""
 
+    def has(self, name: str) -> bool:
+        """Whether a setting is there."""
+        return getattr(self, name) is not ABSENT
+
 
 ALWAYS = ("kind", "weight_decay", "decay_norms", "decay_biases", "clip_norm", "clip_value")
 """What every kind reads."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import (
     ConfigDict,
@@ -64,13 +64,14 @@ OPTIMIZERS: dict[str, Row] = {
         settings={"momentum": 0.9, "nesterov": False},
         rules=_nesterov_needs_momentum,
     ),
-    "adam": Row(equations.adam, slots=_MEANS, settings=_ADAM),
-    "adamw": Row(equations.adamw, slots=_MEANS, settings=_ADAM),
+    "adam": Row(equations.adam, slots=_MEANS, settings=_ADAM, jumps=True),
+    "adamw": Row(equations.adamw, slots=_MEANS, settings=_ADAM, jumps=True),
     "lamb": Row(
         equations.lamb,
         slots=_MEANS,
         settings={"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6},
         rules=_trust_needs_decay,
+        jumps=True,
     ),
     "lars": Row(
         equations.lars,
@@ -88,6 +89,7 @@ OPTIMIZERS: dict[str, Row] = {
         equations.lion,
         slots=_MEANS[:1],
         settings={"beta1": 0.9, "beta2": 0.99},
+        jumps=True,
     ),
 }
 """By `Optimizer.kind`."""
@@ -122,8 +124,11 @@ class Optimizer(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, data: Any) -> Any:
-        row = OPTIMIZERS.get(str(data.get("kind", "sgd"))) if isinstance(data, dict) else None
-        return data if row is None else {**row.settings, **data}
+        if not isinstance(data, dict):
+            return data
+        given = cast("dict[str, Any]", data)
+        row = OPTIMIZERS.get(str(given.get("kind", "sgd")))
+        return given if row is None else {**row.settings, **given}
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -143,18 +148,18 @@ class Optimizer(Settings):
                 has = f"; it has {', '.join(row.settings)}" if row.settings else ""
                 rule = f"{self.kind} has no {name}"
                 yield problem(f"optimizer.{name}", json.dumps(value), rule, f"remove it{has}")
-        if self.clip_norm is not None and self.clip_value is not None:
+        if self.has("clip_norm") and self.has("clip_value"):
             rule = "goes not together with optimizer.clip_norm"
             yield problem("optimizer.clip_value", self.clip_value, rule, "leave one of them out")
         yield from row.rules(self)
 
 
-def row_of(settings: Optimizer) -> Row:
+def row_of(settings: Settings) -> Row:
     """Return the row of the optimiser of these settings."""
     return OPTIMIZERS[settings.kind]
 
 
-def slots_of(settings: Optimizer) -> tuple[Slot, ...]:
+def slots_of(settings: Settings) -> tuple[Slot, ...]:
     """Return the slots that an optimiser of these settings has, in the order of a state."""
     return tuple(slot for slot in row_of(settings).slots if slot.exists(settings))
 
@@ -164,7 +169,7 @@ def known_slots() -> dict[str, Slot]:
     return {slot.family: slot for row in OPTIMIZERS.values() for slot in row.slots}
 
 
-def native_of(settings: Optimizer, table: Mapping[str, Native], backend: str) -> Native:
+def native_of(settings: Settings, table: Mapping[str, Native], backend: str) -> Native:
     """Return what `table`, a backend's, has for an optimiser. Raises BackendError for nothing."""
     if settings.kind not in table:
         rule = f"is not one of {backend}'s optimisers"

@@ -113,7 +113,7 @@ def rules(recipe: Recipe, rates: Array) -> Iterator[Named]:
             ("others", "the tensors that should be are not, and the others are"),
         ):
             yield "decayed tensors", text, replace(right, decayed=decayed)
-    if recipe.optimizer.clip_norm is not None or recipe.optimizer.clip_value is not None:
+    if recipe.optimizer.has("clip_norm") or recipe.optimizer.has("clip_value"):
         yield "clipping", "the gradient is not clipped", replace(right, clips="none")
         text = "each tensor's gradient is clipped by itself"
         yield "clipping", text, replace(right, clips="each")

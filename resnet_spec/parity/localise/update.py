@@ -12,7 +12,7 @@ import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
-from resnet_spec.optimizers import Slot, clipped, slots_of
+from resnet_spec.optimizers import Slot, clipped, row_of, slots_of
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.localise.rules import Move, Rule, rules, solved
 from resnet_spec.parity.side import Side
@@ -117,12 +117,34 @@ def _errors(move: Move, rule: Rule, recipe: Recipe, rates: Array, got: Side) -> 
     unit = UNIT[got.precision]
     # A gradient that is computed twice may differ by its own rounding.
     slack = unit * (_largest(move.weight) + 64.0 * _largest(new_weight - move.weight))
-    errors = {"the weight": _largest(move.new_weight - new_weight) / slack}
+    low = high = new_weight
+    if row_of(recipe.optimizer).jumps:
+        low, high = _reached(move, rule, recipe, rates, 64.0 * unit)
+    beyond = np.maximum(move.new_weight - high, low - move.new_weight)
+    errors = {"the weight": max(float(beyond.max()), 0.0) / slack}
     for family, new in move.new_slots.items():
         before, expected = move.slots[family], new_slots[family]
         slack = 64.0 * unit * max(_largest(before), _largest(expected))
         errors[family] = _largest(new - expected) / max(slack, 1e-300)
     return errors
+
+
+def _reached(
+    move: Move, rule: Rule, recipe: Recipe, rates: Array, roundings: float
+) -> tuple[Array, Array]:
+    """Return the lowest and highest weights that the rule leads to, as the gradient is rounded.
+
+    A step that is a sign, or a gradient over its own size as Adam's first, is as long for a
+    gradient of nearly 0 as for a large one: whether it goes up or down is rounding.
+    """
+    decayed = recipe.optimizer.weight_decay * _largest(move.weight)
+    error = roundings * max(_largest(move.gradient), decayed)
+    found: list[Array] = []
+    for moved in (-error, 0.0, error):
+        other = None if move.unclipped is None else move.unclipped + moved
+        changed = move._replace(gradient=move.gradient + moved, unclipped=other)
+        found.append(rule.step(changed, recipe, rates)[0])
+    return np.minimum.reduce(found), np.maximum.reduce(found)
 
 
 def _largest(array: Array) -> float:
