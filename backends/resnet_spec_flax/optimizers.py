@@ -96,11 +96,11 @@ def scale_by_adam(settings: Settings) -> Transformation:
     beta1, beta2 = settings.beta1, settings.beta2
     own = optax.scale_by_adam(beta1, beta2, settings.epsilon)
 
-    def update(gradients: Any, state: Any, weights: Any = None) -> tuple[Any, Any]:
-        del weights
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
         count = optax.safe_increment(state.count)
-        mean = optax.tree.update_moment(gradients, state.mu, beta1, 1)
-        square = optax.tree.update_moment_per_elem_norm(gradients, state.nu, beta2, 2)
+        mean = optax.tree.update_moment(updates, state.mu, beta1, 1)
+        square = optax.tree.update_moment_per_elem_norm(updates, state.nu, beta2, 2)
         first, second = _correction(beta1, count), _correction(beta2, count)
 
         def step(m: jax.Array, s: jax.Array) -> jax.Array:
@@ -112,7 +112,7 @@ def scale_by_adam(settings: Settings) -> Transformation:
     return Transformation(own.init, update)
 
 
-def _correction(beta: float, count: jax.Array) -> jax.Array:
+def _correction(beta: float, count: Any) -> jax.Array:
     """Return 1 - beta^count."""
     return -jnp.expm1(count * math.log(beta)) if beta > 0.0 else jnp.ones(())
 

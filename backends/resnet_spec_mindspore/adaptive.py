@@ -33,7 +33,7 @@ def _shares(beta: float) -> Shares:
     return beta, 1.0 - beta
 
 
-def _mixed(shares: Shares, old: Tensor, new: Tensor) -> Tensor:
+def _mixed(shares: Shares, old: Any, new: Any) -> Any:
     return shares[0] * old + shares[1] * new
 
 

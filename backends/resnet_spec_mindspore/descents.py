@@ -56,7 +56,7 @@ def length_of(tensor: Tensor) -> Tensor:
     return ops.sqrt(ops.square(tensor).sum())
 
 
-def ratio_of(above: Tensor, below: Tensor, slope: Tensor) -> Tensor:
+def ratio_of(above: Any, below: Any, slope: Any) -> Any:
     """Return a trust ratio, which is 1 where a length is 0."""
     is_apart = ops.logical_and(above > 0.0, slope > 0.0)
     return ops.select(is_apart, above / below, ops.ones_like(above))

@@ -32,7 +32,7 @@ class Descent(Optimizer):
         self._settings = settings
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Move all weights that have a gradient, and what is kept of them."""
         assert closure is None
         for group in self.param_groups:

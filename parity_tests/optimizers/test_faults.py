@@ -12,9 +12,10 @@ from patches import PatchedSide, rule
 from resnet_spec.contract import Array
 from resnet_spec.describing.spec import Spec
 from resnet_spec.loader import installed_backends
-from resnet_spec.optimizers import OPTIMIZERS, Equation, equations
+from resnet_spec.optimizers import OPTIMIZERS, Equation, equations, row_of, slots_of
 from resnet_spec.parity.floors import Floors
-from resnet_spec.parity.localise import mistakes, search
+from resnet_spec.parity.localise import mistakes, search, update
+from resnet_spec.parity.localise.rules import Move, Rule
 from resnet_spec.parity.localise.trust import TRUST
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
@@ -148,6 +149,27 @@ def test_a_mean_that_is_otherwise_is_seen(level: str) -> None:
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_nothing_is_found_in_what_is_right(kind: str) -> None:
     assert search("update", Side(BACKEND, setup(kind)), floors(kind)) is None
+
+
+@pytest.mark.parametrize("kind", ["lion", "adam", "sgd"])
+def test_a_sign_that_rounding_decides_is_no_finding(kind: str) -> None:
+    tensor = next(tensor for tensor in setup(kind).plan.tensors if tensor.name == "fc.bias")
+    weight, gradient = np.array([0.5, 0.5, 0.5]), np.array([1.0, 1e-9, -1e-3])
+    recipe, rates = setup(kind, weight_decay=0.0).recipe, np.array([0.003])
+    slots = {
+        slot.family: np.full(slot.shape_for(weight.shape), slot.first)
+        for slot in slots_of(recipe.optimizer)
+    }
+    right, fixed = Rule.of(recipe), (recipe, rates, Side(BACKEND, setup(kind)))
+    move = Move(tensor, weight, slots, gradient, weight, {}, 0)
+    # The side itself had another sign where the gradient is nearly 0, or where it is not.
+    for at, is_wrong in ((1, False), (2, True)):
+        other = gradient.copy()
+        other[at] *= -1.0
+        moved = right.step(move._replace(gradient=other), recipe, rates)[0]
+        found = update._errors(move._replace(new_weight=moved), right, *fixed)  # pyright: ignore[reportPrivateUsage]
+        assert (found["the weight"] > 16.0) == is_wrong, at
+    assert row_of(recipe.optimizer).jumps == (kind != "sgd")
 
 
 def test_a_mistake_is_one() -> None:
