@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from backend_modules import module_of
+from cases import CASES
 
 from resnet_spec.contract import Array, State
-from resnet_spec.describing.spec import Spec
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.optimizers import OPTIMIZERS, slots_of
 from resnet_spec.parity.floors import Floors
@@ -21,8 +21,8 @@ from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import reference_of
 from resnet_spec.parity.verdicts import judge
 from resnet_spec.planning.fine_tuning import fine_tuned
-from resnet_spec.planning.lowering import lower
 
+CASE = CASES["plain"]
 FRAMEWORKS = [name for name in installed_backends() if name in ("torch", "flax", "mindspore")]
 STEPS = 3
 EXACT = 1e-10
@@ -47,17 +47,9 @@ PAIRS = [
 def setup(kind: str) -> Setup:
     """Return a run with all that meets in a step: parts, clipping, an average, what is frozen."""
     settings = {"kind": kind, "weight_decay": 0.02, "decay_norms": False, "clip_norm": 0.5}
-    # The smallest network in which something is frozen and something is trained: others compile it.
-    spec = Spec(
-        name="tiny",
-        classes=3,
-        block="basic",
-        stem={"widths": [4], "kernel": 3, "stride": 1, "pool": False},
-        stages=[{"width": 4, "blocks": 1}],
-    )
     more = {"accumulate": 2, "ema": {"decay": 0.9}, "head_rate": 2.0, "freeze": "stem"}
     recipe = make_recipe(STEPS, optimizer=settings, **more)
-    return make_setup(fine_tuned(lower(spec, 8), recipe), recipe)
+    return make_setup(fine_tuned(CASE.plan, recipe), recipe)
 
 
 @cache
