@@ -19,6 +19,7 @@ def test_the_label_is_among_the_five_highest_and_equal_ones_go_by_number() -> No
     assert [bool(in_top(falling, np.array([i]))[0]) for i in range(6)] == [True] * 5 + [False]
     alike = np.zeros((6, 6))
     assert in_top(alike, np.arange(6)).tolist() == [True] * 5 + [False]
+    assert in_top(alike, np.full(6, -1)).tolist() == [False] * 6
     assert in_top(alike, np.arange(6), 1).tolist() == [True] + [False] * 5
     for row in np.random.default_rng(0).integers(0, 3, (50, 8)).astype(float):
         order = (-row).argsort(kind="stable").tolist()

@@ -16,8 +16,8 @@ TOP = 5
 def in_top(logits: Array, labels: NDArray[np.int64], k: int = TOP) -> NDArray[np.bool_]:
     """Return whether each label is among the `k` classes with the highest logits, bool [N].
 
-    Of equal logits the class with the lower number comes first, as in a prediction. The logits,
-    [N, classes], must be finite.
+    Of equal logits the class with the lower number comes first, as in a prediction. A label below 0
+    is among none. The logits, [N, classes], must be finite.
     """
     classes: int = logits.shape[1]
     rows, numbers = np.arange(len(labels)), np.arange(classes)
@@ -26,7 +26,7 @@ def in_top(logits: Array, labels: NDArray[np.int64], k: int = TOP) -> NDArray[np
     before: NDArray[np.bool_] = np.less.outer(labels, numbers)
     alike: NDArray[np.bool_] = np.asarray(logits == of_label)
     ranks: NDArray[np.int64] = np.count_nonzero(above | (alike & ~before), axis=1) - 1
-    return np.asarray(ranks < k)
+    return np.asarray((ranks < k) & (labels >= 0))
 
 
 def calibration_error(
