@@ -94,7 +94,8 @@ def meet_seconds() -> float:
 
 def unmet(group: Group, why: object) -> BackendError:
     """Return what to raise where the others of `group` do not come."""
-    rule = f"cannot meet the other {group.size - 1} processes at {group.address}"
+    others = f"{group.size - 1} processes" if group.size > 2 else "process"
+    rule = f"cannot meet the other {others} at {group.address}"
     return BackendError(f"rank {group.rank}: {rule}: {_short(why)}")
 
 

@@ -6,10 +6,13 @@ A group has gloo for what lies on the CPU and, where there are GPUs, NCCL for wh
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,15 +68,39 @@ def join(group: Group) -> Members:
         return Members(group, is_own=False)
     take_own(group.local_rank)
     try:
-        dist.init_process_group(
-            init_method=f"tcp://{group.address}",
-            rank=group.rank,
-            world_size=group.size,
-            timeout=timedelta(seconds=meet_seconds()),
-        )
+        with _hushed():
+            dist.init_process_group(
+                init_method=f"tcp://{group.address}",
+                rank=group.rank,
+                world_size=group.size,
+                timeout=timedelta(seconds=meet_seconds()),
+            )
     except (RuntimeError, ValueError) as error:
         raise unmet(group, error) from None
     return Members(group)
+
+
+@contextmanager
+def _hushed() -> Generator[None]:
+    """Keep from stderr the stacks that torch writes there, in C++, for each try to meet rank 0.
+
+    The error that it raises has them in a line. What Python says meanwhile is heard.
+    """
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # There is no stderr.
+        yield
+        return
+    is_real = sys.stderr is sys.__stderr__
+    with Path(os.devnull).open("w") as nowhere, os.fdopen(kept, "w", buffering=1) as heard:
+        os.dup2(nowhere.fileno(), 2)
+        before, sys.stderr = sys.stderr, heard if is_real else sys.stderr
+        try:
+            yield
+        finally:
+            sys.stderr = before
+            os.dup2(kept, 2)
 
 
 @contextmanager

@@ -156,6 +156,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for more, error in (
         (["--processes", "1,x"], "--processes = 1,x: must be numbers with commas, as 1,2"),
         (["--processes", "1,2", "--level", "logits"], "--level: --processes is a level of its own"),
+        (["--processes", "0,2"], "--processes = 0,2: must be different numbers from 1 on"),
+        (
+            ["--processes", "1", "--precision", "bfloat16"],
+            "precision = bfloat16: is not one that runs in several processes are compared in",
+        ),
         (["--shard"], "--shard: is of runs in several processes; give --processes, too"),
         (["--level", "processes"], "level = processes: is of runs in several processes; give --pr"),
     ):

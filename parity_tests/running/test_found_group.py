@@ -61,6 +61,7 @@ def test_the_group_is_found(environment: dict[str, str], expected: Group) -> Non
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE = 0: must be a whole number >= 1"),
         ({"WORLD_SIZE": ""}, 'WORLD_SIZE = "": must be a whole number >= 1'),
         ({"RANK": None}, "RANK: is not set, though other processes are spoken of; set it"),
+        ({"MASTER_PORT": "65536"}, "MASTER_PORT = 65536: must be 1..65535"),
         ({"MASTER_PORT": "x"}, "MASTER_PORT = x: must be a whole number >= 1"),
         (
             {"MASTER_ADDR": None},
@@ -73,6 +74,27 @@ def test_half_a_group_is_refused(changes: dict[str, str | None], line: str) -> N
     environment = {k: v for k, v in {**TORCHRUN, **changes}.items() if v is not None}
     with pytest.raises(BackendError) as caught:
         found_group(environment)
+    assert caught.value.problems == (line,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"MS_ROLE": "MS_FOO"}, "MS_ROLE = MS_FOO: must be MS_WORKER or MS_SCHED"),
+        ({"MS_SCHED_PORT": "99999"}, "MS_SCHED_PORT = 99999: must be 1..65535"),
+        (
+            {"MS_SCHED_HOST": ""},
+            "MS_SCHED_HOST: is not set, though other processes are spoken of; "
+            "set it to the host of the scheduler",
+        ),
+    ],
+)
+def test_half_a_cluster_is_refused(changes: dict[str, str], line: str) -> None:
+    whole = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_NODE_ID": "0"}
+    whole |= {"MS_SCHED_HOST": "host", "MS_SCHED_PORT": "8118"}
+    assert found_group(whole) == Group(0, 2, "host:8118", 0)
+    with pytest.raises(BackendError) as caught:
+        found_group({**whole, **changes})
     assert caught.value.problems == (line,)
 
 

@@ -16,7 +16,7 @@ from tiny_run import NETWORK as TINY
 from tiny_run import Stopped, Stops
 
 import resnet_spec
-from resnet_spec.errors import BackendError
+from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
 from resnet_spec.running.job_of_group import job_together
@@ -98,6 +98,33 @@ def test_a_process_that_does_not_see_the_run_goes_on_with_it(tmp_path: Path) -> 
     assert found.progress["step"] == whole.progress["step"] == 6
     for name, array in whole.state.items():
         assert np.allclose(found.state[name], array, rtol=1e-9, atol=1e-12), name
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 100, None])
+def test_the_one_before_says_the_backend_where_the_last_is_damaged(
+    damage: bytes | None, tmp_path: Path
+) -> None:
+    begun(tmp_path / "run")
+    last, before = (tmp_path / "run" / f"{name}.safetensors" for name in ("last", "previous"))
+    shutil.copy(last, before)
+    if damage is None:
+        last.unlink()
+    else:
+        last.write_bytes(damage)
+    request = Request(resume=tmp_path / "run")
+    group = Group(1, 2, "127.0.0.1:1")
+    with (
+        pytest.raises(BackendError, match="backend = numpy: cannot be one of 2 processes"),
+        job_together(request, print, group),
+    ):
+        pass
+    before.write_bytes(b"")
+    rule = "is required" if damage is None else "neither of its checkpoints can be gone on from"
+    with (
+        pytest.raises((CheckpointError, BackendError), match=rule),
+        job_together(request, print, group),
+    ):
+        pass
 
 
 def test_it_has_to_be_told_the_backend(tmp_path: Path) -> None:

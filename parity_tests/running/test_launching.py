@@ -19,9 +19,12 @@ from resnet_spec.cli.main import main
 from resnet_spec.errors import BackendError
 from resnet_spec.loader import installed_backends
 from resnet_spec.running import launching
+from resnet_spec.running.child_processes import usable_processors
 from resnet_spec.running.launching import Launch, launched
 from resnet_spec.weights.checkpoint import load_checkpoint
 
+MANY = f"{usable_processors()} processors"
+MOST = max(64, 4 * usable_processors())
 OTHERS = """
 import os, sys, time, signal
 rank = int(os.environ["RANK"])
@@ -98,13 +101,13 @@ def test_all_are_started_again_after_one_is_lost(
     program = FAILS_ONCE.format(tmp_path / "mark") + "rank == 1 and first and "
     status, said = run(f"{program}{end}; time.sleep(0.5)", restarts=2)
     assert status == 0
-    assert said[-1] == "all are started again, 1 of 2" and len(said) == (2 if line else 1)
+    assert said[-1] == "note: all are started again, 1 of 2" and len(said) == (2 if line else 1)
     assert said[0].startswith(line)
 
 
 def test_they_are_started_again_no_more_often_than_is_said(run: Any) -> None:
     status, said = run("rank or sys.exit(3); time.sleep(60)", restarts=2)
-    assert (status, said) == (3, [f"all are started again, {n} of 2" for n in (1, 2)])
+    assert (status, said) == (3, [f"note: all are started again, {n} of 2" for n in (1, 2)])
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 130])
@@ -122,6 +125,22 @@ def test_other_machines_are_given_time_before_all_are_started_again(
     assert waited.count(5.0) == (2 if nodes > 1 else 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_those_that_are_stopped_as_they_start_are_not_lost(run: Any, number: int) -> None:
+    deaf = "signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    ask = f"(time.sleep(0.5), os.kill(os.getppid(), {int(number)})); "
+    status, said = run(f"{deaf}rank or {ask}time.sleep(60)", restarts=2)
+    assert (status, said) == (130, [])
+
+
+def test_one_that_cannot_go_on_without_one_that_was_stopped_is_not_lost(run: Any) -> None:
+    # Rank 1 listens to signals by now, and finds rank 0 gone before it has ended by them.
+    late = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))"
+    ask = "(time.sleep(0.5), os.kill(os.getppid(), 15))"
+    status, said = run(f"rank and {late}; rank or {ask}; time.sleep(60)", restarts=2)
+    assert (status, said) == (130, [])
+
+
 def test_those_that_saved_and_stopped_are_status_130(run: Any) -> None:
     assert run("sys.exit(130)") == (130, [])
 
@@ -130,6 +149,10 @@ def test_those_that_saved_and_stopped_are_status_130(run: Any) -> None:
     ("launch", "lines"),
     [
         (Launch(0), ["--processes = 0: must be >= 1"]),
+        (
+            Launch(100_000),
+            [f"--processes = 100000: must be at most {MOST} on a machine with {MANY}"],
+        ),
         (Launch(1, nodes=0), ["--nodes = 0: must be >= 1"]),
         (
             Launch(1, nodes=2, node=2, address="h:1"),
@@ -165,6 +188,7 @@ def test_machines_count_their_processes_on() -> None:
             ["--", "list"],
             "launch = list: cannot be run in several processes; only train and evaluate can",
         ),
+        (["--", "trian"], "launch = trian: is no command; did you mean 'train'?"),
         (["--backend", "torch"], "--backend: unknown option; put -- before the command"),
     ],
 )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from resnet_spec.cli.parsing import PROGRAM
-from resnet_spec.errors import BackendError, problem
+from resnet_spec.errors import BackendError, did_you_mean, problem
 
 _CAN = ("train", "evaluate")
 
@@ -43,8 +43,14 @@ def run(args: argparse.Namespace) -> int:
     if not arguments:
         raise BackendError("launch: is given no command; end with: -- train SPEC ...")
     if arguments[0] not in _CAN:
+        from resnet_spec.cli.main import COMMANDS
+
+        name = arguments[0]
+        if name not in COMMANDS:
+            rule = "is no command"
+            raise BackendError(problem("launch", name or '""', rule, did_you_mean(name, _CAN)))
         rule = f"cannot be run in several processes; only {' and '.join(_CAN)} can"
-        raise BackendError(problem("launch", arguments[0], rule))
+        raise BackendError(problem("launch", name, rule))
     parsed = _parsed(arguments)
     if args.max_restarts and arguments[0] == "train" and not parsed.auto_resume:
         arguments = [*arguments, *_going_on(parsed)]
@@ -73,4 +79,5 @@ def _going_on(parsed: argparse.Namespace) -> list[str]:
 
 
 def _tell(line: str) -> None:
-    print(f"{PROGRAM}: error: {line}", file=sys.stderr)
+    is_note = line.startswith("note: ")
+    print(line if is_note else f"{PROGRAM}: error: {line}", file=sys.stderr)

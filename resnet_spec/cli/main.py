@@ -85,7 +85,8 @@ def _status(argv: Sequence[str]) -> int:
         _print_errors(error.problems)
         return LOST_STATUS if isinstance(error, LostError) else USAGE
     except KeyboardInterrupt:
-        _print_errors(["interrupted"])
+        if not speaker():  # Of several processes the first one says it.
+            _print_errors(["interrupted"])
         return _INTERRUPTED
 
 

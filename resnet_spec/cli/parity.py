@@ -80,11 +80,12 @@ def run(args: argparse.Namespace) -> int:
 def _of_processes(args: argparse.Namespace) -> Report:
     """Return the report of runs in several processes."""
     from resnet_spec.files.writing import check_folder
-    from resnet_spec.parity.processes import compare_processes
+    from resnet_spec.parity.processes import check_counts, compare_processes
 
     if args.level:
         raise BackendError("--level: --processes is a level of its own; leave one out")
     counts = _counts(args.processes)
+    check_counts(counts)
     if args.out is not None:
         check_folder(args.out, "a report")
     found = for_processes(args, counts)

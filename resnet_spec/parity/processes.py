@@ -35,6 +35,8 @@ PARTS = 2
 """Into which a batch is split: a share is of each part, and not of the batch."""
 _LEAST = 2
 """Images that each process has of a part, at least: of one alone some norms have no statistics."""
+_JUDGED: tuple[Precision, ...] = ("float32", "float64")
+"""Precisions that have a noise floor."""
 _DECAY = 0.9
 """Of the moving average."""
 
@@ -48,6 +50,13 @@ def recipe_of(counts: Sequence[int], steps: int = 20, batch: int = 4, rate: floa
     least = PARTS * _LEAST * max(counts)
     size = -(-max(batch, least) // unit) * unit
     return make_recipe(steps, size, rate, accumulate=PARTS, ema={"decay": _DECAY})
+
+
+def check_counts(counts: Sequence[int]) -> None:
+    """Raise BackendError where these are no numbers of processes to compare."""
+    if not counts or any(count < 1 for count in counts) or len(set(counts)) < len(counts):
+        given = ",".join(map(str, counts)) or '""'
+        raise BackendError(problem("--processes", given, "must be different numbers from 1 on"))
 
 
 def compare_processes(
@@ -74,6 +83,9 @@ def compare_processes(
     """
     names = listed(backends, "backends", BackendError)
     _check(spec, names, counts, shard)
+    if precision not in (None, *_JUDGED):
+        rule = "is not one that runs in several processes are compared in"
+        raise BackendError(problem("precision", precision, rule, f"use {' or '.join(_JUDGED)}"))
     chosen: dict[str, Precision] = {name: precision or _best(name) for name in names}
     expected = within_range(reference_of(setup or make_setup(lower(spec), recipe_of(counts))))
     setup = expected.setup
@@ -122,9 +134,7 @@ def _best(backend: str) -> Precision:
 
 
 def _check(spec: Spec, backends: Sequence[str], counts: Sequence[int], shard: bool) -> None:
-    if not counts or any(count < 1 for count in counts) or len(set(counts)) < len(counts):
-        given = ",".join(map(str, counts)) or '""'
-        raise BackendError(problem("--processes", given, "must be different numbers from 1 on"))
+    check_counts(counts)
     for name in backends:
         check_precision(name, _best(name))
         if max(counts) > 1 and not hasattr(load_backend(name), "join"):

@@ -18,6 +18,8 @@ Environment = Mapping[str, str]
 _FIRST_PORT, _PORTS = 20_000, 20_000
 """Ports of SLURM jobs: one of these, by the job's number."""
 _TPU_PORT = 8476
+_LAST_PORT = 65_535
+_ROLES = ("MS_WORKER", "MS_SCHED")
 
 
 def found_group(environment: Environment) -> Group:
@@ -50,7 +52,7 @@ def _of_slurm(environment: Environment) -> Group:
     hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
     host = environment.get("MASTER_ADDR") or _first_host(hosts)
     usual = str(_FIRST_PORT + _number(environment, "SLURM_JOB_ID", 0) % _PORTS)
-    port = environment.get("MASTER_PORT", usual)
+    port = _port({"MASTER_PORT": usual, **environment}, "MASTER_PORT")
     return Group(rank, size, f"{host}:{port}", _number(environment, "SLURM_LOCALID", 0))
 
 
@@ -71,11 +73,18 @@ def _of_msrun(environment: Environment) -> Group:
     size = _number(environment, "MS_WORKER_NUM", 1)
     if size == 1:
         return ALONE
-    is_worker = environment["MS_ROLE"] == "MS_WORKER"
+    role = environment["MS_ROLE"]
+    if role not in _ROLES:
+        raise BackendError(problem("MS_ROLE", role or '""', f"must be {' or '.join(_ROLES)}"))
+    is_worker = role == _ROLES[0]
     rank = _rank(environment, "MS_NODE_ID", size) if is_worker else 0
     local = _number(environment, "DEVICE_ID", 0) if "DEVICE_ID" in environment else 0
-    host, port = (environment.get(f"MS_SCHED_{part}", "") for part in ("HOST", "PORT"))
-    return Group(rank, size, f"{host}:{port}", local)
+    host = environment.get("MS_SCHED_HOST", "")
+    if not host:
+        remedy = "set it to the host of the scheduler"
+        rule = "is not set, though other processes are spoken of"
+        raise BackendError(f"MS_SCHED_HOST: {rule}; {remedy}")
+    return Group(rank, size, f"{host}:{_port(environment, 'MS_SCHED_PORT')}", local)
 
 
 def _of_tpu_pod(environment: Environment) -> Group:
@@ -121,7 +130,14 @@ def _address(environment: Environment) -> str:
         raise BackendError(
             f"MASTER_ADDR: is not set, though other processes are spoken of; {remedy}"
         )
-    return f"{host}:{_number(environment, 'MASTER_PORT', 1)}"
+    return f"{host}:{_port(environment, 'MASTER_PORT')}"
+
+
+def _port(environment: Environment, name: str) -> int:
+    port = _number(environment, name, 1)
+    if port > _LAST_PORT:
+        raise BackendError(problem(name, port, f"must be 1..{_LAST_PORT}"))
+    return port
 
 
 def _first_host(hosts: str) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from resnet_spec.errors import BackendError
 from resnet_spec.group import Group
+from resnet_spec.running.going_back import names_file, read_to_go_on
 from resnet_spec.running.job import Job, job_of
 from resnet_spec.running.meeting import joined
 from resnet_spec.running.opened import Opened, told_by_first
@@ -17,6 +19,7 @@ from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.together import Together, check_can_join
 from resnet_spec.weights.checkpoint import checkpoint_header
+from resnet_spec.weights.last_two import PREVIOUS
 
 
 @contextmanager
@@ -41,14 +44,25 @@ def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Jo
 
 
 def _backend_of_run(request: Request) -> str:
-    """Return the backend that the run was trained by last."""
+    """Return the backend that the run was trained by last, as either of its checkpoints says.
+
+    Raises CheckpointError where both are damaged, and BackendError where none is seen.
+    """
     last = None if request.auto_resume else request.goes_on_from()
-    header: Mapping[str, Any] = {} if last is None else checkpoint_header(last) or {}
+    if last is not None:
+        for path in (last, last.with_name(PREVIOUS)):
+            if (name := _backend_in(path)) is not None:
+                return name
+        if last.is_file():
+            read_to_go_on(last, lambda line: None, is_named=names_file(request.resume))
+    raise BackendError("--backend: is required; see: resnet-spec backends")
+
+
+def _backend_in(path: Path) -> str | None:
+    header: Mapping[str, Any] = checkpoint_header(path) or {}
     told: object = header.get("backend")
     name: object = cast("dict[str, object]", told).get("name") if isinstance(told, dict) else None
-    if not isinstance(name, str):
-        raise BackendError("--backend: is required; see: resnet-spec backends")
-    return name
+    return name if isinstance(name, str) else None
 
 
 def _opened_by_first(together: Together, find: Find) -> Opened | None:

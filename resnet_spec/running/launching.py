@@ -26,9 +26,12 @@ from resnet_spec.running.child_processes import (
     environment_with,
     signal_name,
     threads_of_each,
+    usable_processors,
 )
 
 INTERRUPTED = 130
+_FEW, _OF_EACH = 64, 4
+"""Processes that any machine may have, and those of each of its processors."""
 _LOOK_S = 0.05
 _STOPPED_S = 10.0
 """How long a process may be stopped, as by SIGSTOP, before it counts as lost."""
@@ -65,6 +68,10 @@ class Launch:
             for option, value in (("--processes", self.processes), ("--nodes", self.nodes))
             if value < 1
         ]
+        most = max(_FEW, _OF_EACH * usable_processors())
+        if self.processes > most:
+            rule = f"must be at most {most} on a machine with {usable_processors()} processors"
+            lines.append(problem("--processes", self.processes, rule))
         if restarts < 0:
             lines.append(problem("--max-restarts", restarts, "must be >= 0"))
         if not lines and not 0 <= self.node < self.nodes:
@@ -92,18 +99,30 @@ class Launch:
 
 @dataclass(eq=False)
 class _Child:
-    """A process of the group. stopped: since when it is stopped, None while it runs."""
+    """A process of the group.
+
+    stopped: since when it is stopped, None while it runs. asked: the signals that were passed on.
+    """
 
     rank: int
     popen: subprocess.Popen[bytes]
     stopped: float | None = field(default=None)
+    asked: set[int] = field(default_factory=set[int])
+
+    def status(self) -> int | None:
+        """Return its exit status, None while it runs; 130 where it ended by what it was asked to.
+
+        As it starts, before it listens to signals, it ends by them.
+        """
+        status = self.popen.poll()
+        return INTERRUPTED if status is not None and -status in self.asked else status
 
     def lost(self) -> str | None:
         """Return why this process no longer takes part; None where it does, or ended well.
 
         "" for one that ended with a status: it has said why itself.
         """
-        status = self.popen.poll()
+        status = self.status()
         if status is not None and status < 0:
             return f"rank {self.rank}: was ended by {signal_name(-status)}"
         if status not in (None, 0, INTERRUPTED):
@@ -142,8 +161,10 @@ def launched(
 ) -> int:
     """Run `resnet-spec` with `arguments` in every process; return the exit status of all.
 
-    say: hears why the processes were ended, in one line. restarts: how often all of them are
-    started again after one was lost. Ctrl-C and SIGTERM reach each process, which saves and stops.
+    say: hears why the processes were ended, in one line, and in a note that they are started again.
+    restarts: how often all of them are, after one was lost. Ctrl-C and SIGTERM reach each process,
+    which saves and stops.
+
     Raises BackendError for numbers that make no group.
     """
     launch.check(restarts)
@@ -153,7 +174,7 @@ def launched(
             return ended.status
         if launch.nodes > 1:
             time.sleep(_NOTICED_S)
-        say(f"all are started again, {again} of {restarts}")
+        say(f"note: all are started again, {again} of {restarts}")
     return run_once(launch, command_of("resnet_spec", arguments), say).status
 
 
@@ -213,10 +234,10 @@ def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> Ended:
     """Return how all have ended, or were ended once the first of them was lost."""
     ended_well: float | None = None
     while True:
+        statuses = [child.status() for child in children]  # Before: none may end in between.
         lost = [told for told in (child.lost() for child in children) if told is not None]
         if lost:
             return _given_up(children, next(filter(None, lost), ""), say)
-        statuses = [child.popen.poll() for child in children]
         if None not in statuses:
             return Ended(max(status or 0 for status in statuses))
         if any(status is not None for status in statuses):
@@ -231,10 +252,12 @@ def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> Ended:
 
 def _given_up(children: Sequence[_Child], lost: str, say: Callable[[str], None]) -> Ended:
     """Kill what is left, and return how the one ended that failed first."""
-    statuses = [child.popen.poll() or 0 for child in children]
+    statuses = [child.status() or 0 for child in children]
     for child in children:
         if child.popen.poll() is None:
             child.popen.kill()
+    if any(child.asked for child in children):  # One that ended at once is no loss to the others.
+        return Ended(INTERRUPTED)
     # One that ended by itself with a status has told why.
     told = [status for status in statuses if status > 0 and status != INTERRUPTED]
     if told:
@@ -252,6 +275,7 @@ def _forwarded(children: Sequence[_Child]) -> Generator[None]:
         del frame
         for child in children:
             if child.popen.poll() is None:
+                child.asked.add(number)
                 child.popen.send_signal(number)
 
     before: dict[int, Any] = {

@@ -199,6 +199,8 @@ def _in_common(job: Job) -> dict[str, object]:
         "recipe": job.run.recipe.to_dict(),
         "data": job.run.dataset.to_dict(),
         "validation": None if job.run.held_out is None else job.run.held_out.to_dict(),
+        "--shard": job.shard,
+        "--compile": job.compile,
         "checkpoint": None if job.start is None else dict(job.start.progress),
     }
 
