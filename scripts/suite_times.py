@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measure what the tests of two commits cost, one suite after the other, and test by test.
 
-    python scripts/suite_times.py d6ffae7 [HEAD] [--tests PATH] [--slowest N]
+    python scripts/suite_times.py d6ffae7 [HEAD] [--tests PATH ...] [--rounds N] [--slowest N]
 
 Each commit is cloned, and its own tests run on its own code in two processes, as `scripts/test`
-runs them, in the environment of this script. Prints, for each: tests, failures, minutes, and
+runs them, in the environment of this script; in a second round the later one goes first. Prints, for each: tests, failures, minutes, and
 seconds of processor time; then the time of the tests that both have (by the name of the file and
 of the test: a file may have moved), of those only one has, and the tests that grew most. An idle
 machine is needed. This file is the plugin of pytest that notes the times, too.
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,16 +41,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("before")
     parser.add_argument("after", nargs="?", default="HEAD")
-    parser.add_argument("--tests", default="parity_tests", help="default: all of parity_tests")
+    parser.add_argument(
+        "--tests", nargs="+", default=["parity_tests"], help="default: all of parity_tests"
+    )
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--slowest", type=int, default=15)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        suites = [measured(commit, Path(name), args.tests) for commit in (args.before, args.after)]
-    report(*suites, slowest=args.slowest)
+        commits = [args.before, args.after]
+        found: dict[str, list[Suite]] = {commit: [] for commit in commits}
+        for number in range(args.rounds):
+            for commit in commits if number % 2 == 0 else reversed(commits):
+                found[commit].append(measured(commit, Path(name) / str(number), args.tests))
+    report(*(mean_of(found[commit]) for commit in commits), slowest=args.slowest)
     return 0
 
 
-def measured(commit: str, folder: Path, tests: str) -> Suite:
+def mean_of(rounds: Sequence[Suite]) -> Suite:
+    """The mean of what several rounds of one suite cost, of the tests that ran in all of them."""
+    tests = set[str].intersection(*(set(one.seconds) for one in rounds))
+    seconds = {test: sum(one.seconds[test] for one in rounds) / len(rounds) for test in tests}
+    minutes = sum(one.minutes for one in rounds) / len(rounds)
+    return Suite(rounds[0].commit, minutes, rounds[0].summary, seconds)
+
+
+def measured(commit: str, folder: Path, tests: Sequence[str]) -> Suite:
     """The suite of `commit`, in a clone of its own with the cases and data beside it."""
     found = subprocess.check_output(["git", "rev-parse", "--short", commit], cwd=ROOT, text=True)
     commit = found.strip()
@@ -76,7 +91,7 @@ def measured(commit: str, folder: Path, tests: str) -> Suite:
     ]
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, tests],
+        [sys.executable, "-m", "pytest", *options, *tests],
         cwd=tree, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     minutes = (time.perf_counter() - start) / 60
@@ -91,6 +106,8 @@ def noted(folder: Path) -> Iterator[tuple[str, float]]:
     for path in folder.iterdir():
         for line in path.read_text(encoding="utf-8").splitlines():
             seconds, test = line.split("\t", 1)
+            # Its group, as xdist writes it, is no part of its name.
+            test = test.rpartition("@")[0] if test.rfind("@") > test.rfind("]") else test
             yield test.rsplit("/", 1)[-1] if "[" not in test else _short(test), float(seconds)
 
 
