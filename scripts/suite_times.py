@@ -4,10 +4,11 @@
     python scripts/suite_times.py d6ffae7 [HEAD] [--tests PATH ...] [--rounds N] [--slowest N]
 
 Each commit is cloned, and its own tests run on its own code in two processes, as `scripts/test`
-runs them, in the environment of this script; in a second round the later one goes first. Prints, for each: tests, failures, minutes, and
-seconds of processor time; then the time of the tests that both have (by the name of the file and
-of the test: a file may have moved), of those only one has, and the tests that grew most. An idle
-machine is needed. This file is the plugin of pytest that notes the times, too.
+runs them, in the environment of this script; in a second round the later one goes first. Prints,
+for each: tests, failures, minutes, and seconds of processor time; then the time of the tests that
+both have (by the name of the file and of the test: a file may have moved), of those only one has,
+and the tests that grew most. An idle machine is needed. This file is the plugin of pytest that
+notes the times, too.
 """
 
 from __future__ import annotations
