@@ -99,5 +99,5 @@ def test_a_notebook_shows_a_table_that_grows(tmp_path: Path) -> None:
     assert html.count("<tr>") == 3 and "<td>2/2</td>" in html and "<progress" not in html
     assert text.count("\n") == 1 and text.startswith("epoch 1/2  train loss")
     assert "tiny on digits" in result[0]["data"]["text/html"]
-    assert "final accuracy" in result[0]["data"]["text/plain"]
+    assert "final test accuracy" in result[0]["data"]["text/plain"]
     assert [output["output_type"] for output in quiet] == ["execute_result"]
