@@ -7,6 +7,7 @@ have its rate inside, one that counts steps can leave the correction out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,13 +78,24 @@ def _of_means(settings: Settings, row: Row) -> Iterator[Mistake]:
         yield "bias correction left out", detail, settings, equation
 
 
-def bound(change: Callable[..., Stepped], equation: Equation) -> Equation:
+class Given(NamedTuple):
+    """What an equation is given, in its order: see `optimizers.Equation`."""
+
+    settings: Settings
+    rate: float
+    decay: float
+    weight: Array
+    gradient: Array
+    slots: Slots
+
+
+def bound(change: Callable[[Equation, Given], Stepped], equation: Equation) -> Equation:
     """Return one of the changes below, of `equation`."""
 
     def bound(
         settings: Settings, rate: float, decay: float, weight: Array, gradient: Array, slots: Slots
     ) -> Stepped:
-        return change(equation, settings, rate, decay, weight, gradient, slots)
+        return change(equation, Given(settings, rate, decay, weight, gradient, slots))
 
     return bound
 
@@ -91,95 +103,48 @@ def bound(change: Callable[..., Stepped], equation: Equation) -> Equation:
 # --- Changes of any equation that has the part ----------------------------------------------------
 
 
-def decoupled(
-    equation: Equation,
-    settings: Settings,
-    rate: float,
-    decay: float,
-    weight: Array,
-    gradient: Array,
-    slots: Slots,
-) -> Stepped:
+def decoupled(equation: Equation, given: Given) -> Stepped:
     """Decay beside the step (Loshchilov & Hutter 2019)."""
-    new, moved = equation(settings, rate, 0.0, weight, gradient, slots)
-    return new - rate * decay * weight, moved
+    new, moved = equation(*given._replace(decay=0.0))
+    return new - given.rate * given.decay * given.weight, moved
 
 
-def coupled(
-    equation: Equation,
-    settings: Settings,
-    rate: float,
-    decay: float,
-    weight: Array,
-    gradient: Array,
-    slots: Slots,
-) -> Stepped:
+def coupled(equation: Equation, given: Given) -> Stepped:
     """Decay in the gradient."""
-    return equation(settings, rate, 0.0, weight, gradient + decay * weight, slots)
+    gradient = given.gradient + given.decay * given.weight
+    return equation(*given._replace(decay=0.0, gradient=gradient))
 
 
-def rate_inside(
-    equation: Equation,
-    settings: Settings,
-    rate: float,
-    decay: float,
-    weight: Array,
-    gradient: Array,
-    slots: Slots,
-) -> Stepped:
+def rate_inside(equation: Equation, given: Given) -> Stepped:
     """A rate that reaches the velocity, as Keras and Caffe have it."""
-    return _with_velocity(equation, settings, (rate, 1.0), decay, weight, gradient, slots)
+    return _with_velocity(equation, given, given.rate, 1.0)
 
 
-def dampened(
-    equation: Equation,
-    settings: Settings,
-    rate: float,
-    decay: float,
-    weight: Array,
-    gradient: Array,
-    slots: Slots,
-) -> Stepped:
+def dampened(equation: Equation, given: Given) -> Stepped:
     """A velocity that is an average."""
-    numbers = 1.0 - settings.momentum, rate
-    return _with_velocity(equation, settings, numbers, decay, weight, gradient, slots)
+    return _with_velocity(equation, given, 1.0 - given.settings.momentum, given.rate)
 
 
-def _with_velocity(
-    equation: Equation,
-    settings: Settings,
-    numbers: tuple[float, float],
-    decay: float,
-    weight: Array,
-    gradient: Array,
-    slots: Slots,
-) -> Stepped:
-    """numbers: the factors of what enters the velocity, and of the step."""
-    inner, outer = numbers
+def _with_velocity(equation: Equation, given: Given, inner: float, outer: float) -> Stepped:
+    """inner, outer: the factors of what enters the velocity, and of the step."""
+    settings, slots = given.settings, given.slots
     m = settings.momentum
     # What the equation adds to its velocity is its step without one.
-    still = {**slots, "momentum": np.zeros_like(weight)}
+    still = {**slots, "momentum": np.zeros_like(given.weight)}
     plain = settings.model_copy(update={"nesterov": False})
-    _, moved = equation(plain, 1.0, decay, weight, gradient, still)
+    _, moved = equation(*given._replace(settings=plain, rate=1.0, slots=still))
     added = inner * moved["momentum"]
     v = m * slots["momentum"] + added if "momentum" in slots else added
     step = added + m * v if settings.nesterov else v
-    return weight - outer * step, {k: v if k == "momentum" else a for k, a in moved.items()}
+    return given.weight - outer * step, {k: v if k == "momentum" else a for k, a in moved.items()}
 
 
-def uncorrected(
-    equation: Equation,
-    settings: Settings,
-    rate: float,
-    decay: float,
-    weight: Array,
-    gradient: Array,
-    slots: Slots,
-) -> Stepped:
+def uncorrected(equation: Equation, given: Given) -> Stepped:
     """Means as they are, which begin at 0: as after infinitely many steps."""
-    late = {**slots, "steps": np.full_like(slots["steps"], 1e12)}
-    new, moved = equation(settings, rate, decay, weight, gradient, late)
-    return new, {**moved, "steps": slots["steps"] + 1}
+    steps = given.slots["steps"]
+    late = {**given.slots, "steps": np.full_like(steps, 1e12)}
+    new, moved = equation(*given._replace(slots=late))
+    return new, {**moved, "steps": steps + 1}
 
 
 # --- Epsilon and norms in other places ------------------------------------------------------------
