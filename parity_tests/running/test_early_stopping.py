@@ -86,7 +86,9 @@ def test_a_run_that_has_stopped_early_is_finished(
     says(monkeypatch, [0.5, 0.4, 0.3])
     summary = trained(tmp_path / "run")
     before = (tmp_path / "run" / "last.safetensors").read_bytes()
-    assert resnet_spec.train(data=DATA, resume=tmp_path / "run") == summary
+    said = list[str]()
+    assert resnet_spec.train(data=DATA, resume=tmp_path / "run", say=said.append) == summary
+    assert said[-1].endswith("run is complete: nothing is left to train")
     (tmp_path / "run" / "summary.json").unlink()
     says(monkeypatch, [0.3])
     again = resnet_spec.train(data=DATA, resume=tmp_path / "run")

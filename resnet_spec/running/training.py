@@ -21,7 +21,7 @@ from resnet_spec.running.progress import first_step_text, is_wanted, shown
 from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
-from resnet_spec.running.runs import Run, Summary
+from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.together import Together, by_rank
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
@@ -174,7 +174,7 @@ def _trained(
         evaluator = made(precision=recipe.precision, group=group)
     begins(run, session.info)
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
-    if at == run.total_steps:
+    if at and job.start is not None and run.is_done(Position.from_dict(job.start.progress)):
         say(f"note: the run in {run.out} is complete: nothing is left to train")
     tracked = Tracked.of(run, session.info)
     with (
