@@ -23,14 +23,20 @@ from resnet_spec.data.folder import (
 )
 from resnet_spec.data.given import checked, is_name_of_given
 from resnet_spec.data.idx import is_idx, load_mnist, read_idx_folder
+from resnet_spec.data.lists import from_files, is_lists, read_lists
 from resnet_spec.data.locations import is_there, parted
 from resnet_spec.data.parquet import read_parquet
 from resnet_spec.data.parquet_splits import is_parquet
+from resnet_spec.data.samples import from_samples
 from resnet_spec.data.splits import no_such_split
 from resnet_spec.data.synthetic import load_synthetic
 from resnet_spec.data.walking import entries_of
 from resnet_spec.errors import DataError, check_kind, did_you_mean, nearest, problem
 from resnet_spec.printing.activity import doing
+
+__all__ = ["data_place", "from_arrays", "from_files", "from_samples", "list_datasets", "load_data"]
+
+from_arrays = Dataset.from_arrays
 
 _MOST_SIZE = 8192
 
@@ -70,8 +76,12 @@ _FORMS = (
     _Form("IDX files", is_idx, _one_split(read_idx_folder)),
     _Form("folders of images", is_image_folder, read_image_folder),
 )
-# Tried where none of these does, for nearly any folder with pictures below it fits.
-_LAST = _Form("folders of classes", is_class_folder, read_class_folder)
+# Tried in this order where none of these does: many a folder of images has lists of them, too, and
+# nearly any folder with pictures below it fits the last.
+_LAST = (
+    _Form("lists of images", is_lists, read_lists),
+    _Form("folders of classes", is_class_folder, read_class_folder),
+)
 
 
 def list_datasets() -> list[str]:
@@ -128,16 +138,16 @@ def _read(name: str, size: int | None) -> Dataset:
     if len(fitting) > 1:
         found = " and ".join(form.title for form in fitting)
         raise DataError(f"{path}: holds {found}; give the path of one of them")
-    if not fitting and _LAST.fits(path):
-        fitting = [_LAST]
-    if fitting:
-        return fitting[0].read(path, size, asked)
+    for form in (*fitting, *_LAST):
+        if form in fitting or form.fits(path):
+            return form.read(path, size, asked)
     inner = _inside(path)
     if inner:
         raise DataError(f"{path}: holds no dataset, but {inner} does; give that path")
     raise DataError(
         f"{path}: holds no dataset; it must be or hold a CIFAR folder or archive, IDX files, "
-        "train*.parquet with test*.parquet, or train/CLASS/ and val/CLASS/ folders of images"
+        "train*.parquet with test*.parquet, train.csv with test.csv, or train/CLASS/ and "
+        "val/CLASS/ folders of images"
     )
 
 
@@ -149,7 +159,7 @@ def _inside(path: Path, depth: int = 2) -> Path | None:
     folders = [Path(it.path) for it in entries_of(path) if it.is_folder] if path.is_dir() else []
     for folder in folders[:_MOST_INSIDE]:
         try:
-            if any(form.fits(folder) for form in _FORMS):
+            if any(form.fits(folder) for form in (*_FORMS, _LAST[0])):
                 return folder
             found = _inside(folder, depth - 1) if depth > 1 else None
         except DataError:  # It may not be read.

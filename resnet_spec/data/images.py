@@ -41,11 +41,20 @@ def decode(data: bytes, channels: int, where: str) -> Image.Image:
     """
     if channels not in _MODES:
         raise DataError(f"{where}: can be read with 1 or 3 channels, and {channels} were asked for")
-    image = opened(data, where, load=True)
+    return eight_bit(opened(data, where, load=True), channels, where)
+
+
+def eight_bit(image: Image.Image, channels: int | None, where: str) -> Image.Image:
+    """Return an image of mode L (1 channel) or RGB (3); None: of what is nearer to its own mode.
+
+    Raises DataError that begins with `where` for one of more than eight bits per channel.
+    """
     if image.mode not in _EIGHT_BIT:
         raise DataError(f"{where}: has mode {image.mode}; convert it to 8 bits per channel")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow asks for this step, or warns.
+    if channels is None:
+        channels = 1 if image.mode in ("1", "L", "LA") else 3
     wanted = _MODES[channels]
     return image if image.mode == wanted else image.convert(wanted)
 

@@ -1,0 +1,263 @@
+"""Images by a list of (path, label): pairs in Python, or CSV files with a line for each image.
+
+A folder of lists has `train.csv` and `test.csv` (or another split's), with the columns `path` and
+`label`; paths are below the folder of their list. Classes are the labels of the training list, by
+name, numbers by their value.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from resnet_spec.data.absent import Absent
+from resnet_spec.data.classes import absent_notes, check_unique, order_notes, sorted_names
+from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.encoded import EncodedSplit
+from resnet_spec.data.splits import NAMES, TRAIN, no_such_split, others_note
+from resnet_spec.data.statistics import KNOWN
+from resnet_spec.data.walking import entries_of
+from resnet_spec.errors import DataError, did_you_mean
+
+_SIZE = 224
+_MOST_BYTES = 1 << 30
+_ENDING = ".csv"
+_TEST_NAMES = ("val", "validation", "valid", "test", "eval")
+"""In this order, the first that is there is evaluated, as of image folders."""
+_PATHS = ("path", "file", "filename", "file_name", "image", "image_path")
+_LABELS = ("label", "class", "category", "class_name")
+
+
+class Sample(NamedTuple):
+    """An image file and its class, by name or, from Python, by number. where: for errors."""
+
+    path: str
+    label: str | int
+    where: str
+
+
+def is_lists(path: Path) -> bool:
+    """Whether `path` is a folder with a list of a split in it."""
+    return bool(_lists(path))
+
+
+def read_lists(path: Path, size: int | None, asked: str | None = None) -> Dataset:
+    """Return the dataset of the lists in a folder. asked: the split to evaluate on; None chooses.
+
+    The statistics are ImageNet's, as of image folders. Raises DataError.
+    """
+    lists = _lists(path)
+    if asked is not None and asked not in lists:
+        raise no_such_split(path, asked, list(lists))
+    there = [name for name in _TEST_NAMES if name in lists]
+    if not there and asked is None:
+        raise DataError(f"{path}: has {TRAIN}.csv and nothing to evaluate on; add test.csv")
+    tested = asked or there[0]
+    notes = () if asked else others_note(f"{tested}.csv", there[1:], path)
+    train = _read(lists[TRAIN]) if TRAIN in lists else None
+    if train is None:
+        notes = (*notes, f"{path} has no {TRAIN}.csv: it can be evaluated, not trained on")
+    fixed = path.resolve().name, train, _read(lists[tested])
+    return _dataset(*fixed, size=size, root=path, place=str(path), notes=notes)
+
+
+def from_files(
+    name: str,
+    train: str | Path | Iterable[tuple[str | Path, str | int]],
+    test: str | Path | Iterable[tuple[str | Path, str | int]],
+    *,
+    classes: Sequence[str] | None = None,
+    size: int = _SIZE,
+) -> Dataset:
+    """Return a dataset of image files, which are decoded as they are read.
+
+    train, test: pairs (path, label), or the path of a CSV file with the columns `path` and `label`,
+        whose paths are below its folder. A label is the name of a class, or its number.
+    classes: their names in order, in which whole numbers are then places; None takes the labels of
+        `train`, numbers by their value.
+    size: pixels per side. Grey images become three equal channels.
+
+    Raises DataError for a label that is no class, a file that is not there, or a class without a
+    training image.
+    """
+    found = [_samples(part, f"{name}, {part_name}") for part_name, part in _parts(train, test)]
+    return _dataset(name, *found, size=size, classes=classes, place=name)
+
+
+def _parts(train: Any, test: Any) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    return (TRAIN, train), ("test", test)
+
+
+def _samples(part: Any, where: str) -> list[Sample]:
+    if isinstance(part, str | Path):
+        return _read(Path(part))
+    if not isinstance(part, Iterable):
+        kind = type(part).__name__
+        raise DataError(f"{where}: must be pairs (path, label) or a .csv file, and is {kind}")
+    return [_sample(pair, f"{where}[{i}]") for i, pair in enumerate(cast("Iterable[Any]", part))]
+
+
+def _sample(pair: Any, where: str) -> Sample:
+    if not isinstance(pair, tuple | list) or len(cast("Sequence[Any]", pair)) != 2:
+        raise DataError(f"{where}: must be a pair (path, label), and is {type(pair).__name__}")
+    path, label = cast("Sequence[Any]", pair)
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(f"{where}: path must be a text or a Path, and is {type(path).__name__}")
+    if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
+        kind = type(label).__name__
+        raise DataError(f"{where}: label must be a name or a whole number, and is {kind}")
+    return Sample(
+        str(Path(cast("str", path)).absolute()),
+        label if isinstance(label, str) else int(label),
+        where,
+    )
+
+
+def _lists(path: Path) -> dict[str, Path]:
+    """Return the lists in a folder by their split."""
+    if not path.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for entry in entries_of(path):
+        stem, ending = Path(entry.name.lower()).stem, Path(entry.name.lower()).suffix
+        if ending == _ENDING and stem in NAMES and entry.is_file:
+            if stem in found:
+                raise DataError(f"{path}: has {found[stem].name} and {entry.name}; rename one")
+            found[stem] = path / entry.name
+    return found
+
+
+def _read(path: Path) -> list[Sample]:
+    """Return the samples of a CSV file. Raises DataError."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB; part it")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return list(_rows(csv.reader(file), path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        why = " ".join(str(error).split())
+        raise DataError(f"{path}: is no CSV file of UTF-8 text ({why})") from None
+
+
+def _rows(rows: Any, path: Path) -> Iterable[Sample]:
+    header = next(rows, None)
+    if header is None:
+        raise DataError(f"{path}: is empty; it must have the columns path and label")
+    places = [_column(header, known, path) for known in (_PATHS, _LABELS)]
+    for row in rows:
+        if not row:
+            continue
+        where = f"{path}:{rows.line_num}"
+        if len(row) != len(header):
+            rule = f"has {len(row)} values, and the header has {len(header)}"
+            raise DataError(f"{where}: {rule}")
+        file, label = (row[place].strip() for place in places)
+        if not file or not label:
+            raise DataError(f"{where}: has no {'label' if file else 'path'}")
+        yield Sample(os.path.normpath(path.absolute().parent / file), label, where)
+
+
+def _column(header: Sequence[str], known: Sequence[str], path: Path) -> int:
+    """Return which column is called by one of the `known` names."""
+    names = [name.strip().lower() for name in header]
+    found = [place for place, name in enumerate(names) if name in known]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        both = " and ".join(names[place] for place in found)
+        raise DataError(f"{path}: has the columns {both}, of which one is to be {known[0]}")
+    shown = ", ".join(names)[:100]
+    raise DataError(
+        f"{path}: has no column {known[0]}; its first line must be a header with path and label, "
+        f"and is: {shown}"
+    )
+
+
+def _dataset(
+    name: str,
+    train: list[Sample] | None,
+    test: list[Sample],
+    *,
+    size: int | None,
+    classes: Sequence[str] | None = None,
+    root: Path | None = None,
+    place: str,
+    notes: tuple[str, ...] = (),
+) -> Dataset:
+    names = {str(it.label) for it in train or test}
+    known = sorted_names(names) if classes is None else tuple(classes)
+    check_unique(known, f"data {name}")
+    split = _Maker(known, size or _SIZE, root, is_given=classes is not None)
+    tested = split.made(test, f"{place}: the list to evaluate")
+    trained = None if train is None else split.made(train, f"{place}: the training list")
+    if trained is not None:
+        counts = np.bincount(trained.labels, minlength=len(known))
+        for one, count in zip(known, counts.tolist(), strict=True):
+            if not count:
+                raise DataError(f"{place}: the training list has no image of the class {one!r}")
+    mean, std = KNOWN["imagenet"]
+    told = order_notes(known) if classes is None else ()
+    return Dataset(
+        name=name,
+        classes=known,
+        size=size or _SIZE,
+        channels=3,
+        mean=mean,
+        std=std,
+        train=trained or Absent(f"{place}: has no list to train on"),
+        test=tested,
+        notes=(*notes, *told, *absent_notes(known, np.empty(0, np.int64), tested.labels)),
+    )
+
+
+class _Maker:
+    """Makes splits of one dataset. root: the folder of the lists, no part of what a split is."""
+
+    def __init__(
+        self, classes: tuple[str, ...], size: int, root: Path | None, *, is_given: bool
+    ) -> None:
+        self._classes, self._size, self._root = classes, size, root
+        self._places = {name: place for place, name in enumerate(classes)}
+        self._is_given = is_given
+
+    def made(self, samples: list[Sample], what: str) -> EncodedSplit:
+        if not samples:
+            raise DataError(f"{what} names no image")
+        _check_files(samples, what)
+        labels = np.array([self._label(sample) for sample in samples], np.int64)
+        files = [sample.path for sample in samples]
+        root = "" if self._root is None else os.fspath(self._root.absolute())
+        common = root if all(file.startswith(root + os.sep) for file in files) else ""
+        fixed = files, labels, self._size, 3, files.__getitem__
+        return EncodedSplit(*fixed, root=common)
+
+    def _label(self, sample: Sample) -> int:
+        label = sample.label
+        if isinstance(label, str) and label.isdecimal() and label not in self._places:
+            label = int(label)
+        if isinstance(label, int) and self._is_given:
+            if 0 <= label < len(self._classes):
+                return label
+            rule = f"{label} is no place in {len(self._classes)} classes"
+            raise DataError(f"{sample.where}: {rule}")
+        found = self._places.get(str(label))
+        if found is None:
+            hint = did_you_mean(str(label), self._classes)
+            raise DataError(f"{sample.where}: {label!r} is not a class of the data; {hint}")
+        return found
+
+
+def _check_files(samples: list[Sample], what: str) -> None:
+    """Raise DataError where files are not there, before hours later one is to be read."""
+    gone = [sample for sample in samples if not Path(sample.path).is_file()]
+    if gone:
+        first = gone[0]
+        more = f" (and {len(gone) - 1} more of {len(samples)})" if len(gone) > 1 else ""
+        raise DataError(f"{first.where}: there is no file {first.path}{more}")
