@@ -3,12 +3,18 @@
 A backend that can be one of several offers `join(group) -> Members`, which is called once, before
 any array is made, and takes `group` in its `Session`. The frameworks' own engines move everything;
 the core shares out batches and evaluation, and has rank 0 decide and write.
+
+When `join` is called all processes are there, at the same time, and are to do the same: they have
+met at `group.address` (`running.roll_call`), where nobody listens any more. This is left out where
+somebody else listens there (`Group.served_by`), and where the package offers `is_met(group)` and it
+is true: all are together by the framework's own means already, and `join` takes what is there.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,13 +31,15 @@ class Group:
 
     rank: 0..size - 1; rank 0 decides, writes and speaks for all. size: processes in all.
     address: "HOST:PORT" at which rank 0 is met. local_rank: the place among those on this machine,
-    by which each takes an accelerator of its own.
+    by which each takes an accelerator of its own. served_by: who started the processes and listens
+    at the address already, "torchrun" or "msrun"; "" where rank 0 is the one to listen.
     """
 
     rank: int = 0
     size: int = 1
     address: str = ""
     local_rank: int = 0
+    served_by: str = ""
 
     def shares(self, count: int, parts: int = 1) -> list[slice]:
         """Return the rows of a batch of `count` images that are this process's, a slice per part.
@@ -97,6 +105,17 @@ def unmet(group: Group, why: object) -> BackendError:
     others = f"{group.size - 1} processes" if group.size > 2 else "process"
     rule = f"cannot meet the other {others} at {group.address}"
     return BackendError(f"rank {group.rank}: {rule}: {_short(why)}")
+
+
+def check_served(group: Group, by: Collection[str] = ()) -> None:
+    """Raise BackendError where a starter listens at the address by which `join` cannot meet.
+
+    by: the names of those by which it can.
+    """
+    if group.served_by and group.served_by not in by:
+        rule = f"cannot meet the others at {group.address}: {group.served_by} listens there"
+        remedy = "start them with resnet-spec launch"
+        raise BackendError(f"rank {group.rank}: {rule}, for another framework; {remedy}")
 
 
 def lost(group: Group, why: object) -> LostError:

@@ -21,8 +21,7 @@ from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
 from resnet_spec.errors import LOST_STATUS
-from resnet_spec.group import Group, lost, meet_seconds, unmet
-from resnet_spec_flax.meeting import meet
+from resnet_spec.group import Group, check_served, lost, meet_seconds, unmet
 
 _HEARTBEAT_S = 20
 """After how long a process that says nothing counts as gone.
@@ -68,8 +67,7 @@ def join(group: Group) -> Members:
     From then on a process that ends without `leave` says no goodbye, and its status is 2, or 3
     where another is gone.
     """
-    seconds = meet_seconds()
-    meet(group, seconds)
+    check_served(group)
     # Where there is a GPU, device = cpu may be asked for all the same.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It would take SIGTERM for itself.
@@ -81,7 +79,7 @@ def join(group: Group) -> Members:
             group.rank,
             local_device_ids=[_own_gpu(group.local_rank, os.environ)],
             cluster_detection_method="deactivate",
-            initialization_timeout=math.ceil(seconds),
+            initialization_timeout=math.ceil(meet_seconds()),
             heartbeat_timeout_seconds=_HEARTBEAT_S,
         )
     except (RuntimeError, ValueError) as error:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array
 from resnet_spec.errors import BackendError
-from resnet_spec.group import Group, lost, meet_seconds, unmet
+from resnet_spec.group import Group, check_served, lost, meet_seconds, unmet
 from resnet_spec.plan import Plan
 from resnet_spec_mindspore.global_norms import globalise
 from resnet_spec_mindspore.means import Mean, UpdateByMeans
@@ -60,6 +60,11 @@ _met: dict[str, Members] = {}
 """The one cluster of this process, by its address."""
 
 
+def is_met(group: Group) -> bool:
+    """Return whether this process is in the group's cluster already, and stays there."""
+    return group.address in _met
+
+
 def join(group: Group) -> Members:
     """Meet the other processes at `group.address`. Raises BackendError where they do not come."""
     if group.address not in _met:
@@ -71,6 +76,7 @@ def join(group: Group) -> Members:
 
 
 def _joined(group: Group) -> Members:
+    check_served(group, by=["msrun"])
     scheduler = None
     if "MS_ROLE" not in os.environ:
         host, port = _resolved(group)

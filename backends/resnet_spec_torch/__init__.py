@@ -6,7 +6,7 @@ Reached by name through the core's loader, which imports it only when it is aske
 from __future__ import annotations
 
 from resnet_spec_torch.devices import PRECISIONS
-from resnet_spec_torch.group import join
+from resnet_spec_torch.group import is_met, join
 from resnet_spec_torch.modules import build
 from resnet_spec_torch.session import Session
 from resnet_spec_torch.shapes import abstract_shapes, output_shape
@@ -16,6 +16,7 @@ __all__ = [
     "Session",
     "abstract_shapes",
     "build",
+    "is_met",
     "join",
     "output_shape",
 ]

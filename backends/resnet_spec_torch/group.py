@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnet_spec.contract import Array
 from resnet_spec.errors import BackendError
-from resnet_spec.group import Group, lost, meet_seconds, unmet
+from resnet_spec.group import Group, check_served, lost, meet_seconds, unmet
 from resnet_spec.plan import Plan
 from resnet_spec_torch.devices import take_own
 from resnet_spec_torch.global_norms import gathered
@@ -55,6 +55,12 @@ class Members:
             dist.destroy_process_group()
 
 
+def is_met(group: Group) -> bool:
+    """Return whether the caller's own program has made a process group."""
+    del group
+    return dist.is_initialized()
+
+
 def join(group: Group) -> Members:
     """Meet the other processes at `group.address`. Raises BackendError where they do not come.
 
@@ -66,6 +72,7 @@ def join(group: Group) -> Members:
             rule = f"is rank {found[0]} of {found[1]} in torch's process group"
             raise BackendError(f"rank {group.rank} of {group.size}: {rule}; make none, or this one")
         return Members(group, is_own=False)
+    check_served(group, by=["torchrun"])
     take_own(group.local_rank)
     try:
         with _hushed():

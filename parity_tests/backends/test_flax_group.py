@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
 
@@ -50,7 +47,6 @@ from resnet_spec.running import launching
 from resnet_spec.running.together import Together
 
 jax = pytest.importorskip("jax")
-meeting: Any = importlib.import_module("resnet_spec_flax.meeting")
 group_module: Any = importlib.import_module("resnet_spec_flax.group")
 pytestmark = pytest.mark.xdist_group("flax_group")
 
@@ -182,59 +178,6 @@ def test_nobody_waits_for_rank_0_when_it_is_gone() -> None:
     status, text = killed(0)
     assert status in (3, -signal.SIGABRT)
     assert "gone" in text or "another task died" in text
-
-
-def met(*groups: Group) -> list[str]:
-    """Return what each is told as they meet, "" where all is well."""
-
-    def told(group: Group) -> str:
-        try:
-            meeting.meet(group, 1.0)
-        except BackendError as error:
-            return str(error)
-        return ""
-
-    with ThreadPoolExecutor(len(groups)) as pool:
-        return list(pool.map(told, groups))
-
-
-def test_processes_meet_or_say_who_is_missing() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    one, two, three = (Group(rank, 3, address) for rank in range(3))
-    assert met(two, one, three) == [""] * 3
-    first, second = met(one, three)
-    start = f"cannot meet the other 2 processes at {address}: "
-    assert first == f"rank 0: {start}rank 1 did not come"
-    assert second == f"rank 2: {start}rank 0 gave up, or something else answers there"
-    assert met(three)[0].startswith(f"rank 2: {start}rank 0 is not there (")
-    assert met(one)[0] == f"rank 0: {start}ranks 1, 2 did not come"
-    assert f"rank 0: {start}another process says that it is rank 1, too" in met(one, two, two)
-    other = met(one, Group(1, 2, address))[0]
-    assert other == f"rank 0: {start}rank 1 there is one of 2 processes"
-    assert met(Group(1, 2, "no.such.host.invalid:1"))[0].startswith("rank 1: cannot meet ")
-
-
-def test_whoever_else_calls_is_not_counted() -> None:
-    address = f"127.0.0.1:{free_port()}"
-    with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(meeting.meet, Group(0, 2, address), 20.0)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                with socket.create_connection(("127.0.0.1", int(address[10:]))) as stranger:
-                    stranger.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        meeting.meet(Group(1, 2, address), 20.0)
-        assert first.result(20) is None
-
-
-def test_a_port_that_is_taken_is_one_line() -> None:
-    with socket.create_server(("", 0)) as taken:
-        port = taken.getsockname()[1]
-        (line,) = met(Group(0, 2, f"127.0.0.1:{port}"))
-    assert "Address already in use" in line and "\n" not in line
 
 
 def test_a_gpu_of_its_own() -> None:

@@ -264,7 +264,7 @@ def test_the_workers_of_msrun_are_known() -> None:
         "MS_SCHED_PORT": "8118",
         "DEVICE_ID": "1",
     }
-    assert found_group(words) == Group(1, 2, "127.0.0.1:8118", 1)
+    assert found_group(words) == Group(1, 2, "127.0.0.1:8118", 1, "msrun")
     scheduler = {**words, "MS_ROLE": "MS_SCHED"}
     del scheduler["MS_NODE_ID"], scheduler["DEVICE_ID"]
-    assert found_group(scheduler) == Group(0, 2, "127.0.0.1:8118")
+    assert found_group(scheduler) == Group(0, 2, "127.0.0.1:8118", served_by="msrun")

@@ -34,6 +34,11 @@ TPU = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}
         ({"WORLD_SIZE": "1", "RANK": "0"}, ALONE),
         (TORCHRUN, Group(1, 4, "host:29500", 0)),
         ({**TORCHRUN, "LOCAL_RANK": "1"}, Group(1, 4, "host:29500", 1)),
+        ({**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "False"}, Group(1, 4, "host:29500")),
+        (
+            {**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "True"},
+            Group(1, 4, "host:29500", served_by="torchrun"),
+        ),
         (SLURM, Group(5, 8, "node07:20123", 1)),
         ({**SLURM, "MASTER_ADDR": "a", "MASTER_PORT": "9"}, Group(5, 8, "a:9", 1)),
         ({**SLURM, "SLURM_STEP_NODELIST": "one,two"}, Group(5, 8, "one:20123", 1)),
@@ -92,7 +97,7 @@ def test_half_a_group_is_refused(changes: dict[str, str | None], line: str) -> N
 def test_half_a_cluster_is_refused(changes: dict[str, str], line: str) -> None:
     whole = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_NODE_ID": "0"}
     whole |= {"MS_SCHED_HOST": "host", "MS_SCHED_PORT": "8118"}
-    assert found_group(whole) == Group(0, 2, "host:8118", 0)
+    assert found_group(whole) == Group(0, 2, "host:8118", 0, "msrun")
     with pytest.raises(BackendError) as caught:
         found_group({**whole, **changes})
     assert caught.value.problems == (line,)

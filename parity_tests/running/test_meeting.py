@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +49,11 @@ class Groups:
         self.said: list[str] = []
 
     def load(self, backend: str) -> Any:
-        return SimpleNamespace(join=lambda group: self._join(backend, group))
+        is_met = {"is_met": lambda group: True} if backend == "c" else {}
+        return SimpleNamespace(join=lambda group: self._join(backend, group), **is_met)
+
+    def call_roll(self, group: Group, things: Mapping[str, str], seconds: float) -> None:
+        self.said.append(f"meet {things['backend']} {group.rank}")
 
     def _join(self, backend: str, group: Group) -> Any:
         self.said.append(f"join {backend} {group.rank}")
@@ -68,6 +72,9 @@ class Groups:
 def groups(monkeypatch: pytest.MonkeyPatch) -> Iterator[Groups]:
     made = Groups()
     monkeypatch.setattr(meeting, "load_backend", made.load)
+    monkeypatch.setattr(meeting, "meet", made.call_roll)
+    monkeypatch.setattr(meeting, "_called", set())
+    monkeypatch.setattr(meeting, "_failures", [])
     monkeypatch.setattr(meeting, "_met", {})
     monkeypatch.setattr(meeting, "_stumbling", [])
     monkeypatch.setattr(meeting.atexit, "register", lambda action: None)
@@ -80,7 +87,7 @@ def test_a_group_is_joined_once_and_left_once(groups: Groups) -> None:
             assert together.any(True) and together.group is GROUP
     meeting.leave()
     meeting.leave()
-    assert groups.said == ["join a 1", "leave a"]
+    assert groups.said == ["meet a 1", "join a 1", "leave a"]
 
 
 def test_nobody_is_met_by_a_process_that_is_alone(groups: Groups) -> None:
@@ -91,23 +98,42 @@ def test_nobody_is_met_by_a_process_that_is_alone(groups: Groups) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "group", "word"),
-    [("b", GROUP, "join b 1"), ("a", Group(0, 2, "localhost:1"), "join a 0")],
+    ("backend", "group", "words"),
+    [
+        ("b", GROUP, ["meet b 1", "join b 1"]),
+        ("a", Group(0, 2, "localhost:1"), ["meet a 0", "join a 0"]),
+        # Where all are together already, or another listens, there is no other meeting.
+        ("c", GROUP, ["join c 1"]),
+        ("a", Group(1, 2, "localhost:1", served_by="torchrun"), ["join a 1"]),
+    ],
 )
 def test_another_group_is_joined_when_the_first_is_left(
-    backend: str, group: Group, word: str, groups: Groups
+    backend: str, group: Group, words: list[str], groups: Groups
 ) -> None:
     for each in (("a", GROUP), (backend, group)):
         with meeting.joined(*each):
             pass
-    assert groups.said == ["join a 1", "leave a", word]
+    assert groups.said == ["meet a 1", "join a 1", "leave a", *words]
+
+
+def test_things_are_said_in_short_words(groups: Groups, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = list[Mapping[str, str]]()
+    monkeypatch.setattr(meeting, "meet", lambda group, things, seconds: heard.append(things))
+    for network in ({"widths": [4] * 99}, {"widths": [4] * 99}, {"widths": [5]}):
+        with meeting.joined("a", GROUP, {"network": network, "backend": "a"}):
+            pass
+        meeting.leave()
+    one, two, other = heard
+    assert list(one) == ["version", "backend", "network"] and one["backend"] == "a"
+    assert one == two and one["network"] != other["network"]
+    assert all(len(word) < 20 for word in one.values())
 
 
 def test_a_process_that_fails_says_no_goodbye(groups: Groups) -> None:
     with pytest.raises(BackendError), meeting.joined("a", GROUP):
         raise BackendError("x")
     meeting.leave()
-    assert groups.said == ["join a 1"]
+    assert groups.said == ["meet a 1", "join a 1"]
 
 
 def test_one_that_went_on_after_an_error_of_all_does(groups: Groups) -> None:
@@ -116,7 +142,7 @@ def test_one_that_went_on_after_an_error_of_all_does(groups: Groups) -> None:
     with meeting.joined("a", GROUP):
         pass
     meeting.leave()
-    assert groups.said == ["join a 1", "leave a"]
+    assert groups.said == ["meet a 1", "join a 1", "leave a"]
 
 
 def test_a_program_with_an_error_says_no_goodbye(
@@ -126,10 +152,10 @@ def test_a_program_with_an_error_says_no_goodbye(
         pass
     monkeypatch.setattr(sys, "last_value", ValueError(), raising=False)
     meeting._leave_at_the_end()
-    assert groups.said == ["join a 1"]
+    assert groups.said == ["meet a 1", "join a 1"]
     monkeypatch.setattr(sys, "last_value", None)
     meeting._leave_at_the_end()
-    assert groups.said == ["join a 1", "leave a"]
+    assert groups.said == ["meet a 1", "join a 1", "leave a"]
 
 
 def test_who_is_gone_at_the_end_is_not_told_of(
@@ -141,7 +167,7 @@ def test_who_is_gone_at_the_end_is_not_told_of(
     with meeting.joined("a", GROUP):
         meeting._met["a"].members.leave = gone  # type: ignore[method-assign]
     meeting._leave_at_the_end()
-    assert groups.said == ["join a 1"]
+    assert groups.said == ["meet a 1", "join a 1"]
 
 
 @pytest.mark.parametrize(("backend", "ends"), [("a", [3]), ("b", [])])
@@ -157,7 +183,11 @@ def test_a_command_ends_at_once_where_a_framework_stumbles(
     assert ended == []
     meeting.leave()
     meeting.end_of_command(3)
-    assert ended == ends and groups.said == [f"join {backend} 1", f"leave {backend}"]
+    assert ended == ends and groups.said == [
+        f"meet {backend} 1",
+        f"join {backend} 1",
+        f"leave {backend}",
+    ]
 
 
 # --- In several -----------------------------------------------------------------------------------

@@ -59,27 +59,21 @@ def run(args: argparse.Namespace) -> int:
     """
     from resnet_spec.cli.evaluated import more_lines, of_classes
     from resnet_spec.files.json_text import json_text
-    from resnet_spec.loader import check_backend
     from resnet_spec.running.found_group import found_group
     from resnet_spec.running.launching import end_with_launcher
     from resnet_spec.running.measures import BINS
-    from resnet_spec.running.meeting import leave
+    from resnet_spec.running.meeting import expected, leave
     from resnet_spec.running.predictions import write_evaluated
-    from resnet_spec.running.together import check_can_join
 
     end_with_launcher(os.environ)
     group = found_group(os.environ)
     if group.rank:
         hush(group.rank)
-    if args.batch < 1:
-        raise DataError(f"--batch = {args.batch}: must be >= 1")
-    _check_files(args)
-    check_backend(args.backend)  # Before anything is read or downloaded.
-    check_can_join(args.backend, group)
-    loaded = weights_on_data(args)
-    weights, spec, data = loaded.weights, loaded.spec, loaded.data
-    split = loaded.split(args.split)
-    session, result = _evaluated(args, loaded, split, group)
+    with expected(group):
+        loaded = _loaded(args, group)
+        weights, spec, data = loaded.weights, loaded.spec, loaded.data
+        split = loaded.split(args.split)
+        session, result = _evaluated(args, loaded, split, group)
     leave()
     if group.rank:
         return 0 if result.problem is None else _NOT_FINITE
@@ -126,6 +120,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _loaded(args: argparse.Namespace, group: Group) -> WeightsOnData:
+    from resnet_spec.loader import check_backend
+    from resnet_spec.running.together import check_can_join
+
+    if args.batch < 1:
+        raise DataError(f"--batch = {args.batch}: must be >= 1")
+    _check_files(args)
+    check_backend(args.backend)  # Before anything is read or downloaded.
+    check_can_join(args.backend, group)
+    return weights_on_data(args)
+
+
 def _evaluated(
     args: argparse.Namespace, loaded: WeightsOnData, split: Split, group: Group
 ) -> tuple[Session, Evaluation]:
@@ -134,11 +140,15 @@ def _evaluated(
     from resnet_spec.running.evaluate import evaluate
     from resnet_spec.running.meeting import joined
 
-    with joined(args.backend, group) as together:
+    things = {
+        "network": loaded.spec.to_dict(),
+        "precision": args.precision,
+        "batch": args.batch,
+        "data": [args.split, len(split)],
+    }
+    with joined(args.backend, group, things) as together:
         if group.size > 1:
-            network, precision = loaded.spec.to_dict(), args.precision
-            things = {"network": network, "precision": precision, "batch": args.batch}
-            together.check_same({**things, "data": [args.split, len(split)]})
+            together.check_same(things)
         session = loaded.session(args.backend, args.device, args.precision)
         with ImageBar(f"evaluating on {args.backend}", len(split)) as bar:
             return session, evaluate(session, split, args.batch, bar.tick, together)

@@ -81,13 +81,21 @@ def _status(argv: Sequence[str]) -> int:
         if speaker() or isinstance(error, LostError):
             # What fails in all processes the first one tells, and which one is gone is known to
             # whoever started them; either way that one's word ends this process.
-            time.sleep(_OTHERS_SPEAK_S)
+            _wait_for_others()
         _print_errors(error.problems)
         return LOST_STATUS if isinstance(error, LostError) else USAGE
     except KeyboardInterrupt:
         if not speaker():  # Of several processes the first one says it.
             _print_errors(["interrupted"])
         return _INTERRUPTED
+
+
+def _wait_for_others() -> None:
+    """Let other processes speak; the first one is told why this one fails, if it waits for it."""
+    end = time.monotonic() + _OTHERS_SPEAK_S
+    if "resnet_spec.running.meeting" in sys.modules:
+        sys.modules["resnet_spec.running.meeting"].tell_others(_OTHERS_SPEAK_S)
+    time.sleep(max(end - time.monotonic(), 0))
 
 
 def _failure(error: OSError) -> str:

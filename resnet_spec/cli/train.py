@@ -15,6 +15,7 @@ from resnet_spec.cli.arguments import add_part, add_settings
 from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 
 if TYPE_CHECKING:
+    from resnet_spec.group import Group
     from resnet_spec.running.runs import Run, Summary
 
 _INTERRUPTED = 130
@@ -82,21 +83,33 @@ def _add_fine_tuning(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
-    from resnet_spec.cli.progress import TrainingBar
-    from resnet_spec.cli.saying import hush, say
+    from resnet_spec.cli.saying import hush
     from resnet_spec.running.found_group import found_group
-    from resnet_spec.running.job_of_group import job_together
     from resnet_spec.running.launching import end_with_launcher
-    from resnet_spec.running.meeting import leave
-    from resnet_spec.running.progress import first_step_text
-    from resnet_spec.running.request import Request
-    from resnet_spec.running.tracking.choice import chosen
-    from resnet_spec.running.training import carry_out
+    from resnet_spec.running.meeting import expected, leave
 
     end_with_launcher(os.environ)
     group = found_group(os.environ)
     if group.rank:
         hush(group.rank)
+    with expected(group):
+        summary, out = _trained(args, group)
+    leave()
+    if group.rank == 0:
+        print(_closing_line(summary, out))
+    return 0 if summary.complete else _INTERRUPTED
+
+
+def _trained(args: argparse.Namespace, group: Group) -> tuple[Summary, Path]:
+    """Return what the run came to, and its folder."""
+    from resnet_spec.cli.progress import TrainingBar
+    from resnet_spec.cli.saying import say
+    from resnet_spec.running.job_of_group import job_together
+    from resnet_spec.running.progress import first_step_text
+    from resnet_spec.running.request import Request
+    from resnet_spec.running.tracking.choice import chosen
+    from resnet_spec.running.training import carry_out
+
     track = None if args.track is None else chosen(args.track)
     request = Request(**{field.name: getattr(args, field.name) for field in fields(Request)})
 
@@ -114,10 +127,7 @@ def run(args: argparse.Namespace) -> int:
             track=track or (),
             begins=lambda run, info: say(_opening_line(run, info)),
         )
-    leave()
-    if group.rank == 0:
-        print(_closing_line(summary, job.run.out))
-    return 0 if summary.complete else _INTERRUPTED
+    return summary, job.run.out
 
 
 def _epochs(run: Run) -> int:

@@ -35,13 +35,17 @@ def found_group(environment: Environment) -> Group:
 
 
 def _of_torchrun(environment: Environment) -> Group:
-    """Return the group of RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK."""
+    """Return the group of RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and LOCAL_RANK.
+
+    At that port torchrun's agent listens itself, and says so, unless it is asked not to.
+    """
     size = _number(environment, "WORLD_SIZE", 1)
     if size == 1:
         return ALONE
     rank = _rank(environment, "RANK", size)
     local = _number(environment, "LOCAL_RANK", 0) if "LOCAL_RANK" in environment else 0
-    return Group(rank, size, _address(environment), local)
+    by = "torchrun" if environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else ""
+    return Group(rank, size, _address(environment), local, by)
 
 
 def _of_slurm(environment: Environment) -> Group:
@@ -84,7 +88,7 @@ def _of_msrun(environment: Environment) -> Group:
         remedy = "set it to the host of the scheduler"
         rule = "is not set, though other processes are spoken of"
         raise BackendError(f"MS_SCHED_HOST: {rule}; {remedy}")
-    return Group(rank, size, f"{host}:{_port(environment, 'MS_SCHED_PORT')}", local)
+    return Group(rank, size, f"{host}:{_port(environment, 'MS_SCHED_PORT')}", local, "msrun")
 
 
 def _of_tpu_pod(environment: Environment) -> Group:

@@ -21,6 +21,9 @@ from resnet_spec.running.together import Together, check_can_join
 from resnet_spec.weights.checkpoint import checkpoint_header
 from resnet_spec.weights.last_two import PREVIOUS
 
+_BEGINS = "--resume"
+"""What tells a process that begins a run from one that goes on with it."""
+
 
 @contextmanager
 def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Job, Together]]:
@@ -32,15 +35,29 @@ def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Jo
     """
     if group.size == 1 or (request.resume is False and not request.auto_resume):
         job = job_of(request, say, group=group)
-        with joined(job.run.backend, group) as together:
+        with joined(job.run.backend, group, {_BEGINS: True, **in_common(job)}) as together:
             yield job, together
         return
     request.check()
     backend = request.backend or _backend_of_run(request)
     check_can_join(backend, group)
-    with joined(backend, group) as together:
+    with joined(backend, group, {_BEGINS: False}) as together:
         reach = Reach(opened=partial(_opened_by_first, together))
         yield job_of(request, say, reach, group), together
+
+
+def in_common(job: Job) -> dict[str, object]:
+    """Return what all processes of a run must have alike, by what it is called."""
+    return {
+        "backend": job.run.backend,
+        "network": job.run.spec.to_dict(),
+        "recipe": job.run.recipe.to_dict(),
+        "data": job.run.dataset.to_dict(),
+        "validation": None if job.run.held_out is None else job.run.held_out.to_dict(),
+        "--shard": job.shard,
+        "--compile": job.compile,
+        "checkpoint": None if job.start is None else dict(job.start.progress),
+    }
 
 
 def _backend_of_run(request: Request) -> str:

@@ -15,7 +15,8 @@ from resnet_spec.recipe import Recipe
 from resnet_spec.running.fit import Watch, fit
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.job import Job
-from resnet_spec.running.job_of_group import job_together
+from resnet_spec.running.job_of_group import in_common, job_together
+from resnet_spec.running.meeting import expected
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.progress import first_step_text, is_wanted, shown
 from resnet_spec.running.read_only_folder import folder_of
@@ -96,7 +97,6 @@ def train(
     inputs that break a rule, before anything is trained.
     """
     group = found_group(os.environ)
-    trackers = chosen(track)
     request = Request(
         spec=spec,
         backend=backend,
@@ -133,8 +133,10 @@ def train(
         with shown(run.total_steps, run.epochs, at, first) as view:
             yield Watches(view, *own)
 
-    with job_together(request, hears, group) as (job, together):
-        return carry_out(job, together, watching, hears, track=trackers)
+    with expected(group):
+        trackers = chosen(track)
+        with job_together(request, hears, group) as (job, together):
+            return carry_out(job, together, watching, hears, track=trackers)
 
 
 def carry_out(
@@ -152,7 +154,7 @@ def carry_out(
     the first one sees it, and speaks to those that watch.
     """
     if job.group.size > 1:
-        together.check_same(_in_common(job))
+        together.check_same(in_common(job))
     if together.is_first:
         return _trained(job, together, watching, say, track, begins)
     return _trained(job, together, _unwatched, _ignore, (), lambda run, info: None)
@@ -189,20 +191,6 @@ def _trained(
             summary = fit(run, session, evaluator, watches, job.start, together)
         tracking.finish(summary)
         return summary
-
-
-def _in_common(job: Job) -> dict[str, object]:
-    """Return what all processes of a run must have alike, by what it is called."""
-    return {
-        "backend": job.run.backend,
-        "network": job.run.spec.to_dict(),
-        "recipe": job.run.recipe.to_dict(),
-        "data": job.run.dataset.to_dict(),
-        "validation": None if job.run.held_out is None else job.run.held_out.to_dict(),
-        "--shard": job.shard,
-        "--compile": job.compile,
-        "checkpoint": None if job.start is None else dict(job.start.progress),
-    }
 
 
 @contextmanager
