@@ -10,7 +10,11 @@ A backend is an importable package that offers
     export.write, export.read       optional: a module `export`, as `exporting.Exporter` says, for
                                     the formats of its manifest
     join(group)                     optional: meets the other processes of a `group.Group` and
-                                    returns the `group.Members`; called before any array is made
+                                    returns the `group.Members`; called before any array is made.
+                                    All are there then, and are to do the same; nobody listens at
+                                    the address, unless `group.served_by` says who does
+    is_met(group)                   optional, beside `join`: whether the framework has brought the
+                                    processes together already, so that they need not meet before
 
     manifest.toml                   what the package needs, computes in and can do beside, as data
                                     that is read without importing it (`manifest.Manifest`);

@@ -51,7 +51,7 @@ class Manifest:
     networks; empty where it takes none. dialect: what their layers call their tensors, by a name of
     `weights.naming.dialects`. formats: by name, what its module `export` writes. shards: whether
     its sessions take `shard`. compiles: when a session compiles its first step, which then takes
-    long: "asked" is by its argument `compile`.
+    long: "asked" is by its argument `compile`, which "never" refuses.
     """
 
     requires: tuple[str, ...]

@@ -19,9 +19,9 @@ from resnet_spec.weights.checkpoint import load_checkpoint
 SETTINGS = ("epochs=3", "batch=512", "seed=3")
 
 
-def trained(out: Path, **more: Any) -> Any:
+def trained(out: Path, spec: Any = TINY, **more: Any) -> Any:
     given = {"settings": SETTINGS, "out": out, "input_size": 8, "auto_resume": True, **more}
-    return resnet_spec.train(TINY, "numpy", **given)
+    return resnet_spec.train(spec, "numpy", **given)
 
 
 def test_the_same_call_begins_a_run_takes_it_up_and_leaves_it_finished(tmp_path: Path) -> None:
@@ -50,6 +50,11 @@ def test_the_same_call_begins_a_run_takes_it_up_and_leaves_it_finished(tmp_path:
         (
             {"settings": (*SETTINGS, "schedule.rate=0.2", "norm.eps=0.001")},
             "norm.eps = 1e-05, not 0.001; schedule.rate = 0.1, not 0.2",
+        ),
+        ({"settings": (*SETTINGS, "stages[0].width=8")}, "stages[0].width = 4, not 8"),
+        (
+            {"spec": {**TINY, "stages": [*TINY["stages"], {"width": 8, "blocks": 1}]}},
+            "the number of stages = 1, not 2",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""`train --shard` with a backend that holds parameters whole: one line, and nothing written."""
+"""`train --shard` and `--compile` with a backend that does not: one line, and nothing written."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def test_what_cannot_be_sharded_is_refused(
     remedy = "leave it out, or use a backend that shards"
     assert capsys.readouterr().err == f"resnet-spec: error: --shard: {rule}; {remedy}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_compiles_nothing_refuses_to(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--backend", "numpy", "--set", "steps=1", "--compile"]
+    assert main(["train", "tiny.toml", *arguments]) == 2
+    line = "resnet-spec: error: --compile: numpy compiles nothing; leave it out\n"
+    assert capsys.readouterr().err == line
+    assert [path.name for path in here.iterdir()] == ["tiny.toml"]
 
 
 @pytest.mark.parametrize("backend", WHOLE)

@@ -39,8 +39,8 @@ def read_to_go_on(found: Path, say: Say, *, is_named: bool) -> tuple[Path, Check
     start = _read_before(before, wrong)
     if is_named:
         remedy = f"--resume {RunFolder.of_checkpoint(found).path} goes on from {before}"
-        raise CheckpointError(f"--resume = {wrong}; {remedy}, at step {_step(start)}")
-    say(f"note: {wrong}; {_goes_on(before, start)}")
+        raise CheckpointError(f"--resume = {_fault(wrong)}; {remedy}, at step {_step(start)}")
+    say(f"note: {_fault(wrong)}; {_goes_on(before, start)}")
     return before, start
 
 
@@ -61,8 +61,13 @@ def _read_before(before: Path, wrong: DamagedError) -> Checkpoint:
         return _read(before)
     except CheckpointError as error:
         folder = RunFolder.of_checkpoint(before).path
-        rule = f"neither of its checkpoints can be gone on from: {wrong}; {error}"
+        rule = f"neither of its checkpoints can be gone on from: {_fault(wrong)}; {_fault(error)}"
         raise CheckpointError(f"--resume = {folder}: {rule}; begin it anew") from None
+
+
+def _fault(error: CheckpointError) -> str:
+    """Return what is wrong with a file, without its usual remedy: there is a better one here."""
+    return str(error).removesuffix("; get it again")
 
 
 def _goes_on(path: Path, start: Checkpoint) -> str:

@@ -35,7 +35,7 @@ from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, check_same_run, going_on
 from resnet_spec.running.run_folder import Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
-from resnet_spec.running.together import check_can_join, check_can_shard
+from resnet_spec.running.together import check_can_compile, check_can_join, check_can_shard
 from resnet_spec.weights.adopting import adopt, with_statistics
 from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.loading import Pretrained, load_pretrained
@@ -82,6 +82,8 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
     _check_shares(job.run, group)
     if request.shard:
         check_can_shard(job.run.backend)
+    if request.compile:
+        check_can_compile(job.run.backend)
     fixed = {"device": request.device, "compile": request.compile, "shard": request.shard}
     return replace(job, **fixed, group=group)
 

@@ -120,17 +120,26 @@ def _told_held(run: Run) -> dict[str, float | str]:
     return {"validation": "none" if run.held_out is None else run.held_out.fraction}
 
 
-def _changed_fields(
-    was: Mapping[str, Any], now: Mapping[str, Any], at: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted name and both values of what differs."""
-    for key in [*was, *(key for key in now if key not in was)]:
-        a, b = was.get(key), now.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            tables = cast("Mapping[str, Any]", a), cast("Mapping[str, Any]", b)
-            yield from _changed_fields(*tables, f"{at}{key}.")
-        elif a != b:
-            yield f"{at}{key}", a, b
+def _changed_fields(was: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name, as `stages[2].width`, and both values of what differs."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        tables = cast("Mapping[str, Any]", was), cast("Mapping[str, Any]", now)
+        for key in {**tables[0], **tables[1]}:
+            yield from _changed_fields(
+                *(it.get(key) for it in tables), f"{at}.{key}" if at else key
+            )
+    elif _is_tables(was) and _is_tables(now):
+        if len(was) != len(now):
+            yield f"the number of {at}", len(was), len(now)
+        for i, pair in enumerate(zip(was, now, strict=False)):
+            yield from _changed_fields(*pair, f"{at}[{i}]")
+    elif was != now:
+        yield at, was, now
+
+
+def _is_tables(value: object) -> bool:
+    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
+    return bool(items) and all(isinstance(item, Mapping) for item in items)
 
 
 def _check_epoch(position: Position, start: Checkpoint, before: Fingerprint, folder: Path) -> None:

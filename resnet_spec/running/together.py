@@ -116,6 +116,13 @@ def check_can_shard(backend: str) -> None:
         raise BackendError(f"--shard: {rule}; leave it out, or use a backend that shards")
 
 
+def check_can_compile(backend: str) -> None:
+    """Raise BackendError where `compile` would change nothing, as the backend's manifest says."""
+    found = manifest_of(backend)
+    if found is not None and found.compiles == "never":
+        raise BackendError(f"--compile: {backend} compiles nothing; leave it out")
+
+
 def shared_out(count: int, group: Group) -> Sequence[int]:
     """Return which of `count` things are this process's: every size-th, from its rank on."""
     return range(group.rank, count, group.size)
