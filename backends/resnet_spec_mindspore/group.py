@@ -143,7 +143,9 @@ def _resolved(group: Group) -> tuple[str, int]:
 
 def _check_free(group: Group, address: tuple[str, int]) -> None:
     try:
-        socket.create_server(address).close()
+        with socket.socket() as own:  # Not listening, or another would take it for the scheduler.
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            own.bind(address)
     except OSError as error:
         rule = f"cannot listen at {group.address}"
         raise BackendError(f"rank {group.rank}: {rule}: {error}") from None

@@ -124,18 +124,28 @@ def _hear_of_all(group: Group, things: Things, deadline: float) -> None:
                 if isinstance(one := key.fileobj, socket.socket) and one is not door:
                     eyes.unregister(one)
                     roll.gone(one)
-                elif roll.hear(one := stack.enter_context(door.accept()[0])):
+                elif (one := _accepted(door)) and roll.hear(stack.enter_context(one)):
                     eyes.register(one, selectors.EVENT_READ)
             if roll.since is not None:
                 deadline = min(deadline, roll.since + _OTHERS_S)
         lines, absent = roll.lines(), sorted(roll.absent)
         why = f"{_ranks(absent)} did not come" if absent else ""
         kind = GoneError if roll.is_gone_alone else NotTogetherError
+        door.close()  # Or whoever is answered might take it for the engine, and wait in vain.
         answer(roll.came, lines, why, is_lost=kind is GoneError)
     if lines:
         raise kind(*lines, unaware=absent)
     if why:
         raise unmet(group, why)
+
+
+def _accepted(door: socket.socket) -> socket.socket | None:
+    """Return who has come; None where they have gone again."""
+    door.settimeout(_OTHERS_S)
+    try:
+        return door.accept()[0]
+    except (TimeoutError, ConnectionError):
+        return None
 
 
 class _Roll:
