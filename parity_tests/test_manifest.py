@@ -34,6 +34,7 @@ modules = ["ab.nn.Module"]
 dialect = "torch"
 shards = true
 compiles = "asked"
+losses = ["binary_cross_entropy"]
 [formats.abx]
 ending = ".abx"
 layout = "NHWC"
@@ -49,7 +50,8 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     modules, formats = ("ab.nn.Module",), {"abx": abx}
     precisions = ("float32", "float16")
     texts = ("ab", "cd"), "pip install ab", precisions, modules, "torch"
-    expected = Manifest(*texts, formats, shards=True, compiles="asked")
+    losses = ("binary_cross_entropy",)
+    expected = Manifest(*texts, formats, shards=True, compiles="asked", losses=losses)
     assert read_manifest(path, "ab") == expected
 
 

@@ -27,8 +27,8 @@ A backend is an importable package that offers
 
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
 and `contract`, `group`, `session_state`, `session_steps` (what every session does without its
-framework), `compile_cache`, `ops`, `optimizers`, `plan`, `recipe` and `errors` of the core; nothing
-else.
+framework), `compile_cache`, `losses`, `ops`, `optimizers`, `plan`, `recipe` and `errors` of the
+core; nothing else.
 
 Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
 linear [out, in]) under canonical names, activations NCHW.
@@ -66,6 +66,18 @@ Precision = Literal["float32", "float64", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, slots=True)
+class Mix:
+    """What was mixed into the images of a batch (see `data.mixing`).
+
+    labels: int64 [N], of the images that were mixed in. share: float64 [N], how much of each image
+    is its own, in 0..1.
+    """
+
+    labels: NDArray[np.int64]
+    share: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Images with their labels, and the random choices that made them.
 
@@ -74,6 +86,7 @@ class Batch:
     labels: int64 [N]; -1 where unknown.
     indices: int64 [N], the samples' places in their split.
     noise: name of a `Dropout` or `DropPath` op -> float32 factors, [N, C] or [N], for training.
+    mix: what was mixed into the images, whose `labels` are then those of their own part.
     """
 
     images: Array
@@ -84,6 +97,7 @@ class Batch:
     flip: NDArray[np.bool_] | None = None
     """[N], whether the image was mirrored left to right; None when never."""
     noise: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, Any])
+    mix: Mix | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -95,7 +109,8 @@ class StepLog:
 
     loss: float64 [steps], the mean training loss of each step's batch (smoothing included, decay
         not), taken before the step's update.
-    correct: int64 [steps], how many training images had their label as arg-max of the logits.
+    correct: int64 [steps], how many training images had their label as arg-max of the logits; of
+        a mixed image, the label of its greater part.
     count: int64 [steps], images in each step.
     """
 
@@ -129,7 +144,8 @@ class Session(Protocol):
     ) -> None:
         """Lower `plan` on `device`.
 
-        recipe: needed by `train`, and for its label smoothing by `gradients` (None: no smoothing).
+        recipe: needed by `train`, and for its loss by `gradients` (None: cross-entropy). Where it
+            needs targets the manifest's `losses` has its kind.
         device: "auto" takes the best there is; otherwise the framework's own word, as "cuda:0".
         precision: bfloat16 and float16 compute in it with float32 parameters and statistics.
         compile: torch only: run through `torch.compile`; the others always compile.
@@ -173,7 +189,9 @@ class Session(Protocol):
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing.
 
-        The loss is the mean smoothed cross-entropy; weight decay is not part of it.
+        The loss is the mean smoothed cross-entropy of the labels, or, where `recipe.needs_targets`,
+        that of `recipe.loss.kind` with the targets that `session_steps.Intake` makes of a batch;
+        `losses.Loss` says how each is computed. Weight decay is not part of it.
         """
         ...
 

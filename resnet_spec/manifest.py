@@ -16,6 +16,7 @@ from typing import Any, Literal, cast, get_args
 
 from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, did_you_mean
+from resnet_spec.losses import Kind
 
 FILE = "manifest.toml"
 
@@ -51,7 +52,9 @@ class Manifest:
     networks; empty where it takes none. dialect: what their layers call their tensors, by a name of
     `weights.naming.dialects`. formats: by name, what its module `export` writes. shards: whether
     its sessions take `shard`. compiles: when a session compiles its first step, which then takes
-    long: "asked" is by its argument `compile`, which "never" refuses.
+    long: "asked" is by its argument `compile`, which "never" refuses. losses: by which kinds of
+    `losses.Loss` its sessions compare logits with targets for every class; all have the
+    cross-entropy of labels.
     """
 
     requires: tuple[str, ...]
@@ -62,6 +65,7 @@ class Manifest:
     formats: Mapping[str, Format] = field(default_factory=dict[str, Format])
     shards: bool = False
     compiles: Compiles = "never"
+    losses: tuple[str, ...] = ()
 
 
 def read_manifest(path: Path, backend: str) -> Manifest:
@@ -84,6 +88,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         formats=reader.formats(table, backend),
         shards=reader.flag(table, "shards"),
         compiles=reader.compiles(table),
+        losses=reader.losses(table),
     )
     if reader.lines:
         raise BackendError(*reader.lines)
@@ -165,6 +170,14 @@ class _Reader:
         found: Any = table.get("compiles", "never")
         if found not in get_args(Compiles):
             self._say("compiles", f"must be one of {', '.join(get_args(Compiles))}, not {found!r}")
+        return found
+
+    def losses(self, table: Mapping[str, Any]) -> tuple[str, ...]:
+        found = self.names(table, "losses")
+        for name in found:
+            if name not in get_args(Kind):
+                rule = f"{name!r} is not one of {', '.join(get_args(Kind))}"
+                self._say("losses", rule, did_you_mean(name, get_args(Kind)))
         return found
 
     def flag(self, table: Mapping[str, Any], key: str) -> bool:

@@ -14,10 +14,12 @@ from pydantic import Field
 
 from resnet_spec.describing.descriptions import Description, Fraction, NotNegative, Positive, Table
 from resnet_spec.errors import RecipeError, did_you_mean, problem
+from resnet_spec.losses import Loss
 from resnet_spec.ops import Tensor
 from resnet_spec.optimizers import Optimizer
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 REMAT = re.compile(r"none|all|stages=[1-9]\d{0,3}")
@@ -66,6 +68,20 @@ class Augment(Table):
 
     Szegedy et al. 2015.
     """
+    mixup: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
+    """a of mixup (Zhang et al. 2018): an image's own share is drawn from Beta(a, a); 0 is off."""
+    cutmix: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
+    """a of CutMix (Yun et al. 2019): 1 - the area that is cut is drawn from Beta(a, a); 0 is off.
+    """
+    mix_probability: Share = 1.0
+    """How many of the batches are mixed; one share and one box hold for a whole batch."""
+    switch_probability: Share = 0.5
+    """Where both are on: how many of the mixed batches are CutMix's."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed at some steps."""
+        return (self.mixup > 0.0 or self.cutmix > 0.0) and self.mix_probability > 0.0
 
 
 class Average(Table):
@@ -100,6 +116,7 @@ class Recipe(Description):
     """Parts into which a batch is split; each part is one forward and backward pass."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    loss: Loss = Loss()
     label_smoothing: Fraction = 0.0
     """e: the target is (1 - e) one-hot + e / classes."""
     augment: Augment = Augment()
@@ -134,6 +151,11 @@ class Recipe(Description):
     def broken_rules(self) -> Iterator[str]:
         """See `Description.broken_rules`."""
         return _broken_rules(self)
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether logits are compared with targets for every class, not with labels alone."""
+        return self.augment.mixes or self.loss != Loss()
 
     def decays(self, tensor: Tensor) -> bool:
         """Whether weight decay applies to `tensor`; never to a frozen one."""
@@ -178,4 +200,5 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
         yield problem("schedule.milestones", "[]", "must be given when schedule.kind is multi_step")
     if list(schedule.milestones) != sorted(set(schedule.milestones)):
         yield problem("schedule.milestones", list(schedule.milestones), "must rise")
+    yield from recipe.loss.broken_rules()
     yield from recipe.optimizer.broken_rules()

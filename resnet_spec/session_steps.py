@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from resnet_spec.contract import Array, Batch, StepLog
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.group import ALONE, Group
+from resnet_spec.losses import targets_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -23,27 +24,40 @@ from resnet_spec.recipe import Recipe
 class Part(NamedTuple):
     """A batch, or one of the equal parts that `accumulate` splits it into; views of the batch's.
 
-    images: [N, H, W, C], uint8 or normalised floating point. labels: int64 [N]. noise: factors by
-    op, for each of `plan.noises` and in that order.
+    images: [N, H, W, C], uint8 or normalised floating point. labels: int64 [N]; of mixed images
+    those of the greater part. noise: factors by op, for each of `plan.noises` and in that order.
+    targets: float64 [N, classes] where `recipe.needs_targets`, else None.
     """
 
     images: Array
     labels: NDArray[np.int64]
     noise: dict[str, Array]
+    targets: NDArray[np.float64] | None = None
 
 
 class Intake:
     """What a session of `plan` takes in: it is made once, so that a step has little to check."""
 
-    def __init__(self, plan: Plan, group: Group = ALONE, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        group: Group = ALONE,
+        replicas: int = 1,
+        recipe: Recipe | None = None,
+    ) -> None:
         """Take in for `plan`.
 
+        recipe: says what the images are compared with; see `compared_with`.
         replicas: among how many of this process's devices a part is shared out, each of which takes
         the statistics of its own images.
         """
         image = plan.input
         self._image = (image.height, image.width, image.channels)
         self._classes = plan.classes
+        self._recipe = recipe
+        wrong = None if recipe is None else recipe.loss.problem_with(plan.classes)
+        if wrong is not None:
+            raise BackendError(wrong)
         self._noise = {op.name: op.noise_shape for op in plan.noises}
         norms = {op.name: prod(op.in_shape[1:]) for op in plan.batch_norms}
         self._pixels = min(norms.values(), default=0)
@@ -72,10 +86,20 @@ class Intake:
         """
         size = self._size(batch, count)
         images = self.images(batch)
-        labels = self._labels(batch) if labelled else batch.labels
+        labels, targets = batch.labels, None
+        if labelled:
+            labels, targets = compared_with(batch, self._recipe, self._classes)
         noise = self._factors(batch)
         cuts = [slice(start, start + size) for start in range(0, len(batch), size)]
-        return [Part(images[c], labels[c], {k: a[c] for k, a in noise.items()}) for c in cuts]
+        return [
+            Part(
+                images[cut],
+                labels[cut],
+                {name: factors[cut] for name, factors in noise.items()},
+                None if targets is None else targets[cut],
+            )
+            for cut in cuts
+        ]
 
     def _size(self, batch: Batch, count: int) -> int:
         """Return the images of a part."""
@@ -90,18 +114,6 @@ class Intake:
             raise BackendError(problem("batch", len(batch), rule, "take more images"))
         return size
 
-    def _labels(self, batch: Batch) -> NDArray[np.int64]:
-        labels = batch.labels
-        if labels.shape != (len(batch),) or labels.dtype.kind not in "iu":
-            given = f"{labels.dtype} {list(labels.shape)}"
-            rule = f"must be whole numbers of shape [{len(batch)}]"
-            raise BackendError(problem("batch.labels", given, rule))
-        wrong = (labels < 0) | (labels >= self._classes)
-        if wrong.any():
-            rule = f"must be in 0..{self._classes - 1} in training"
-            raise BackendError(problem("batch.labels", labels[wrong][0], rule))
-        return labels.astype(np.int64, copy=False)
-
     def _factors(self, batch: Batch) -> Mapping[str, Array]:
         missing = [name for name in self._noise if name not in batch.noise]
         if missing:
@@ -112,6 +124,54 @@ class Intake:
                 where = f"batch.noise[{name!r}]"
                 raise BackendError(problem(where, given, f"must have shape {expected}"))
         return {name: batch.noise[name] for name in self._noise}
+
+
+def compared_with(
+    batch: Batch, recipe: Recipe | None, classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
+    """Return the label of each image's greater part, int64 [N], and what logits are compared with.
+
+    That is the targets [N, classes] where `recipe.needs_targets`, or else None: the labels.
+    Raises BackendError for labels that are no classes, and for mixed images without such a recipe.
+    """
+    labels, mix = _checked_labels(batch.labels, len(batch), classes, "batch.labels"), batch.mix
+    if recipe is None or not recipe.needs_targets:
+        if mix is not None:
+            rule = "is given, and the session's recipe compares labels; set augment.mixup or cutmix"
+            raise BackendError(f"batch.mix: {rule}")
+        return labels, None
+    if mix is not None:
+        others = _checked_labels(mix.labels, len(batch), classes, "batch.mix.labels")
+        own = mix.share
+        if own.shape != labels.shape or not ((own >= 0.0) & (own <= 1.0)).all():
+            raise BackendError(f"batch.mix.share: must be {len(batch)} numbers in 0..1")
+        labels = np.where(own >= 0.5, labels, others)
+    return labels, targets_of(recipe.loss, recipe.label_smoothing, shares_of(batch, classes))
+
+
+def shares_of(batch: Batch, classes: int) -> NDArray[np.float64]:
+    """Return which share of each image is of each class, [N, classes]; every row adds up to 1."""
+    shares, rows = np.zeros((len(batch), classes)), np.arange(len(batch))
+    if batch.mix is None:
+        shares[rows, batch.labels] = 1.0
+        return shares
+    shares[rows, batch.mix.labels] = 1.0 - batch.mix.share
+    shares[rows, batch.labels] += batch.mix.share
+    return shares
+
+
+def _checked_labels(
+    labels: NDArray[np.int64], count: int, classes: int, where: str
+) -> NDArray[np.int64]:
+    if labels.shape != (count,) or labels.dtype.kind not in "iu":
+        given = f"{labels.dtype} {list(labels.shape)}"
+        rule = f"must be whole numbers of shape [{count}]"
+        raise BackendError(problem(where, given, rule))
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        rule = f"must be in 0..{classes - 1} in training"
+        raise BackendError(problem(where, labels[wrong][0], rule))
+    return labels.astype(np.int64, copy=False)
 
 
 def recipe_for_training(recipe: Recipe | None) -> Recipe:

@@ -21,6 +21,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_flax.layers import Noise, Tap
+from resnet_spec_flax.losses import loss_of
 from resnet_spec_flax.modules import find
 from resnet_spec_flax.slots import Slots
 from resnet_spec_flax.weights import Weights, as_state, read, trainable
@@ -35,6 +36,8 @@ class Inputs(NamedTuple):
     """int32 [N]."""
     noise: dict[str, Any]
     """Factors [N, C] or [N] by name of the op."""
+    targets: Any = None
+    """[N, classes] where the recipe needs them."""
 
 
 class Sums(NamedTuple):
@@ -70,6 +73,7 @@ class Program:
         """
         self._plan = plan
         self._recipe = recipe or Recipe(steps=1)
+        self._loss = loss_of(recipe, plan.classes, dtype)
         self._optimizer = optimizer
         self._dtype = dtype
         self._graphdef = graphdef
@@ -147,7 +151,7 @@ class Program:
         def loss_of(added: dict[str, jax.Array], images: jax.Array) -> jax.Array:
             model = self._model(weights, inputs.noise, train=True)
             self._tap(model, lambda name, output: output + added[name])
-            return self._loss(self._logits(model, images), inputs.labels) * scale
+            return self._loss(self._logits(model, images), inputs.labels, inputs.targets) * scale
 
         shapes = jax.eval_shape(outputs_of, images)
         zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
@@ -200,7 +204,7 @@ class Program:
             for name in self._plan.remat:
                 find(model, name).is_computed_again = True
             logits = self._logits(model, images)
-            loss = self._loss(logits, inputs.labels)
+            loss = self._loss(logits, inputs.labels, inputs.targets)
             correct = (logits.argmax(1) == inputs.labels).sum()
             return loss * scale, (loss, correct, read(model, statistics))
 
@@ -245,12 +249,6 @@ class Program:
         for name, factors in noise.items():
             find(model, name).noise = Noise(factors)
         return model
-
-    def _loss(self, logits: jax.Array, classes: jax.Array) -> jax.Array:
-        """Return the mean smoothed cross-entropy."""
-        labels = jax.nn.one_hot(classes, self._plan.classes, dtype=self._dtype)
-        labels = optax.smooth_labels(labels, self._recipe.label_smoothing)
-        return optax.softmax_cross_entropy(logits, labels).mean()
 
     def _normalised(self, images: jax.Array) -> jax.Array:
         if images.dtype != jnp.uint8:

@@ -21,7 +21,7 @@ from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import state_shapes, whole_state
-from resnet_spec.session_steps import Intake, filled, recipe_for_training, step_log
+from resnet_spec.session_steps import Intake, Part, filled, recipe_for_training, step_log
 from resnet_spec_flax.devices import (
     REDUCED,
     check_precision,
@@ -70,7 +70,7 @@ class Session:
         self._device = here = find_device(device)
         self._alone = Alone(here)
         self._others = together(plan, recipe, here, group, every=is_every(device), shard=shard)
-        self._intake = Intake(plan, group, self._others.replicas)
+        self._intake = Intake(plan, group, self._others.replicas, recipe)
         self._precision = precision
         self._settings = partial(settings, here, precision)
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
@@ -219,10 +219,13 @@ class Session:
 
         others: those whose share goes with this one.
         """
-        return [
-            others.share(Inputs(self._typed(part.images), part.labels.astype(np.int32), part.noise))
-            for part in self._intake.parts(batch, count, labelled=labelled)
-        ]
+        parts = self._intake.parts(batch, count, labelled=labelled)
+        return [others.share(self._inputs(part)) for part in parts]
+
+    def _inputs(self, part: Part) -> Inputs:
+        targets = None if part.targets is None else part.targets.astype(self._dtype)
+        labels = part.labels.astype(np.int32)
+        return Inputs(self._typed(part.images), labels, part.noise, targets)
 
     def _typed(self, images: Array) -> Array:
         """Return uint8 images as they are, others in the type of the parameters."""

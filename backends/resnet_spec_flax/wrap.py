@@ -16,19 +16,22 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import linen, nnx
 
 from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_steps import compared_with
 from resnet_spec_flax.devices import describe, find_device
+from resnet_spec_flax.losses import loss_of
 from resnet_spec_flax.networks import LinenNetwork, Network, NnxNetwork, Weights, logits_of, same
 
 Seen = dict[str, list[Array]]
 """Path of a module -> what it returned, call by call; "" is the model, with its logits."""
 Calls = dict[str, list[jax.Array]]
+Compared = tuple[jax.Array, jax.Array | None]
+"""Labels [N], and targets [N, classes] where the recipe needs them."""
 
 
 def wrap(
@@ -41,7 +44,7 @@ def wrap(
     """Return `model` as the core compares it.
 
     model: an NNX module, or a Linen module and its variables, {"params": ..., "batch_stats": ...}.
-    plan: for the size and normalisation of the images; recipe: for its label smoothing.
+    plan: for the size and normalisation of the images; recipe: for its loss.
     precision: float32 or float64; the weights are taken in it.
 
     Raises BackendError for another precision, and for a Linen module without its variables.
@@ -67,9 +70,10 @@ class Model:
         self._network = network
         self._image = plan.input
         self._classes = plan.classes
-        self._smoothing = 0.0 if recipe is None else recipe.label_smoothing
+        self._recipe = recipe
         self._precision = precision
         self._dtype = np.dtype(precision)
+        self._loss_of = loss_of(recipe, plan.classes, self._dtype)
         self._predict = jax.jit(partial(self._logits, train=False))
         self._backward = jax.jit(self._gradients, static_argnames="names")
         self._outputs = jax.jit(self._calls, static_argnames=("paths", "train"))
@@ -115,7 +119,7 @@ class Model:
     def gradients(self, batch: Batch, names: Sequence[str]) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by the parameters `names`."""
         with self._settings():
-            inputs = self._images(batch), self._labels(batch)
+            inputs = self._images(batch), self._compared(batch)
             loss, found = self._backward(self.tensors(), *inputs, names=tuple(names))
         return float(loss), {name: np.array(found[name]) for name in names}
 
@@ -131,7 +135,7 @@ class Model:
         Each output has zeros added to it, and the gradient is taken by those.
         """
         with self._settings():
-            inputs = self.tensors(), self._images(batch), self._labels(batch)
+            inputs = self.tensors(), self._images(batch), self._compared(batch)
             by_image, found = self._output_gradients(*inputs, paths=frozenset(paths))
             return _canonical(by_image), _on_host(found)
 
@@ -149,16 +153,12 @@ class Model:
         _, after = self._network.run(weights, images, True, frozenset(), same)
         return after
 
-    def _loss(self, logits: jax.Array, classes: jax.Array) -> jax.Array:
-        labels = jax.nn.one_hot(classes, self._classes, dtype=self._dtype)
-        labels = optax.smooth_labels(labels, self._smoothing)
-        return optax.softmax_cross_entropy(logits, labels).mean()
-
     def _gradients(
-        self, weights: Weights, images: jax.Array, classes: jax.Array, names: tuple[str, ...]
+        self, weights: Weights, images: jax.Array, compared: Compared, names: tuple[str, ...]
     ) -> tuple[jax.Array, Weights]:
         def loss_of(trained: Weights) -> jax.Array:
-            return self._loss(self._logits({**weights, **trained}, images, train=True), classes)
+            logits = self._logits({**weights, **trained}, images, train=True)
+            return self._loss_of(logits, *compared)
 
         return jax.value_and_grad(loss_of)({name: weights[name] for name in names})
 
@@ -176,7 +176,7 @@ class Model:
         return {**seen, "": [logits_of(output)]}
 
     def _by_outputs(
-        self, weights: Weights, images: jax.Array, classes: jax.Array, paths: frozenset[str]
+        self, weights: Weights, images: jax.Array, compared: Compared, paths: frozenset[str]
     ) -> tuple[jax.Array, Calls]:
         shapes = jax.eval_shape(partial(self._calls, paths=paths, train=True), weights, images)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -188,7 +188,7 @@ class Model:
                 return output + left[path].pop(0)
 
             output, _ = self._network.run(weights, images, True, paths, add)
-            return self._loss(logits_of(output) + added[""][0], classes)
+            return self._loss_of(logits_of(output) + added[""][0], *compared)
 
         return jax.grad(loss_of, argnums=(0, 1))(images, zeros)
 
@@ -202,8 +202,10 @@ class Model:
             images = images * scale + shift
         return images
 
-    def _labels(self, batch: Batch) -> jax.Array:
-        return jnp.asarray(batch.labels.astype(np.int32))
+    def _compared(self, batch: Batch) -> Compared:
+        labels, targets = compared_with(batch, self._recipe, self._classes)
+        shares = None if targets is None else jnp.asarray(targets.astype(self._dtype))
+        return jnp.asarray(labels.astype(np.int32)), shares
 
     @contextmanager
     def _settings(self) -> Iterator[None]:

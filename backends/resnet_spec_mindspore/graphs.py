@@ -1,8 +1,9 @@
 """The cells that are compiled: loss, gradients, and a whole optimiser step in one graph.
 
 MindSpore returns gradients without names, in the order of the weights they were asked for; that
-order is `plan.trainable` throughout. Noise is handed over as separate inputs, in the plan's order:
-a graph takes the tensors of a tuple for constants, and is compiled anew for each.
+order is `plan.trainable` throughout. Targets and noise are handed over as separate inputs, the
+latter in the plan's order: a graph takes the tensors of a tuple for constants, and is compiled anew
+for each.
 """
 
 # MindSpore's cells are untyped: `construct` takes anything and what a cell returns is not known.
@@ -20,7 +21,9 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from resnet_spec.optimizers import Settings
 from resnet_spec.plan import Input, Plan
+from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
+from resnet_spec_mindspore.losses import loss_of
 from resnet_spec_mindspore.modules import ResNet
 
 
@@ -72,22 +75,30 @@ class Logits(nn.Cell):
 
 
 class Loss(nn.Cell):
-    """The mean smoothed cross-entropy; multiplied by the loss scale where there is one."""
+    """The mean loss of a recipe; multiplied by the loss scale where there is one."""
 
-    def __init__(self, logits: Logits, smoothing: float, loss_scale: Parameter | None) -> None:
+    def __init__(self, logits: Logits, recipe: Recipe | None, loss_scale: Parameter | None) -> None:
         super().__init__(auto_prefix=False)
         self.logits: Any = logits
-        self.smoothing = smoothing
+        self.compare: Any = loss_of(recipe)
+        self.has_targets = recipe is not None and recipe.needs_targets
         self.has_scale = loss_scale is not None
         if loss_scale is not None:
             self.loss_scale = loss_scale
 
     def construct(
-        self, images: Tensor, labels: Tensor, *noise: Tensor
+        self, images: Tensor, labels: Tensor, *more: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (scaled loss, loss, correct images), all of shape ()."""
-        logits = self.logits(images, *noise)
-        loss = ops.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        """Return (scaled loss, loss, correct images), all of shape ().
+
+        more: targets [N, classes] where the recipe needs them, then one tensor for each noise.
+        """
+        if self.has_targets:
+            logits = self.logits(images, *more[1:])
+            loss = self.compare(logits, more[0])
+        else:
+            logits = self.logits(images, *more)
+            loss = self.compare(logits, labels)
         correct = (logits.argmax(1) == labels).astype(ms.int32).sum()
         return (loss * self.loss_scale if self.has_scale else loss), loss, correct
 
@@ -101,10 +112,10 @@ class Gradients(nn.Cell):
         self.run: Any = ms.value_and_grad(loss, None, tuple(weights), has_aux=True)  # pyright: ignore[reportArgumentType]
 
     def construct(
-        self, images: Tensor, labels: Tensor, *noise: Tensor
+        self, images: Tensor, labels: Tensor, *more: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Return (loss, correct, gradients)."""
-        (_, loss, correct), gradients = self.run(images, labels, *noise)
+        (_, loss, correct), gradients = self.run(images, labels, *more)
         return loss, correct, gradients
 
 
@@ -235,10 +246,10 @@ class Step(nn.Cell):
             self.average = average
 
     def construct(
-        self, rate: Tensor, images: Tensor, labels: Tensor, *noise: Tensor
+        self, rate: Tensor, images: Tensor, labels: Tensor, *more: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return (loss, correct)."""
-        loss, correct, gradients = self.gradients(images, labels, *noise)
+        loss, correct, gradients = self.gradients(images, labels, *more)
         done = self.update(rate, *gradients)
         if self.has_average:
             done = done + self.average()

@@ -9,7 +9,7 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
@@ -42,6 +42,7 @@ from resnet_spec_mindspore.graphs import (
 )
 from resnet_spec_mindspore.group import Alone, Several
 from resnet_spec_mindspore.hooks import adding, hooked, keeping
+from resnet_spec_mindspore.losses import loss_of
 from resnet_spec_mindspore.modules import empty, reduce, training
 from resnet_spec_mindspore.optimizers import OPTIMIZERS, trained_of
 from resnet_spec_mindspore.recomputed import recompute
@@ -82,7 +83,9 @@ class Session:
         self._others = Alone() if group.size == 1 else Several(plan, group)
         self._others.adapt(self.native)
         self._shapes = state_shapes(plan, recipe, precision)
-        self._intake = Intake(plan, group)
+        self._intake = Intake(plan, group, recipe=recipe)
+        self._loss_of: Any = loss_of(recipe)
+        self._has_targets = recipe is not None and recipe.needs_targets
         self._slots = zero_slots(self._shapes)
         self._loss_scale = [p for name, p in self._slots.items() if family(name) == LOSS_SCALE]
         self._scale = self._loss_scale[0] if self._loss_scale else None
@@ -101,9 +104,8 @@ class Session:
         if self._dtype != ms.float32:
             reduce(self.native, self._dtype)
         recompute(self.native, plan)
-        smoothing = 0.0 if recipe is None else recipe.label_smoothing
         self._logits: Any = Logits(self.native, plan)
-        loss = Loss(Logits(self.native, plan), smoothing, self._scale)
+        loss = Loss(Logits(self.native, plan), recipe, self._scale)
         self._gradients: Any = Gradients(loss, [self._weights[name] for name in plan.trainable])
         self._update: Any = None if recipe is None else self._make_update(recipe)
         self._average: Any = None if recipe is None else self._make_average(recipe)
@@ -201,10 +203,11 @@ class Session:
         Op by op, as `activations`. Each output has zeros added to it, and the gradient is taken by
         those.
         """
-        ((images, labels, *noise),) = self._parts(batch, 1)
+        ((images, compared, *noise),) = self._parts(batch, 1)
+        if self._has_targets:
+            compared, *noise = noise
         outputs = self.activations(batch, train=True)
         zeros = {name: Tensor(np.zeros(array.shape, np.float32)) for name, array in outputs}
-        smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
         scale = self._scale
         added: dict[str, Tensor] = {}
 
@@ -212,7 +215,7 @@ class Session:
             added.update(zip(zeros, more, strict=True))
             logits: Any = self.native(x, tuple(noise) or None)
             logits = logits.astype(ms.float32)
-            loss = ops.cross_entropy(logits, labels, label_smoothing=smoothing)
+            loss = self._loss_of(logits, compared)
             return loss if scale is None else loss * scale
 
         with ExitStack() as stack:
@@ -266,9 +269,13 @@ class Session:
     def _parts(
         self, batch: Batch, count: int, *, labelled: bool = True
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Yield images, labels and noise (in the plan's order) of equal consecutive parts."""
+        """Yield images, labels, targets where the recipe needs them, and noise (in the plan's
+        order) of equal consecutive parts.
+        """
         for part in self._intake.parts(batch, count, labelled=labelled):
-            arrays = (typed(part.images), part.labels.astype(np.int32), *part.noise.values())
+            targets = () if part.targets is None else (part.targets.astype(np.float32),)
+            labels = part.labels.astype(np.int32)
+            arrays = (typed(part.images), labels, *targets, *part.noise.values())
             yield tuple(map(to_tensor, arrays))
 
     def _statistics(self, *, frozen: bool = True) -> Parameters:

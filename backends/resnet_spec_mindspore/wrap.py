@@ -14,14 +14,16 @@ from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
 from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_steps import compared_with
 from resnet_spec_mindspore.devices import describe_environment, find_device
 from resnet_spec_mindspore.graphs import Normalise, mode
+from resnet_spec_mindspore.losses import loss_of
 from resnet_spec_mindspore.modules import training
 from resnet_spec_mindspore.weights import Parameters, copy_into, to_array, to_state, to_tensor
 
@@ -38,7 +40,7 @@ def wrap(
 ) -> Model:
     """Return `model` as the core compares it.
 
-    plan: for the normalisation of the images; recipe: for its label smoothing.
+    plan: for the normalisation of the images; recipe: for its loss.
 
     Raises BackendError for a precision other than float32.
     """
@@ -53,7 +55,8 @@ class Model:
 
     def __init__(self, model: nn.Cell, plan: Plan, recipe: Recipe | None) -> None:
         self.native = model
-        self._smoothing = 0.0 if recipe is None else recipe.label_smoothing
+        self._recipe, self._classes = recipe, plan.classes
+        self._loss_of: Any = loss_of(recipe)
         self._normalise: Any = Normalise(plan.input)
         self.info: Mapping[str, str] = describe_environment(
             find_device("auto"), "float32", "pynative"
@@ -173,8 +176,9 @@ class Model:
         return self._normalise(to_tensor(images if is_raw else images.astype(np.float32)))
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        labels = to_tensor(batch.labels.astype(np.int32))
-        return ops.cross_entropy(logits, labels, label_smoothing=self._smoothing)
+        labels, targets = compared_with(batch, self._recipe, self._classes)
+        compared = labels.astype(np.int32) if targets is None else targets.astype(np.float32)
+        return self._loss_of(logits, to_tensor(compared))
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, family, state_shapes, whole_state
 from resnet_spec.session_steps import Intake, Part, recipe_for_training, step_log, steps
+from resnet_spec_numpy.losses import loss_of
 from resnet_spec_numpy.modules import empty
 from resnet_spec_numpy.passes import Run, reached_of
 from resnet_spec_numpy.sums import Order
@@ -65,7 +66,8 @@ class Session:
         self._plan = plan
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
-        self._intake = Intake(plan)
+        self._intake = Intake(plan, recipe=recipe)
+        self._loss_of = loss_of(recipe)
         self._dtype = np.dtype(precision)
         self._order: Order = order
         self._choices = choices or {}
@@ -188,13 +190,12 @@ class Session:
 
         to_input: come back to the images even where there is nothing to train on the way.
         """
-        smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
         run = self._run(True, part.noise)
         run.output_gradients = output_gradients
         if output_gradients is None and not to_input:
             run.reached = self._reached
         logits = self.native.forward(part.images, run)
-        loss, dlogits = cross_entropy(logits, part.labels, smoothing)
+        loss, dlogits = self._loss_of(logits, part)
         dimages = self.native.backward(dlogits, run)
         assert not run.saved, f"no backward pass of {', '.join(run.saved)}"
         correct = int((logits.argmax(1) == part.labels).sum())
@@ -226,22 +227,6 @@ class Session:
 
     def _weights(self) -> State:
         return weights_of(self.native, self._plan)
-
-
-def cross_entropy(
-    logits: Array, labels: NDArray[np.int64], smoothing: float = 0.0
-) -> tuple[float, Array]:
-    """Return the mean cross-entropy of `logits` [N, K] and its gradient.
-
-    The target is 1 - smoothing at the label, plus smoothing / K everywhere (Szegedy et al. 2016).
-    """
-    n, classes = logits.shape
-    target = np.full_like(logits, smoothing / classes)
-    target[np.arange(n), labels] += 1.0 - smoothing
-    shifted = logits - logits.max(1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    loss = -(target * log_probabilities).sum(1).mean()
-    return float(loss), (np.exp(log_probabilities) - target) / n
 
 
 def _blas() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +11,22 @@ from torch import Tensor
 from resnet_spec.contract import Array, Batch
 from resnet_spec.group import Group
 from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
 from resnet_spec.session_steps import Intake
 from resnet_spec_torch.weights import Tensors, to_tensor
+
+
+class Part(NamedTuple):
+    """A part of a training batch on the device.
+
+    images: normalised, [N, C, H, W]. labels: int64 [N]. noise: factors by the name of the op.
+    targets: [N, classes] where the recipe needs them, else None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    noise: Tensors
+    targets: Tensor | None
 
 
 class Inputs:
@@ -24,8 +39,9 @@ class Inputs:
         device: torch.device,
         dtype: torch.dtype,
         memory_format: torch.memory_format,
+        recipe: Recipe | None = None,
     ) -> None:
-        self._intake = Intake(plan, group)
+        self._intake = Intake(plan, group, recipe=recipe)
         self._device, self._dtype, self._format = device, dtype, memory_format
         self._scale, self._shift = (
             torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
@@ -36,14 +52,13 @@ class Inputs:
         """Return the normalised images [N, C, H, W] of a batch for evaluation mode."""
         return self._normalised(self._intake.images(batch))
 
-    def parts(
-        self, batch: Batch, count: int, *, labelled: bool = True
-    ) -> Iterator[tuple[Tensor, Tensor, Tensors]]:
-        """Yield images, labels and noise of equal consecutive parts for training mode."""
+    def parts(self, batch: Batch, count: int, *, labelled: bool = True) -> Iterator[Part]:
+        """Yield equal consecutive parts for training mode."""
         for part in self._intake.parts(batch, count, labelled=labelled):
             noise = {name: self._moved(factors) for name, factors in part.noise.items()}
             labels = self._moved(part.labels)
-            yield self._normalised(part.images), labels, noise
+            targets = None if part.targets is None else self._moved(part.targets).to(self._dtype)
+            yield Part(self._normalised(part.images), labels, noise, targets)
 
     def _normalised(self, given: Array) -> Tensor:
         # NHWC in memory is channels_last: the permutation moves nothing.

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,7 +29,8 @@ from resnet_spec_torch.devices import (
     started,
 )
 from resnet_spec_torch.global_norms import globalise
-from resnet_spec_torch.inputs import Inputs
+from resnet_spec_torch.inputs import Inputs, Part
+from resnet_spec_torch.losses import loss_of
 from resnet_spec_torch.modules import empty
 from resnet_spec_torch.optimizers import (
     clip,
@@ -75,7 +75,8 @@ class Session:
         self._device = started(device)
         self._dtype = find_dtype(precision, self._device)
         self._format = memory_format_of(self._device, plan)
-        self._inputs = Inputs(plan, group, self._device, self._dtype, self._format)
+        self._inputs = Inputs(plan, group, self._device, self._dtype, self._format, recipe)
+        self._loss_of = loss_of(recipe)
         self._others = others_of(plan, group, self._device, shard=shard, compile=compile)
         network = empty(plan, self._device, self._dtype)
         rematerialise(network, plan)
@@ -151,8 +152,8 @@ class Session:
         weights = self._weights()
         trainable = {name: weights[name] for name in self._plan.trainable}
         with unchanged(self.native), mode(self.native, training=True):
-            ((images, labels, noise),) = self._inputs.parts(batch, 1)
-            loss, _ = self._loss(images, labels, noise)
+            (part,) = self._inputs.parts(batch, 1)
+            loss, _ = self._loss(part)
             scaled = self._others.gradients(self._scaler.scale(loss), list(trainable.values()))
         scale = self._scaler.get_scale()
         gradients = [gradient / scale for gradient in scaled]
@@ -173,7 +174,7 @@ class Session:
             stack.enter_context(mode(self.native, training=train))
             stack.enter_context(hooked(self.native, self._plan.observed, keep))
             if train:
-                ((images, _, noise),) = self._inputs.parts(batch, 1, labelled=False)
+                images, _, noise, _ = next(self._inputs.parts(batch, 1, labelled=False))
             else:
                 images, noise = self._inputs.images(batch), {}
             stack.enter_context(handed(self.native, noise))
@@ -197,12 +198,12 @@ class Session:
             stack.enter_context(unchanged(self.native))
             stack.enter_context(mode(self.native, training=True))
             stack.enter_context(hooked(self.native, self._plan.observed, ask))
-            ((images, labels, noise),) = self._inputs.parts(batch, 1)
-            images.requires_grad_()
-            with handed(self.native, noise), self._cast():
-                logits = self.native(images).to(self._dtype)
-            loss = self._cross_entropy(logits, labels)
-            (found["input"],) = torch.autograd.grad(self._scaler.scale(loss), images)
+            (part,) = self._inputs.parts(batch, 1)
+            part.images.requires_grad_()
+            with handed(self.native, part.noise), self._cast():
+                logits = self.native(part.images).to(self._dtype)
+            loss = self._loss_of(logits, part.labels, part.targets)
+            (found["input"],) = torch.autograd.grad(self._scaler.scale(loss), part.images)
         scale = self._scaler.get_scale()
         names = ("input", *self._plan.observed)
         # The scale is undone in float32: in float16 small gradients would become zero.
@@ -236,13 +237,13 @@ class Session:
         total = torch.zeros((), dtype=self._dtype, device=self._device)
         correct = torch.zeros((), dtype=torch.int64, device=self._device)
         parts = self._inputs.parts(batch, recipe.accumulate)
-        for i, (images, labels, noise) in enumerate(parts, start=1):
+        for i, part in enumerate(parts, start=1):
             with self._others.part(self._forward, is_last=i == recipe.accumulate):
-                loss, logits = self._loss(images, labels, noise)
+                loss, logits = self._loss(part)
                 loss = loss / recipe.accumulate
                 self._scaler.scale(loss).backward()
             total += loss.detach()
-            correct += (logits.argmax(1) == labels).sum()
+            correct += (logits.argmax(1) == part.labels).sum()
         self._others.send(self.native.parameters())
         clip(recipe.optimizer, optimizer, self._scaler)
         for group in optimizer.param_groups:
@@ -258,15 +259,11 @@ class Session:
         with self._cast():
             return self._forward(images).to(self._dtype)
 
-    def _loss(self, images: Tensor, labels: Tensor, noise: Tensors) -> tuple[Tensor, Tensor]:
-        """Return the mean smoothed cross-entropy and the logits."""
-        with handed(self.native, noise):
-            logits = self._logits(images)
-        return self._cross_entropy(logits, labels), logits
-
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing = 0.0 if self._recipe is None else self._recipe.label_smoothing
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+    def _loss(self, part: Part) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the logits."""
+        with handed(self.native, part.noise):
+            logits = self._logits(part.images)
+        return self._loss_of(logits, part.labels, part.targets), logits
 
     def _wrapped(self) -> nn.Module:
         wrapped = self._others.wrapped(self.native)

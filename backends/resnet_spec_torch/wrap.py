@@ -13,14 +13,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_spec.contract import Array, Batch, Precision, State
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec.session_steps import compared_with
 from resnet_spec_torch.devices import describe, math_of
+from resnet_spec_torch.losses import loss_of
 from resnet_spec_torch.passes import hooked, mode, unchanged
 from resnet_spec_torch.weights import Tensors, copy_into, to_array, to_state, to_tensor
 
@@ -39,7 +40,7 @@ def wrap(
 ) -> Model:
     """Return `model` as the core compares it; it stays on its device.
 
-    plan: for the normalisation of the images; recipe: for its label smoothing.
+    plan: for the normalisation of the images; recipe: for its loss.
     precision: float32 or float64. A module in another one is copied into it.
 
     Raises BackendError for another precision.
@@ -61,7 +62,8 @@ class Model:
         self, model: nn.Module, plan: Plan, recipe: Recipe | None, precision: Precision
     ) -> None:
         self.native = model
-        self._smoothing = 0.0 if recipe is None else recipe.label_smoothing
+        self._recipe, self._classes = recipe, plan.classes
+        self._loss_of = loss_of(recipe)
         self._dtype = _DTYPES[precision]
         first = next(iter(model.state_dict().values()), torch.empty(0))
         self._device = first.device
@@ -158,8 +160,9 @@ class Model:
         return normalised.contiguous()
 
     def _loss(self, output: object, batch: Batch) -> Tensor:
-        labels = to_tensor(batch.labels).to(self._device)
-        return F.cross_entropy(_logits(output), labels, label_smoothing=self._smoothing)
+        labels, targets = compared_with(batch, self._recipe, self._classes)
+        shares = None if targets is None else to_tensor(targets).to(self._device, self._dtype)
+        return self._loss_of(_logits(output), to_tensor(labels).to(self._device), shares)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def room_of(module: str) -> str:
     """Return the room of a module; those at the top that share a row of the table are one room."""
     parts = module.split(".")
     name = parts[1] if len(parts) > 1 else "__init__"
-    return "describing" if name in ("recipe", "optimizers") else name
+    return "describing" if name in ("recipe", "optimizers", "losses") else name
 
 
 def wrong_arrows(graph: dict[str, set[str]], order: list[str]) -> list[str]:

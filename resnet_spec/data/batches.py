@@ -2,7 +2,7 @@
 
 Step `s` is place `s % steps_per_epoch` of epoch `s // steps_per_epoch`. Which samples it holds,
 their crops, flips and boxes are drawn per (seed, epoch, sample); dropout noise per (seed, step,
-op). No state is carried from one batch to the next.
+op), and how a batch is mixed per (seed, step). No state is carried from one batch to the next.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.contract import Batch
+from resnet_spec.contract import Batch, Mix
 from resnet_spec.data.boxes import CHOICES
 from resnet_spec.data.dataset import Images, Places, Split
 from resnet_spec.data.draws import Stream, below, bits, order, uniforms, words
+from resnet_spec.data.mixing import Choice, choice_of, mixed, partners
 from resnet_spec.errors import DataError, problem
 from resnet_spec.group import ALONE, Group
 from resnet_spec.ops import NoisyOp
@@ -92,21 +93,46 @@ def train_batches(
         epoch, place = divmod(step, per_epoch)
         if epoch != drawn.epoch:
             drawn = _Epoch.draw(len(split), recipe, epoch)
-        indices = drawn.order[place * recipe.batch + rows]
-        crop = None if drawn.crop is None else drawn.crop[indices]
-        flip = None if drawn.flip is None else drawn.flip[indices]
-        if recipe.augment.random_resized_crop:
-            images = split.boxes(indices, box_choices(indices, recipe.seed, epoch))
-        else:
-            images = split.images(indices)
-        yield Batch(
-            images=augmented(images, crop, flip, recipe.augment.pad),
-            labels=split.labels[indices],
-            indices=indices,
-            crop=crop,
-            flip=flip,
-            noise={op.name: noise(op, recipe.batch, recipe.seed, step)[rows] for op in noises},
-        )
+        choice = choice_of(recipe.augment, recipe.seed, step)
+        shown = rows if choice is None else np.union1d(rows, partners(rows, recipe.batch))
+        batch = _augmented_batch(split, recipe, drawn, drawn.order[place * recipe.batch + shown])
+        if choice is not None:
+            others = taken(batch, np.searchsorted(shown, partners(rows, recipe.batch)))
+            batch = mixed_with(taken(batch, np.searchsorted(shown, rows)), others, choice)
+        factors = {op.name: noise(op, recipe.batch, recipe.seed, step)[rows] for op in noises}
+        yield replace(batch, noise=factors)
+
+
+def _augmented_batch(split: Split, recipe: Recipe, drawn: _Epoch, indices: Places) -> Batch:
+    """Return the samples at `indices` with all that is done to each by itself."""
+    crop = None if drawn.crop is None else drawn.crop[indices]
+    flip = None if drawn.flip is None else drawn.flip[indices]
+    if recipe.augment.random_resized_crop:
+        images = split.boxes(indices, box_choices(indices, recipe.seed, drawn.epoch))
+    else:
+        images = split.images(indices)
+    return Batch(
+        images=augmented(images, crop, flip, recipe.augment.pad),
+        labels=split.labels[indices],
+        indices=indices,
+        crop=crop,
+        flip=flip,
+    )
+
+
+def mixed_within(batch: Batch, recipe: Recipe, step: int) -> Batch:
+    """Return a whole batch as the recipe mixes it at a step."""
+    choice = choice_of(recipe.augment, recipe.seed, step)
+    if choice is None:
+        return batch
+    return mixed_with(batch, taken(batch, partners(np.arange(len(batch)), len(batch))), choice)
+
+
+def mixed_with(batch: Batch, others: Batch, choice: Choice) -> Batch:
+    """Return `batch` with the images of `others`, as many, mixed in."""
+    images, share = mixed(batch.images, others.images, choice)
+    mix = Mix(labels=others.labels, share=np.full(len(batch), share))
+    return replace(batch, images=images, mix=mix)
 
 
 def share_of(batch: Batch, group: Group, parts: int = 1) -> Batch:
@@ -128,6 +154,7 @@ def taken(batch: Batch, rows: Places) -> Batch:
         crop=None if batch.crop is None else batch.crop[rows],
         flip=None if batch.flip is None else batch.flip[rows],
         noise={name: factors[rows] for name, factors in batch.noise.items()},
+        mix=None if batch.mix is None else Mix(batch.mix.labels[rows], batch.mix.share[rows]),
     )
 
 

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     SYNTHETIC = 6
     SPLIT = 7
     HELD_OUT = 8
+    MIX = 9
 
 
 def words(seed: int, time: int, stream: Stream, count: int, place: int = 0) -> Words:

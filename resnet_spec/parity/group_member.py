@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from resnet_spec.contract import Array, Batch, Precision, Session, State
+from resnet_spec.contract import Array, Batch, Mix, Precision, Session, State
 from resnet_spec.data.batches import share_of
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError, ResnetSpecError
@@ -104,14 +104,17 @@ def write(folder: Path, to_tell: Told, spec: Spec) -> None:
     for i, batch in enumerate(setup.batches):
         parts = {"images": batch.images, "labels": batch.labels, "indices": batch.indices}
         parts |= {f"noise:{name}": factors for name, factors in batch.noise.items()}
+        if batch.mix is not None:
+            parts |= {"mix:labels": batch.mix.labels, "mix:share": batch.mix.share}
         arrays |= {f"batch{i}:{name}": array for name, array in parts.items()}
     np.savez(folder / ARRAYS, allow_pickle=False, **arrays)
     (folder / NETWORK).write_text(json.dumps(told), encoding="utf-8")
 
 
 def _batch(arrays: dict[str, Array]) -> Batch:
-    noise = _under(arrays, "noise")
-    return Batch(arrays["images"], arrays["labels"], arrays["indices"], noise=noise)
+    noise, mix = _under(arrays, "noise"), _under(arrays, "mix")
+    fixed = arrays["images"], arrays["labels"], arrays["indices"]
+    return Batch(*fixed, noise=noise, mix=Mix(**mix) if mix else None)
 
 
 def _under(arrays: dict[str, Array], first: str) -> dict[str, Array]:

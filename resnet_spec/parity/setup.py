@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch
 from resnet_spec.data.absent import training_split
-from resnet_spec.data.batches import test_batches
+from resnet_spec.data.batches import mixed_within, test_batches
 from resnet_spec.data.class_matching import match_classes
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.relabelled import relabelled
@@ -76,11 +76,12 @@ def make_setup(
     """
     recipe = recipe or make_recipe()
     draw = np.random.default_rng([seed, 1])
+    batches = (make_batch(plan, recipe.batch, draw) for _ in range(recipe.steps or 1))
     return Setup(
         plan=plan,
         recipe=recipe,
         state=worn_state(plan, seed) if state is None else dict(state),
-        batches=tuple(make_batch(plan, recipe.batch, draw) for _ in range(recipe.steps or 1)),
+        batches=tuple(mixed_within(batch, recipe, step) for step, batch in enumerate(batches)),
         rates=rates(recipe, steps_per_epoch=1),
         seed=seed,
         dataset=tuple(dataset),
@@ -106,7 +107,10 @@ def with_data(
     data, notes = _fitting(setup.plan, data, names, ignore=ignore)
     draw = np.random.default_rng([setup.seed, 3])
     found = islice(test_batches(training_split(data), setup.recipe.batch), len(setup.batches))
-    batches = tuple(replace(batch, noise=_noise(setup.plan, len(batch), draw)) for batch in found)
+    batches = tuple(
+        mixed_within(replace(batch, noise=_noise(setup.plan, len(batch), draw)), setup.recipe, step)
+        for step, batch in enumerate(found)
+    )
     if len(batches) < len(setup.batches):
         rule = f"has too few images for {len(setup.batches)} batches of {setup.recipe.batch}"
         raise DataError(f"{data.name}: {rule}; lower --steps or --batch")

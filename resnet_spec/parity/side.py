@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resnet_spec.contract import Array, Batch, Precision, Session, State
 from resnet_spec.loader import load_backend
 from resnet_spec.parity.setup import Setup
+from resnet_spec.running.opening import check_loss
 
 
 class Side:
@@ -33,8 +34,9 @@ class Side:
 
     @cached_property
     def _session(self) -> Session:
-        session: Any = load_backend(self.backend).Session
         setup = self.setup
+        check_loss(self.backend, setup.recipe, setup.plan.classes)
+        session: Any = load_backend(self.backend).Session
         return session(setup.plan, setup.recipe, precision=self.precision, **self._options)
 
     @property

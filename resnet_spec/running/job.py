@@ -30,6 +30,7 @@ from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.going_back import names_file, read_to_go_on
 from resnet_spec.running.opened import Opened
+from resnet_spec.running.opening import check_loss
 from resnet_spec.running.reach import Reach
 from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, check_same_run, going_on
@@ -79,6 +80,7 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
         assert found is not None
         job = _continued(request, found, say, reach)
     rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
+    check_loss(job.run.backend, job.run.recipe, job.run.plan.classes)
     _check_shares(job.run, group)
     if request.shard:
         check_can_shard(job.run.backend)

@@ -6,9 +6,9 @@ from types import NoneType
 from typing import Any
 
 from resnet_spec.contract import Precision, Session
-from resnet_spec.errors import BackendError, check_kind
+from resnet_spec.errors import BackendError, RecipeError, check_kind, problem
 from resnet_spec.group import ALONE, Group
-from resnet_spec.loader import load_backend
+from resnet_spec.loader import load_backend, manifest_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -27,14 +27,33 @@ def open_session(
     """Return a session of `backend`, which holds no weights yet.
 
     precision: None takes the recipe's, or float32 without one. Others as in `contract.Session`.
-    Raises BackendError for a backend, device or precision that cannot be had.
+    Raises BackendError for a backend, device, precision or loss that cannot be had, and
+    RecipeError for a loss that does not fit the network.
     """
     check_kind(BackendError, "device", device, [str], "must be a device's name, or auto")
     check_kind(BackendError, "compile", compile, [bool], "must be True or False")
     check_kind(BackendError, "precision", precision, [str, NoneType], "must be a precision's name")
+    check_loss(backend, recipe, plan.classes)
     usual = "float32" if recipe is None else recipe.precision
     make = load_backend(backend).Session
     chosen = usual if precision is None else precision
     together: dict[str, Any] = {} if group.size == 1 else {"group": group}
     together |= {"shard": True} if shard else {}
     return make(plan, recipe, device=device, precision=chosen, compile=compile, **together)
+
+
+def check_loss(backend: str, recipe: Recipe | None, classes: int) -> None:
+    """Raise where `backend` cannot train by the loss of `recipe`, or the loss is of other classes.
+
+    A session that does not know of a loss would compute another, and not say so.
+    """
+    if recipe is None or not recipe.needs_targets:
+        return
+    wrong = recipe.loss.problem_with(classes)
+    if wrong is not None:
+        raise RecipeError(wrong)
+    found = manifest_of(backend)
+    if found is None or recipe.loss.kind not in found.losses:
+        what = "mixed images" if recipe.augment.mixes else "targets for every class"
+        rule = f"{backend} does not compare logits with {what} so"
+        raise BackendError(problem("loss.kind", recipe.loss.kind, rule, "use another backend"))

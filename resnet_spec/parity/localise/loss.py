@@ -1,13 +1,15 @@
-"""The loss, given the logits that a side had: its smoothing, its mean, its gradient."""
+"""The loss, given the logits that a side had: its kind, its targets, its mean, its gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.contract import Array
+from resnet_spec.contract import Array, Batch
+from resnet_spec.losses import Loss, targets_of
 from resnet_spec.parity.comparison import difference
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.localise.evidence import (
@@ -20,30 +22,49 @@ from resnet_spec.parity.localise.evidence import (
 )
 from resnet_spec.parity.side import Side
 from resnet_spec.reporting.report import Finding
+from resnet_spec.session_steps import shares_of
 
 NODE = "loss"
 LIMIT = 16.0
 """Floors: the softmax of float32 logits is good to a few roundings of the largest of them."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the loss of a batch is computed from. logits, shares: [N, K]."""
+
+    loss: Loss
+    smoothing: float
+    logits: Array
+    shares: NDArray[np.float64]
+
+    @property
+    def targets(self) -> NDArray[np.float64]:
+        """What the logits are compared with, [N, K]."""
+        return targets_of(self.loss, self.smoothing, self.shares)
+
+    def slope(self) -> Array:
+        """Return the gradient of the mean loss by the logits."""
+        return slope(self.loss.kind, self.logits, self.targets)
+
+
 def search_loss(got: Side, floors: Floors) -> Finding | None:
     """Return what is wrong with the gradient by the logits, given the logits; None for nothing."""
     setup = floors.expected.setup
-    last = setup.plan.observed[-1]
+    last, batch = setup.plan.observed[-1], setup.batches[0]
     logits, found = got.activations.get(last), got.node_gradients.get(last)
-    labels = setup.batches[0].labels
-    if logits is None or found is None or logits.shape != (len(labels), setup.plan.classes):
+    if logits is None or found is None or logits.shape != (len(batch), setup.plan.classes):
         return None
-    logits = logits.astype(np.float64)
-    smoothing = setup.recipe.label_smoothing
-    expected = slope(logits, labels, smoothing)
-    floor = _floor(got, logits, labels, smoothing, expected)
+    shares = shares_of(batch, setup.plan.classes)
+    recipe = setup.recipe
+    given = Given(recipe.loss, recipe.label_smoothing, logits.astype(np.float64), shares)
+    expected = given.slope()
+    floor = _floor(got, given, expected)
     error = multiples(found, expected, floor)
     if error <= LIMIT:
         return None
-    cause = explain(
-        found, expected, floor, 2.0 * LIMIT, _hypotheses(logits, labels, smoothing, found)
-    )
+    tried = _hypotheses(given, batch, found)
+    cause = explain(found, expected, floor, 2.0 * LIMIT, tried)
     name = "" if cause is None else cause.cause
     detail = f"its gradient by the logits is off by {error:.3g} times the floor"
     if cause is not None:
@@ -51,23 +72,20 @@ def search_loss(got: Side, floors: Floors) -> Finding | None:
     return Finding(got.backend, "backward", NODE, error, name, detail)
 
 
-def _floor(
-    got: Side, logits: Array, labels: NDArray[np.int64], smoothing: float, expected: Array
-) -> float:
+def _floor(got: Side, given: Given, expected: Array) -> float:
     dtype = np.float64 if got.precision == "float64" else np.float32
     nudged = [
-        slope(np.nextafter(logits.astype(dtype), dtype(way)), labels, smoothing)
+        replace(given, logits=np.nextafter(given.logits.astype(dtype), dtype(way))).slope()
         for way in (-np.inf, np.inf)
     ]
     return max(UNIT[got.precision], *(difference("", n, expected).max_rel for n in nudged))
 
 
-def slope(logits: Array, labels: NDArray[np.int64], smoothing: float) -> Array:
-    """Return the gradient of the mean smoothed cross-entropy by `logits` [N, K]."""
-    count, classes = logits.shape
-    target = np.full_like(logits, smoothing / classes)
-    target[np.arange(count), labels] += 1.0 - smoothing
-    return (_softmax(logits) - target) / count
+def slope(kind: str, logits: Array, targets: Array) -> Array:
+    """Return the gradient of the mean loss of `kind` by `logits` [N, K]; see `losses.Loss`."""
+    if kind == "binary_cross_entropy":
+        return (_sigmoid(logits) - targets) / logits.size
+    return (_softmax(logits) * targets.sum(1, keepdims=True) - targets) / len(logits)
 
 
 def _softmax(logits: Array) -> Array:
@@ -75,34 +93,59 @@ def _softmax(logits: Array) -> Array:
     return powers / powers.sum(1, keepdims=True)
 
 
-def _hypotheses(
-    logits: Array, labels: NDArray[np.int64], smoothing: float, found: Array
-) -> Iterator[Hypothesis]:
-    cause = "label smoothing form"
-    count, classes = logits.shape
-    rows: NDArray[np.int64] = np.arange(count, dtype=np.int64)
+def _sigmoid(logits: Array) -> Array:
+    decay = np.exp(-np.abs(logits))
+    return np.where(logits >= 0.0, 1.0, decay) / (1.0 + decay)
+
+
+def _hypotheses(given: Given, batch: Batch, found: Array) -> Iterator[Hypothesis]:
+    yield from _of_mixing(given, batch)
+    yield from _of_smoothing(given, batch, found)
+    yield from _of_settings(given, batch)
+    count, classes = given.logits.shape
+    yield Hypothesis(
+        "loss summed", "the sum over the batch, not the mean", lambda: count * given.slope()
+    )
+    if given.loss.kind == "binary_cross_entropy":
+        detail = "the sum over the classes, not the mean"
+        yield Hypothesis("loss summed", detail, lambda: classes * given.slope())
+    for shift in (1, -1):
+        moved = replace(given, shares=np.roll(given.shares, shift, axis=0))
+        yield Hypothesis("labels", "those of another image", moved.slope)
+
+
+def _of_mixing(given: Given, batch: Batch) -> Iterator[Hypothesis]:
+    """Yield what else may have been made of the labels of mixed images."""
+    mix, classes = batch.mix, given.logits.shape[1]
+    if mix is None:
+        return
+    others = {
+        "the two labels of an image are swapped": replace(mix, share=1.0 - mix.share),
+        "the label of an image's own part alone": None,
+        "both labels count the same": replace(mix, share=np.full(len(batch), 0.5)),
+    }
+    for detail, other in others.items():
+        shares = shares_of(replace(batch, mix=other), classes)
+        yield Hypothesis("mixed labels", detail, replace(given, shares=shares).slope)
+
+
+def _of_smoothing(given: Given, batch: Batch, found: Array) -> Iterator[Hypothesis]:
+    cause, smoothing = "label smoothing form", given.smoothing
+    classes = given.logits.shape[1]
 
     def others() -> Array:
-        target = np.full_like(logits, smoothing / (classes - 1))
-        target[rows, labels] = 1.0 - smoothing
-        return (_softmax(logits) - target) / count
+        spread = smoothing * (1.0 - given.shares) / (classes - 1)
+        return slope(given.loss.kind, given.logits, (1.0 - smoothing) * given.shares + spread)
 
     detail = f"{number(smoothing)} is spread over the other classes, not over all"
     yield Hypothesis(cause, detail, others)
-    for value in (0.0, *rounded(_smoothing(logits, labels, found))):
+    solved = 0.0
+    if given.loss == Loss() and batch.mix is None:
+        solved = _smoothing(given.logits, batch.labels, found)
+    for value in (0.0, *rounded(solved)):
         if 0 <= value < 1 and value != smoothing:
             detail = f"smoothing {number(value)} instead of {number(smoothing)}"
-            yield Hypothesis(cause, detail, lambda v=value: slope(logits, labels, v))
-    yield Hypothesis(
-        "loss summed",
-        "the sum over the batch, not the mean",
-        lambda: count * slope(logits, labels, smoothing),
-    )
-    for shift in (1, -1):
-        moved = np.roll(labels, shift)
-        yield Hypothesis(
-            "labels", "those of another image", lambda m=moved: slope(logits, m, smoothing)
-        )
+            yield Hypothesis(cause, detail, replace(given, smoothing=value).slope)
 
 
 def _smoothing(logits: Array, labels: NDArray[np.int64], found: Array) -> float:
@@ -111,3 +154,28 @@ def _smoothing(logits: Array, labels: NDArray[np.int64], found: Array) -> float:
     other = np.ones(logits.shape, bool)
     other[np.arange(len(logits)), labels] = False
     return median_of(target[other]) * logits.shape[1]
+
+
+def _of_settings(given: Given, batch: Batch) -> Iterator[Hypothesis]:
+    """Yield the other losses, and this one without what is set of it."""
+    loss = given.loss
+
+    def by(loss: Loss) -> Callable[[], Array]:
+        return replace(given, loss=loss).slope
+
+    if loss.kind == "binary_cross_entropy":
+        yield Hypothesis("loss kind", "cross-entropy, not binary cross-entropy", by(Loss()))
+    else:
+        detail = "binary cross-entropy, not cross-entropy"
+        yield Hypothesis("loss kind", detail, by(Loss(kind="binary_cross_entropy")))
+    if loss.threshold is not None:
+        detail = f"targets are taken as they are, without the threshold {number(loss.threshold)}"
+        yield Hypothesis("loss threshold", detail, by(Loss(kind=loss.kind)))
+    if loss.class_weights:
+        yield Hypothesis("class weights", "all classes count the same", by(Loss()))
+        weights = given.shares @ np.array(loss.class_weights)
+        yield Hypothesis(
+            "class weights",
+            "the mean is over the weights of the images, not over the images",
+            lambda: given.slope() / weights.mean(),
+        )

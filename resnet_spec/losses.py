@@ -1,0 +1,77 @@
+"""Losses as data: what a person sets, and the targets that logits are compared with.
+
+A loss is settled here but for one function of logits and targets. Which share of which class an
+image is (its label, or two where images are mixed), smoothing, the threshold and class weights are
+all in the targets, made on the host; backends import `Loss` and have one function for each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from resnet_spec.describing.descriptions import Fraction, NotNegative, Table
+from resnet_spec.errors import BackendError, did_you_mean, problem
+
+Kind = Literal["cross_entropy", "binary_cross_entropy"]
+Native = TypeVar("Native")
+
+
+class Loss(Table):
+    """What training minimises; of logits z [N, K] and targets t [N, K]."""
+
+    kind: Kind = "cross_entropy"
+    """`cross_entropy`: the mean over images of -sum t log softmax(z). `binary_cross_entropy`: the
+    mean over images and classes of -(t log s + (1 - t) log(1 - s)), s = sigmoid(z); each class by
+    itself (Wightman et al. 2021)."""
+    threshold: Fraction | None = None
+    """Of binary_cross_entropy: targets above it, smoothed and mixed, become 1, and all others 0."""
+    class_weights: Annotated[tuple[NotNegative, ...], Field(strict=False)] = ()
+    """Of cross_entropy: a factor on each class's targets, in the order of the classes. The mean is
+    over the images, not over their weights. None: all are 1."""
+
+    def broken_rules(self) -> Iterator[str]:
+        """Yield a line for each rule between fields that is broken."""
+        if self.threshold is not None and self.kind != "binary_cross_entropy":
+            rule = f"{self.kind} has no threshold; remove it, or set loss.kind"
+            yield problem("loss.threshold", self.threshold, rule)
+        if self.class_weights and self.kind != "cross_entropy":
+            rule = f"{self.kind} has no class weights; remove them"
+            yield problem("loss.class_weights", list(self.class_weights), rule)
+        if self.class_weights and not any(self.class_weights):
+            rule = "must not all be 0: nothing would be learnt"
+            yield problem("loss.class_weights", list(self.class_weights), rule)
+
+    def problem_with(self, classes: int) -> str | None:
+        """Return what is wrong with this loss for a network of so many classes."""
+        given = len(self.class_weights)
+        if given in (0, classes):
+            return None
+        rule = f"must be {classes}, one for each class"
+        return problem("loss.class_weights", f"{given} numbers", rule)
+
+
+def targets_of(loss: Loss, smoothing: float, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the targets [N, K] of images of which `shares` [N, K] are of each class.
+
+    smoothing: e, as (1 - e) shares + e / K. Szegedy et al. 2016; with mixed images the order of
+    mixing and smoothing does not matter.
+    """
+    targets = (1.0 - smoothing) * shares + smoothing / shares.shape[1]
+    if loss.threshold is not None:
+        return (targets > loss.threshold).astype(np.float64)
+    if loss.class_weights:
+        return targets * np.array(loss.class_weights)
+    return targets
+
+
+def native_loss(loss: Loss, natives: Mapping[str, Callable[..., Native]], backend: str) -> Any:
+    """Return a backend's function for the kind of `loss`. Raises BackendError where it has none."""
+    if loss.kind not in natives:
+        hint = did_you_mean(loss.kind, natives) or f"use {', '.join(natives)}"
+        raise BackendError(problem("loss.kind", loss.kind, f"is not one of {backend}'s", hint))
+    return natives[loss.kind]
