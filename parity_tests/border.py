@@ -7,6 +7,7 @@ CONTRACT = frozenset(
         "contract",
         "errors",
         "group",
+        "losses",
         "ops",
         "optimizers",
         "plan",

@@ -72,6 +72,6 @@ def targets_of(loss: Loss, smoothing: float, shares: NDArray[np.float64]) -> NDA
 def native_loss(loss: Loss, natives: Mapping[str, Callable[..., Native]], backend: str) -> Any:
     """Return a backend's function for the kind of `loss`. Raises BackendError where it has none."""
     if loss.kind not in natives:
-        hint = did_you_mean(loss.kind, natives) or f"use {', '.join(natives)}"
+        hint = did_you_mean(loss.kind, natives)
         raise BackendError(problem("loss.kind", loss.kind, f"is not one of {backend}'s", hint))
     return natives[loss.kind]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backend_modules import module_of
 from changes import recipe
 
 from resnet_spec.describing.spec import Spec
@@ -49,7 +50,7 @@ def floors(name: str) -> Floors:
 
 def named(name: str, changed: Setup) -> tuple[str, str]:
     """Return the cause that is named of a side with another setup, and its detail."""
-    finding = search("gradients", Side(BACKEND, changed), floors(name))
+    finding = search("backward", Side(BACKEND, changed), floors(name))
     assert finding is not None
     assert finding.node == "loss"
     return finding.cause, finding.detail.partition(": ")[2]
@@ -64,7 +65,7 @@ def remixed(given: Setup, change: Any) -> Setup:
 
 @pytest.mark.parametrize("name", ["mixed", "binary"])
 def test_a_sound_side_has_no_finding(name: str) -> None:
-    assert search("gradients", Side(BACKEND, setup(name)), floors(name)) is None
+    assert search("backward", Side(BACKEND, setup(name)), floors(name)) is None
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_binary_cross_entropy_as_cross_entropy_is_named() -> None:
 def test_a_sum_in_the_place_of_a_mean_is_named(
     monkeypatch: pytest.MonkeyPatch, name: str, factor: float, cause: str, detail: str
 ) -> None:
-    from resnet_spec_numpy import losses
+    losses = module_of("numpy", "losses")
 
     right = losses.LOSSES["binary_cross_entropy"]
 
@@ -134,27 +135,27 @@ def test_a_sum_in_the_place_of_a_mean_is_named(
         return factor * loss, factor * gradient
 
     expected = Floors(reference_of(setup(name)), "float32")
-    assert search("gradients", Side("numpy", setup(name)), expected) is None
+    assert search("backward", Side("numpy", setup(name)), expected) is None
     monkeypatch.setitem(losses.LOSSES, "binary_cross_entropy", summed)
-    finding = search("gradients", Side("numpy", setup(name)), expected)
+    finding = search("backward", Side("numpy", setup(name)), expected)
     assert finding is not None
     assert (finding.cause, finding.detail) == (cause, f"{cause}: {detail}")
 
 
 def test_a_mean_over_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from resnet_spec_numpy import losses
+    losses = module_of("numpy", "losses")
 
     given = replace(setup("weighted"), recipe=recipe(label_smoothing=0.0)(setup("weighted")).recipe)
     right = losses.LOSSES["cross_entropy"]
     expected = Floors(reference_of(given), "float32")
-    assert search("gradients", Side("numpy", given), expected) is None
+    assert search("backward", Side("numpy", given), expected) is None
 
     def weighted(logits: Any, targets: Any) -> tuple[float, Any]:
         loss, gradient = right(logits, targets)
         return loss * len(targets) / targets.sum(), gradient * len(targets) / targets.sum()
 
     monkeypatch.setitem(losses.LOSSES, "cross_entropy", weighted)
-    finding = search("gradients", Side("numpy", given), expected)
+    finding = search("backward", Side("numpy", given), expected)
     assert finding is not None
     assert finding.detail == (
         "class weights: the mean is over the weights of the images, not over the images"

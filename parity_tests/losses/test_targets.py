@@ -94,7 +94,7 @@ def test_what_is_mixed_in_is_checked(mix: Mix, line: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        (["loss.kind=focal"], "loss.kind = focal: must be one of"),
+        (["loss.kind=focal"], "loss.kind = \"focal\": must be 'cross_entropy' or 'binary"),
         (["loss.threshold=0.2"], "loss.threshold = 0.2: cross_entropy has no threshold"),
         (
             ["loss.kind=binary_cross_entropy", "loss.class_weights=[1.0, 2.0]"],
@@ -121,7 +121,9 @@ def test_as_many_class_weights_as_classes() -> None:
 
 
 def test_a_kind_that_a_backend_lacks_is_named() -> None:
-    with pytest.raises(BackendError, match=r"loss\.kind = cross_entropy: is not one of x's; use a"):
+    with pytest.raises(
+        BackendError, match=r"loss\.kind = cross_entropy: is not one of x's; choose from a"
+    ):
         native_loss(Loss(), {"a": lambda: 0}, "x")
 
 

@@ -135,10 +135,12 @@ def _of_smoothing(given: Given, batch: Batch, found: Array) -> Iterator[Hypothes
 
     def others() -> Array:
         spread = smoothing * (1.0 - given.shares) / (classes - 1)
-        return slope(given.loss.kind, given.logits, (1.0 - smoothing) * given.shares + spread)
+        shares = (1.0 - smoothing) * given.shares + spread
+        return replace(given, smoothing=0.0, shares=shares).slope()
 
     detail = f"{number(smoothing)} is spread over the other classes, not over all"
-    yield Hypothesis(cause, detail, others)
+    if smoothing:
+        yield Hypothesis(cause, detail, others)
     solved = 0.0
     if given.loss == Loss() and batch.mix is None:
         solved = _smoothing(given.logits, batch.labels, found)
