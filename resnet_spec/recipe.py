@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from resnet_spec.describing.descriptions import Description, Fraction, NotNegative, Positive, Table
+from resnet_spec.describing.image_changes import ImageChanges
 from resnet_spec.errors import RecipeError, did_you_mean, problem
 from resnet_spec.losses import Loss
 from resnet_spec.ops import Tensor
@@ -56,8 +57,8 @@ class Schedule(Table):
     """Where in the run `one_cycle` is highest."""
 
 
-class Augment(Table):
-    """What is done to training images, as integer choices drawn in the core."""
+class Augment(ImageChanges):
+    """What is done to training images, by numbers drawn in the core: crop, mirror, the rest."""
 
     pad: Annotated[int, Field(ge=0, le=128)] = 0
     """Pixels of zeros on every side of the raw image, and a random crop back to size."""
@@ -139,7 +140,7 @@ class Recipe(Description):
     Chen et al. 2016. It changes memory and time, and no number.
     """
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of weights, permutations, crops, flips and dropped paths."""
+    """Of weights, permutations, crops, flips and other changes of images, and dropped paths."""
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     checkpoint_every: Count = 1
@@ -184,6 +185,9 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
     if recipe.batch % recipe.accumulate != 0:
         rule = f"must divide batch = {recipe.batch}"
         yield problem("accumulate", recipe.accumulate, rule)
+    if recipe.batch % recipe.augment.repeats != 0:
+        rule = f"must divide batch = {recipe.batch}"
+        yield problem("augment.repeats", recipe.augment.repeats, rule)
     if not FREEZE.fullmatch(recipe.freeze):
         rule = "must be none, stem, stages=N (N from 1 on) or backbone"
         remedy = did_you_mean(recipe.freeze, ("none", "stem", "stages=N", "backbone"))
@@ -202,3 +206,4 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
         yield problem("schedule.milestones", list(schedule.milestones), "must rise")
     yield from recipe.loss.broken_rules()
     yield from recipe.optimizer.broken_rules()
+    yield from recipe.augment.broken_rules()

@@ -14,7 +14,9 @@ import pytest
 
 from resnet_spec.contract import Array, Batch, Session
 from resnet_spec.data import load_data
+from resnet_spec.data.augmenting import box_of, choices_of
 from resnet_spec.data.batches import train_batches
+from resnet_spec.data.draws import COPY
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import DataError
@@ -46,6 +48,33 @@ def test_samples_are_those_that_a_run_is_trained_on() -> None:
     raw = np.pad(data.train.images(np.array([flipped.index]))[0], ((1, 1), (1, 1), (0, 0)))
     y, x = flipped.crop
     assert np.array_equal(flipped.pixels, raw[y : y + 16, x : x + 16][:, ::-1])
+
+
+def test_samples_say_what_a_policy_did_to_each() -> None:
+    data = load_data("digits")
+    changes = ["augment.policy=trivial", "augment.erase=0.5", "augment.repeats=2", "batch=4"]
+    recipe = load_recipe("demo", changes)
+    found = samples.training_samples(data, recipe, 12)
+    batches = list(train_batches((), data.train, recipe, 0, 3, mean=data.mean))
+    images = np.concatenate([batch.images for batch in batches])
+    for row, (it, image) in enumerate(zip(found, images, strict=True)):
+        assert np.array_equal(it.pixels, image)
+        place = (row % 4 // 2) * COPY + it.index
+        said = [str(choice) for choice in choices_of(recipe.augment, 0, 0, place, 16)]
+        box = box_of(recipe.augment, 0, 0, place, 16)
+        assert it.changes is not None and it.changes.split("; ")[:1] == said
+        assert ("erased" in it.changes) == (box is not None)
+        if box is not None:
+            erased = image[box.top : box.top + box.height, box.left : box.left + box.width]
+            assert set(erased.ravel().tolist()) == {round(255 * data.mean[0])}
+    assert {"erased" in str(it.changes) for it in found} == {True, False}
+    head, first, *_ = samples.lines(found)
+    assert head.split()[-1] == "changes" and first.endswith(str(found[0].changes))
+    assert samples.about(data, "train", recipe)[1].endswith(
+        "cropped, policy trivial, a box of 50% of the images erased, 2 times in a batch"
+    )
+    jitter = load_recipe("demo", ["augment.hue=0.1"])
+    assert samples.about(data, "train", jitter)[1].endswith("colours changed")
 
 
 def test_samples_as_a_table_and_as_tiles() -> None:

@@ -95,6 +95,8 @@ HINTS: tuple[Hint, ...] = (
     _set("--precision --dtype", "precision", "bfloat16"),
     _set("--pad --padding --crop-padding", "augment.pad", "4"),
     _set("--flip --hflip --horizontal-flip", "augment.flip", "", "true"),
+    _set("--reprob --random-erase --random-erasing", "augment.erase", "0.25"),
+    _set("--aug-repeats --repeated-aug --ra-reps", "augment.repeats", "2"),
     _set("--eval-interval --val-interval --val-freq --eval-every", "evaluate_every", "5"),
     _set("--save-interval --save-freq --save-every --checkpoint-every", "checkpoint_every", "5"),
     _set("--optimizer --optim --opt", "optimizer.kind", "adamw"),

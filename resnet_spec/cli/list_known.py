@@ -64,6 +64,9 @@ def _recipe_cells(row: dict[str, Any]) -> tuple[str, ...]:
         "crop" if augment["random_resized_crop"] else "",
         f"pad {augment['pad']}" if augment["pad"] else "",
         "flip" if augment["flip"] else "",
+        augment["policy"] if augment["policy"] != "none" else "",
+        "erase" if augment["erase"] else "",
+        f"{augment['repeats']} times" if augment["repeats"] > 1 else "",
     ]
     return (
         row["name"],

@@ -1,8 +1,9 @@
 """Batches as a pure function of (seed, step): the same in every framework, resumable anywhere.
 
 Step `s` is place `s % steps_per_epoch` of epoch `s // steps_per_epoch`. Which samples it holds,
-their crops, flips and boxes are drawn per (seed, epoch, sample); dropout noise per (seed, step,
-op), and how a batch is mixed per (seed, step). No state is carried from one batch to the next.
+their crops, flips, boxes and changes are drawn per (seed, epoch, sample); dropout noise per (seed,
+step, op), and how a batch is mixed per (seed, step). No state is carried from one batch to the
+next.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Batch, Mix
+from resnet_spec.data.augmenting import changed
 from resnet_spec.data.boxes import CHOICES
 from resnet_spec.data.dataset import Images, Places, Split
-from resnet_spec.data.draws import Stream, below, bits, order, uniforms, words
+from resnet_spec.data.draws import COPY, Stream, below, bits, order, uniforms, words
 from resnet_spec.data.mixing import Choice, choice_of, mixed, partners
 from resnet_spec.errors import DataError, problem
 from resnet_spec.group import ALONE, Group
@@ -44,19 +46,26 @@ def permutation(samples: int, seed: int, epoch: int) -> Places:
     return order(words(seed, epoch, Stream.PERMUTATION, samples))
 
 
-def crop_offsets(samples: int, seed: int, epoch: int, pad: int) -> NDArray[np.int64]:
-    """Return each sample's corner (y, x) in the padded image, 0..2 pad each: [samples, 2]."""
-    return below(words(seed, epoch, Stream.CROP, 2 * samples), 2 * pad + 1).reshape(-1, 2)
+def crop_offsets(samples: int, seed: int, epoch: int, pad: int, copy: int = 0) -> NDArray[np.int64]:
+    """Return each sample's corner (y, x) in the padded image, 0..2 pad each: [samples, 2].
+
+    copy: which of the times that a sample is in a batch.
+    """
+    drawn = words(seed, epoch, Stream.CROP, 2 * samples, place=copy)
+    return below(drawn, 2 * pad + 1).reshape(-1, 2)
 
 
-def flips(samples: int, seed: int, epoch: int) -> NDArray[np.bool_]:
+def flips(samples: int, seed: int, epoch: int, copy: int = 0) -> NDArray[np.bool_]:
     """Return which samples are mirrored in an epoch, [samples]."""
-    return bits(words(seed, epoch, Stream.FLIP, samples))
+    return bits(words(seed, epoch, Stream.FLIP, samples, place=copy))
 
 
-def box_choices(indices: Places, seed: int, epoch: int) -> NDArray[np.float64]:
-    """Return the numbers that pick each sample's box, [n, boxes.CHOICES] in [0, 1)."""
-    drawn = [words(seed, epoch, Stream.BOX, CHOICES, place=i) for i in indices.tolist()]
+def box_choices(places: Places, seed: int, epoch: int) -> NDArray[np.float64]:
+    """Return the numbers that pick each sample's box, [n, boxes.CHOICES] in [0, 1).
+
+    places: of samples in their split; of copies of them, see `draws.COPY`.
+    """
+    drawn = [words(seed, epoch, Stream.BOX, CHOICES, place=i) for i in places.tolist()]
     return uniforms(np.stack(drawn))
 
 
@@ -79,12 +88,14 @@ def train_batches(
     first_step: int,
     last_step: int,
     group: Group = ALONE,
+    mean: Sequence[float] = (),
 ) -> Iterator[Batch]:
     """Yield the batches of the steps first_step..last_step - 1, counted from 0 over the whole run.
 
     noises: the ops that take noise, `plan.noises`. group: yields this process's share of each
-    batch, which alone is read and augmented. Raises DataError when the split is smaller than a
-    batch or an image cannot be read.
+    batch, which alone is read and augmented. mean: `plan.input.mean`, needed where the recipe
+    fills with it. Raises DataError when the split is smaller than a batch or an image cannot be
+    read.
     """
     rows = _rows_of(group, recipe.batch, recipe.accumulate)
     per_epoch = steps_per_epoch(len(split), recipe.batch)
@@ -95,7 +106,7 @@ def train_batches(
             drawn = _Epoch.draw(len(split), recipe, epoch)
         choice = choice_of(recipe.augment, recipe.seed, step)
         shown = rows if choice is None else np.union1d(rows, partners(rows, recipe.batch))
-        batch = _augmented_batch(split, recipe, drawn, drawn.order[place * recipe.batch + shown])
+        batch = _augmented_batch(split, recipe, drawn, place, shown, mean)
         if choice is not None:
             others = taken(batch, np.searchsorted(shown, partners(rows, recipe.batch)))
             batch = mixed_with(taken(batch, np.searchsorted(shown, rows)), others, choice)
@@ -103,16 +114,21 @@ def train_batches(
         yield replace(batch, noise=factors)
 
 
-def _augmented_batch(split: Split, recipe: Recipe, drawn: _Epoch, indices: Places) -> Batch:
-    """Return the samples at `indices` with all that is done to each by itself."""
-    crop = None if drawn.crop is None else drawn.crop[indices]
-    flip = None if drawn.flip is None else drawn.flip[indices]
+def _augmented_batch(
+    split: Split, recipe: Recipe, drawn: _Epoch, place: int, rows: Places, mean: Sequence[float]
+) -> Batch:
+    """Return these rows of the epoch's batch `place` with all that is done to each by itself."""
+    indices, copies = drawn.at(place, rows, recipe)
+    places = copies * COPY + indices
+    crop = None if drawn.crop is None else drawn.crop[copies, indices]
+    flip = None if drawn.flip is None else drawn.flip[copies, indices]
     if recipe.augment.random_resized_crop:
-        images = split.boxes(indices, box_choices(indices, recipe.seed, drawn.epoch))
+        images = split.boxes(indices, box_choices(places, recipe.seed, drawn.epoch))
     else:
         images = split.images(indices)
+    images = augmented(images, crop, flip, recipe.augment.pad)
     return Batch(
-        images=augmented(images, crop, flip, recipe.augment.pad),
+        images=changed(images, places, recipe.augment, recipe.seed, drawn.epoch, mean),
         labels=split.labels[indices],
         indices=indices,
         crop=crop,
@@ -160,7 +176,10 @@ def taken(batch: Batch, rows: Places) -> Batch:
 
 @dataclass(frozen=True)
 class _Epoch:
-    """The choices of one epoch, per sample of the split; None: not made."""
+    """The choices of one epoch, per sample of the split; None: not made.
+
+    crop: [copies, samples, 2], flip: [copies, samples].
+    """
 
     epoch: int
     order: Places
@@ -171,12 +190,26 @@ class _Epoch:
     def draw(cls, samples: int, recipe: Recipe, epoch: int) -> _Epoch:
         augment, seed = recipe.augment, recipe.seed
         cropped = augment.pad > 0 and not augment.random_resized_crop
+        every = samples, seed, epoch
+        copies = range(augment.repeats)
+        crop = [crop_offsets(*every, augment.pad, copy) for copy in copies] if cropped else None
+        flip = [flips(*every, copy) for copy in copies] if augment.flip else None
         return cls(
             epoch=epoch,
-            order=permutation(samples, seed, epoch),
-            crop=crop_offsets(samples, seed, epoch, augment.pad) if cropped else None,
-            flip=flips(samples, seed, epoch) if augment.flip else None,
+            order=permutation(*every),
+            crop=None if crop is None else np.stack(crop),
+            flip=None if flip is None else np.stack(flip),
         )
+
+    def at(self, place: int, rows: Places, recipe: Recipe) -> tuple[Places, Places]:
+        """Return which sample each of these rows of a batch is, and which copy of it.
+
+        Copies stand as far apart as there are samples in the batch: processes, parts of a batch
+        and what is mixed with its neighbour have other images.
+        """
+        samples = recipe.batch // recipe.augment.repeats
+        copies, within = np.divmod(rows, samples)
+        return self.order[place * samples + within], copies
 
 
 def augmented(

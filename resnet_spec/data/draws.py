@@ -27,6 +27,13 @@ class Stream(IntEnum):
     SPLIT = 7
     HELD_OUT = 8
     MIX = 9
+    POLICY = 10
+    JITTER = 11
+    ERASE = 12
+
+
+COPY = 2**32
+"""The place of copy c of a sample, where it is in a batch several times: c * COPY + sample."""
 
 
 def words(seed: int, time: int, stream: Stream, count: int, place: int = 0) -> Words:

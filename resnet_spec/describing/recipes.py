@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from resnet_spec.describing.from_text import Fields, is_file_name, merge, override, plain, read_file
+from resnet_spec.describing.image_changes import OWN as OWN_OF_POLICIES
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import RecipeError, check_kind, did_you_mean
 from resnet_spec.optimizers import OWN, Optimizer
@@ -78,15 +79,16 @@ def load_recipe(source: Source, settings: Texts = ()) -> Recipe:
 
     A file may say `base = "cifar-fast"` and give only what differs. `settings` are `key=value`
     texts such as `schedule.rate=0.05`, or one of them; setting `steps` drops the base's `epochs`
-    and the reverse, and another `optimizer.kind` what the base sets of its own kind alone.
+    and the reverse, and another `optimizer.kind` or `augment.policy` what the base sets
+    of its own kind alone.
 
     Raises RecipeError.
     """
     data, where = _read(source)
     data = _with_base(data, where)
     changes = listed(settings, "settings", RecipeError)
-    given = override({}, [text for text in changes if _sets([text], _KIND)], RecipeError)
-    changed = override(_for_kind_of(given, data), changes, RecipeError)
+    given = override({}, [text for text in changes if _sets_kind(text)], RecipeError)
+    changed = override(_for_kinds_of(given, data), changes, RecipeError)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if _sets(changes, given) and not _sets(changes, other):
             changed.pop(other, None)
@@ -117,30 +119,47 @@ def _with_base(data: Fields, where: str) -> Fields:
             f"{prefix} = {base}: is neither a recipe nor a .toml or .json file; {hint}"
         )
     rest = {key: value for key, value in data.items() if key != "base"}
-    merged = merge(_for_kind_of(rest, {"name": base, **RECIPES[base]}), rest)
+    merged = merge(_for_kinds_of(rest, {"name": base, **RECIPES[base]}), rest)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if given in rest and other not in rest:
             merged.pop(other, None)
     return merged
 
 
-_KIND = "optimizer.kind"
+class _Kind(NamedTuple):
+    """A field that says which of its table's settings are read. own: those of some kinds alone."""
+
+    table: str
+    field: str
+    default: str
+    own: tuple[str, ...]
 
 
-def _for_kind_of(changes: Fields, base: Fields) -> Fields:
+_KINDS = (
+    _Kind("optimizer", "kind", Optimizer().kind, OWN),
+    _Kind("augment", "policy", "none", OWN_OF_POLICIES),
+)
+
+
+def _for_kinds_of(changes: Fields, base: Fields) -> Fields:
     """Return `base` without the settings of its optimiser that those of another kind replace.
 
     The new kind has its own defaults, also of settings that both have: what is a usual `beta2` in
-    one is not in another.
+    one is not in another. The same for the policy of its augmentation.
     """
-    old, new = base.get("optimizer"), changes.get("optimizer")
-    if not isinstance(old, Mapping) or not isinstance(new, Mapping) or "kind" not in new:
-        return base
-    before = cast(Fields, old)
-    if cast(Fields, new)["kind"] == before.get("kind", Optimizer().kind):
-        return base
-    kept = {name: value for name, value in before.items() if name not in OWN}
-    return {**base, "optimizer": kept}
+    kept = dict(base)
+    for kind in _KINDS:
+        old, new = base.get(kind.table), changes.get(kind.table)
+        if not isinstance(old, Mapping) or not isinstance(new, Mapping) or kind.field not in new:
+            continue
+        before = cast(Fields, old)
+        if cast(Fields, new)[kind.field] != before.get(kind.field, kind.default):
+            kept[kind.table] = {k: value for k, value in before.items() if k not in kind.own}
+    return kept
+
+
+def _sets_kind(setting: str) -> bool:
+    return any(_sets([setting], f"{kind.table}.{kind.field}") for kind in _KINDS)
 
 
 def _sets(settings: Sequence[str], key: str) -> bool:

@@ -148,7 +148,8 @@ class _Going:
     def _chunks(self, end: int, interrupt: Interrupt) -> Iterator[StepLog]:
         """Yield the logs of the steps up to `end`, a chunk each; fewer when interrupted."""
         run, step, group = self.run, self.position.step, self.together.group
-        source = train_batches(run.plan.noises, run.data.train, run.recipe, step, end, group)
+        mean = run.plan.input.mean
+        source = train_batches(run.plan.noises, run.data.train, run.recipe, step, end, group, mean)
         with prefetch(source, depth=2) as batches:
             while step < end and (steps := self._agreed(end - step, interrupt)):
                 clock = time.perf_counter()

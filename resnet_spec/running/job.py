@@ -11,6 +11,7 @@ from pathlib import Path
 
 from resnet_spec.data import data_place
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.augmenting import check_channels
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import viewed
 from resnet_spec.data.fingerprint import Fingerprint
@@ -241,6 +242,7 @@ def _run(
     data = data if weights is None else viewed(data, weights.view)
     if weights is not None and not weights.has_classifier and request.spec is None:
         spec = spec.model_copy(update={"classes": len(data.classes)})  # It says nothing of them.
+    check_channels(start.recipe.augment, data.channels)
     spec, notes = fitted(spec, data)
     read = held_out = None
     if request.validation is not None:

@@ -30,9 +30,8 @@ def origin_of_nan(run: Run, session: Session, together: Together, step: int) -> 
     """
     if together.group.size == 1:
         return []
-    source = train_batches(
-        run.plan.noises, run.data.train, run.recipe, step, step + 1, together.group
-    )
+    fixed = run.plan.noises, run.data.train, run.recipe
+    source = train_batches(*fixed, step, step + 1, together.group, run.plan.input.mean)
     batch = next(source)
     session.load(initial_state(run.plan, run.recipe.seed))
     # All of them predict, sound noise or not: where weights are sharded they need each other.

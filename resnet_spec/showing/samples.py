@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Batch
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.augmenting import box_of, choices_of
 from resnet_spec.data.batches import steps_per_epoch, test_batches, train_batches
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.draws import COPY
 from resnet_spec.planning.costs_text import table
 from resnet_spec.recipe import Recipe
 from resnet_spec.showing.canvas import Tile, short, tiles_figure
@@ -25,7 +27,8 @@ class Sample:
     """One image, uint8 [H, W, C], and the choices that made it.
 
     index: its place in the split. crop: (y, x) of its corner in the padded image, flip: whether it
-    was mirrored; None where the recipe makes no such choice.
+    was mirrored, changes: what policy, jitter and erasing did, in their order; None where the
+    recipe makes no such choice.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
@@ -33,6 +36,7 @@ class Sample:
     label: str
     crop: tuple[int, int] | None
     flip: bool | None
+    changes: str | None = None
 
 
 def training_samples(data: Dataset, recipe: Recipe, count: int) -> list[Sample]:
@@ -42,18 +46,38 @@ def training_samples(data: Dataset, recipe: Recipe, count: int) -> list[Sample]:
     """
     last = -(-count // recipe.batch)
     training_split(data)  # Raises where there is none.
-    steps_per_epoch(len(data.train), recipe.batch)
-    batches = train_batches((), data.train, recipe, 0, last)
-    return list(islice(_samples(batches, data.classes), count))
+    per_epoch = steps_per_epoch(len(data.train), recipe.batch)
+    batches = train_batches((), data.train, recipe, 0, last, mean=data.mean)
+
+    def told(step: int, row: int, index: int) -> str | None:
+        place = row // (recipe.batch // recipe.augment.repeats) * COPY + index
+        return _changes(recipe, step // per_epoch, place, data.size)
+
+    return list(islice(_samples(batches, data.classes, told), count))
+
+
+def _changes(recipe: Recipe, epoch: int, place: int, size: int) -> str | None:
+    """Return what is done to a sample beside crop and mirror; None: nothing ever is."""
+    augment = recipe.augment
+    if not augment.needs_colours and not augment.erase:
+        return None
+    sample = augment, recipe.seed, epoch, place, size
+    done = [str(choice) for choice in choices_of(*sample)]
+    if (box := box_of(*sample)) is not None:
+        done.append(f"erased {box.height} x {box.width} at {box.top}, {box.left}")
+    return "; ".join(done) or "nothing"
 
 
 def test_samples(data: Dataset, count: int) -> list[Sample]:
     """Return the first `count` test images, as they are evaluated."""
-    return list(_samples(test_batches(First(data.test, count), count), data.classes))
+    batches = test_batches(First(data.test, count), count)
+    return list(_samples(batches, data.classes, lambda step, row, index: None))
 
 
-def _samples(batches: Iterator[Batch], names: Sequence[str]) -> Iterator[Sample]:
-    for batch in batches:
+def _samples(
+    batches: Iterator[Batch], names: Sequence[str], told: Callable[[int, int, int], str | None]
+) -> Iterator[Sample]:
+    for step, batch in enumerate(batches):
         for i, image in enumerate(batch.images):
             crop = None if batch.crop is None else batch.crop[i].tolist()
             yield Sample(
@@ -62,6 +86,7 @@ def _samples(batches: Iterator[Batch], names: Sequence[str]) -> Iterator[Sample]
                 label=names[int(batch.labels[i])],
                 crop=None if crop is None else (crop[0], crop[1]),
                 flip=None if batch.flip is None else bool(batch.flip[i]),
+                changes=told(step, i, int(batch.indices[i])),
             )
 
 
@@ -78,17 +103,27 @@ def about(data: Dataset, split: str, recipe: Recipe | None) -> tuple[str, str]:
         done.append(f"padded by {augment.pad} and cropped")
     if augment.flip:
         done.append("mirrored half of the time")
+    if augment.policy != "none":
+        done.append(f"policy {augment.policy}")
+    if augment.jitters:
+        done.append("colours changed")
+    if augment.erase:
+        done.append(f"a box of {augment.erase:.0%} of the images erased")
+    if augment.repeats > 1:
+        done.append(f"{augment.repeats} times in a batch")
     what = ", ".join(done) or "not augmented"
     return heading, f"recipe {recipe.name}, seed {recipe.seed}, from the first step on: {what}"
 
 
 def lines(samples: Sequence[Sample]) -> list[str]:
-    """Return a table: index, class, crop (y, x), flip."""
-    rows = [("index", "class", "crop (y, x)", "flip")]
+    """Return a table: index, class, crop (y, x), flip, and the changes where there may be some."""
+    more = any(sample.changes is not None for sample in samples)
+    rows = [("index", "class", "crop (y, x)", "flip", *(["changes"] if more else []))]
     for sample in samples:
         crop = "-" if sample.crop is None else f"{sample.crop[0]}, {sample.crop[1]}"
         flip = "-" if sample.flip is None else ("yes" if sample.flip else "no")
-        rows.append((f"{sample.index}", sample.label, crop, flip))
+        row = f"{sample.index}", sample.label, crop, flip
+        rows.append((*row, *([sample.changes or "-"] if more else [])))
     return table(rows, right=(0,))
 
 
