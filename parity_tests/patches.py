@@ -280,7 +280,8 @@ class _OtherRule:
         before = inner.state()
         _, gradients = inner.gradients(batch)
         wide = {name: array.astype(np.float64) for name, array in gradients.items()}
-        clipped = optimizers.clipped(recipe.optimizer, wide)
+        fixed = before, inner._plan.classifier
+        clipped = optimizers.clipped(recipe.optimizer, wide, *fixed)
         log = inner.train(iter([batch]), np.array([rate]))
         after = inner.state()  # Of which the statistics are kept.
         for tensor in inner._plan.tensors:

@@ -15,7 +15,7 @@ from patches import Patch, PatchedSide
 from resnet_spec.contract import Batch, StepLog
 from resnet_spec.describing.spec import Spec
 from resnet_spec.loader import installed_backends, load_backend
-from resnet_spec.ops import Linear, Norm, Op
+from resnet_spec.ops import Linear, Norm, Op, tensor_fields
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.localise import localise
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
@@ -27,18 +27,29 @@ from resnet_spec.planning.fine_tuning import fine_tuned
 from resnet_spec.planning.lowering import lower
 
 LEVELS = ("names", "gradients", "statistics", "update", "trajectory")
-# `stages=1` has all of it: a frozen part, a trained part with norms, an average, another rate.
+DECAYED = {"momentum": 0.9, "weight_decay": 0.02, "decay_norms": False}
+SPARED = {**DECAYED, "no_decay": ["layer2.0.conv2.*", "fc.bias"]}
+# `stages=1` has all of it: a frozen part, a trained part with norms, an average, a rate for each
+# part, and a kernel that is not decayed.
 SETTINGS: dict[str, dict[str, Any]] = {
     "backbone": {"freeze": "backbone"},
-    "stages=1": {"freeze": "stages=1", "head_rate": 10.0, "ema": {"decay": 0.9}},
+    "stages=1": {
+        "freeze": "stages=1",
+        "head_rate": 10.0,
+        "layer_decay": 0.5,
+        "ema": {"decay": 0.9},
+        "optimizer": SPARED,
+    },
     "head_rate": {"head_rate": 10.0},
+    "layer_decay": {"layer_decay": 0.3},
 }
 _CHEAP = ("numpy", "torch")  # The others compile for several seconds for every plan.
+_UNFROZEN = ("head_rate", "layer_decay")
 CELLS = [
     pytest.param(backend, setting, marks=pytest.mark.xdist_group(f"fine_tuning_{backend}"))
     for backend in installed_backends()
     for setting in SETTINGS
-    if backend in _CHEAP or setting != "head_rate"
+    if backend in _CHEAP or setting not in _UNFROZEN
 ]
 
 
@@ -83,7 +94,7 @@ def test_training_agrees_with_the_reference(backend: str, setting: str) -> None:
 def test_what_is_frozen_keeps_its_bits(backend: str, setting: str) -> None:
     before, after = setup(setting).state, side(backend, setting).run[1]
     tensors = setup(setting).plan.tensors
-    assert any(tensor.frozen for tensor in tensors) == (setting != "head_rate")
+    assert any(tensor.frozen for tensor in tensors) == (setting not in _UNFROZEN)
     for tensor in tensors:
         for slot in ("", "ema/") if "ema/fc.bias" in after else ("",):
             is_kept = after[slot + tensor.name].tobytes() == before[tensor.name].tobytes()
@@ -175,6 +186,27 @@ def test_a_fault_is_seen(backend: str, fault: str) -> None:
     faulty = Side(backend, given) if patch is None else PatchedSide(backend, given, patch)
     assert judge(level, faulty, floors(setting)).verdict == "different"
     assert not judge(level, side(backend, setting), floors(setting)).is_wrong
+
+
+@pytest.mark.parametrize("backend", [name for name in installed_backends() if name in _CHEAP])
+def test_decay_of_what_is_spared_is_seen(backend: str) -> None:
+    given = setup("stages=1")
+    recipe = given.recipe.model_copy(update={"optimizer": make_recipe(optimizer=DECAYED).optimizer})
+    faulty = Side(backend, replace(given, recipe=recipe))
+    row = judge("update", faulty, floors("stages=1"))
+    wrong = {item.name for item in row.items if item.verdict == "different"}
+    assert "layer2.0.conv2.weight" in {name.rpartition("/")[2] for name in wrong}, wrong
+
+
+def test_ignored_factors_of_layers_are_named() -> None:
+    def without(op: Op) -> Op:
+        held = {name: getattr(op, name) for name in tensor_fields(type(op))}
+        return replace(op, **{n: it and replace(it, rate=1.0) for n, it in held.items()})
+
+    faulty = Side("numpy", change_ops(setup("layer_decay"), without))
+    found = localise(faulty, floors("layer_decay"), ["update"])
+    assert found[0].node == "conv1.weight" and found[0].cause == "learning rate"
+    assert "the factors of layer_decay 0.3 are left out" in found[0].detail
 
 
 def test_an_ignored_factor_is_named() -> None:

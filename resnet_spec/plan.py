@@ -15,7 +15,9 @@ from resnet_spec.ops import (
     Address,
     BaseOp,
     Chain,
+    Conv,
     Gate,
+    Linear,
     Node,
     NoisyOp,
     Norm,
@@ -97,6 +99,12 @@ class Plan:
     def trainable(self) -> tuple[str, ...]:
         """Names of the tensors the optimiser updates, in order of execution."""
         return tuple(tensor.name for tensor in self.tensors if tensor.trainable)
+
+    @property
+    def classifier(self) -> tuple[str, ...]:
+        """Names of the tensors of the op that puts out the logits; () without such an op."""
+        last = next((op for op in reversed(self.ops) if isinstance(op, Conv | Linear)), None)
+        return () if last is None else tuple(tensor.name for tensor in last.tensors)
 
     @property
     def stages(self) -> tuple[Node, ...]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from resnet_spec.describing.descriptions import Description, Fraction, NotNegative, Positive, Table
+from resnet_spec.describing.descriptions import Description, Fraction, Positive, Table
 from resnet_spec.describing.image_changes import ImageChanges
+from resnet_spec.describing.schedule import Schedule
 from resnet_spec.errors import RecipeError, did_you_mean, problem
 from resnet_spec.losses import Loss
 from resnet_spec.ops import Tensor
@@ -27,34 +29,6 @@ REMAT = re.compile(r"none|all|stages=[1-9]\d{0,3}")
 """What `Recipe.remat` may be."""
 FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
 """What `Recipe.freeze` may be."""
-
-
-class Schedule(Table):
-    """The learning rate over the run, one value for each step."""
-
-    kind: Literal["constant", "cosine", "linear", "step", "multi_step", "one_cycle"] = "constant"
-    """Its form.
-
-    `constant`; `cosine` and `linear` from `rate` down to `floor`; `step`: times `gamma` every
-    `period`; `multi_step`: times `gamma` at each of `milestones`; `one_cycle`: linear from `floor`
-    up to `rate` at the fraction `peak` of the run, then linear down to `floor`.
-    """
-    rate: Positive = 0.1
-    """The highest rate."""
-    floor: NotNegative = 0.0
-    """The lowest rate; at most `rate`."""
-    warmup: NotNegative = 0.0
-    """Goes before any kind: linear from rate / (warm-up steps) up to `rate`."""
-    unit: Literal["epochs", "steps"] = "epochs"
-    """Of `warmup`, `milestones` and `period`."""
-    milestones: Annotated[tuple[Positive, ...], Field(strict=False)] = ()
-    """Where `multi_step` falls; rising."""
-    period: Positive = 30.0
-    """How often `step` falls."""
-    gamma: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
-    """The factor by which `step` and `multi_step` fall."""
-    peak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.25
-    """Where in the run `one_cycle` is highest."""
 
 
 class Augment(ImageChanges):
@@ -133,6 +107,12 @@ class Recipe(Description):
     N stages; `backbone`, all but the classifier."""
     head_rate: Positive = 1.0
     """Factor on the learning rate of the classifier."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Factor on the learning rate for each group that lies between a weight and the loss: 1 in the
+    head, `layer_decay` in the last block, its square in the block before, and so on to the stem.
+
+    Clark et al. 2020 (ELECTRA); Bao et al. 2022 (BEiT); timm's `--layer-decay`.
+    """
     remat: str = "none"
     """Whose activations are computed again in the backward pass rather than kept: `none`, of `all`
     blocks, or `stages=N`, of the first N stages' blocks, whose images are largest.
@@ -160,7 +140,7 @@ class Recipe(Description):
 
     def decays(self, tensor: Tensor) -> bool:
         """Whether weight decay applies to `tensor`; never to a frozen one."""
-        if tensor.frozen:
+        if tensor.frozen or self._is_spared(tensor.name):
             return False
         match tensor.role:
             case "conv_weight" | "linear_weight":
@@ -171,6 +151,9 @@ class Recipe(Description):
                 return self.optimizer.decay_biases
             case "running_mean" | "running_var":
                 return False
+
+    def _is_spared(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.optimizer.no_decay or ())
 
     def decay_of(self, tensor: Tensor) -> float:
         """Return the weight decay of `tensor`; 0 where it has none."""
@@ -195,15 +178,7 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
     if not REMAT.fullmatch(recipe.remat):
         rule = "must be none, all or stages=N (N from 1 on)"
         yield problem("remat", recipe.remat, rule, did_you_mean(recipe.remat, ("none", "all")))
-    schedule = recipe.schedule
-    if schedule.floor > schedule.rate:
-        yield problem(
-            "schedule.floor", schedule.floor, f"must be <= schedule.rate = {schedule.rate}"
-        )
-    if schedule.kind == "multi_step" and not schedule.milestones:
-        yield problem("schedule.milestones", "[]", "must be given when schedule.kind is multi_step")
-    if list(schedule.milestones) != sorted(set(schedule.milestones)):
-        yield problem("schedule.milestones", list(schedule.milestones), "must rise")
+    yield from recipe.schedule.broken_rules()
     yield from recipe.loss.broken_rules()
     yield from recipe.optimizer.broken_rules()
     yield from recipe.augment.broken_rules()

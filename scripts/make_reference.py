@@ -37,6 +37,7 @@ PAGES = {
     "schema": "[The spec](../spec.md#where-a-spec-comes-from)",
     "backends": "[Writing a backend](../backends.md)",
     "train": "[Training](../training.md)",
+    "find-rate": "[Training](../training.md#finding-a-rate)",
     "evaluate": "[Training](../training.md#checkpoints)",
     "predict": "[Training](../training.md#checkpoints)",
     "compare": "[Comparing](../comparing.md)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from resnet_spec.contract import Array, State
-from resnet_spec.optimizers import Settings, native_of, slots_of
+from resnet_spec.optimizers import SHORTEST_UNIT, Settings, native_of, slots_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_flax.weights import to_flax, to_state, trainable
@@ -134,7 +134,31 @@ def scale_by_lars(settings: Settings, decayed: Decayed) -> Transformation:
     return optax.stateless(update)
 
 
-def _clip(settings: Settings) -> Transformation:
+def clip_by_units(bound: float, free: Collection[str]) -> Transformation:
+    """Return adaptive clipping of all but `free`, as `optimizers.clipped` of the core.
+
+    optax's own clips the classifier, too, and counts a gradient below 1e-6 for that long.
+    """
+
+    def lengths(array: jax.Array) -> jax.Array:
+        # Kernels are HWIO and [in, out] here.
+        axes = tuple(range(array.ndim - 1)) or None
+        return jnp.sqrt(jnp.square(array).sum(axes, keepdims=True))
+
+    def clipped(g: jax.Array, w: jax.Array) -> jax.Array:
+        most, found = bound * jnp.maximum(lengths(w), SHORTEST_UNIT), lengths(g)
+        is_longer = found > most
+        return g * jnp.where(is_longer, most / jnp.where(is_longer, found, 1.0), 1.0)
+
+    def update(gradients: Any, weights: Any) -> Any:
+        return {n: g if n in free else clipped(g, weights[n]) for n, g in gradients.items()}
+
+    return optax.stateless(update)
+
+
+def _clip(settings: Settings, plan: Plan) -> Transformation:
+    if settings.clip_adaptive is not None:
+        return clip_by_units(settings.clip_adaptive, plan.classifier)
     if settings.clip_norm is not None:
         return optax.clip_by_global_norm(settings.clip_norm)
     return optax.identity() if settings.clip_value is None else optax.clip(settings.clip_value)
@@ -148,7 +172,7 @@ def make_optimizer(plan: Plan, recipe: Recipe) -> Transformation:
     native = native_of(settings, OPTIMIZERS, "flax")
     # Last, as every rate: what the optimiser keeps knows nothing of it.
     factor = optax.stateless(lambda step, _: jax.tree.map(operator.mul, step, factors))
-    return optax.chain(_clip(settings), native.make(settings, decayed), factor)
+    return optax.chain(_clip(settings, plan), native.make(settings, decayed), factor)
 
 
 def optimizer_to_state(found: optax.OptState, plan: Plan, recipe: Recipe) -> State:

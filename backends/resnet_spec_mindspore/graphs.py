@@ -19,7 +19,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
-from resnet_spec.optimizers import Settings
+from resnet_spec.optimizers import SHORTEST_UNIT, Settings
 from resnet_spec.plan import Input, Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
@@ -156,16 +156,40 @@ def _bounded(bound: float, gradient: Tensor) -> Tensor:
     return ops.clamp(gradient, -bound, bound)
 
 
+def _lengths(tensor: Tensor) -> Tensor:
+    """Return the norm of each unit: of each output of a kernel, of the whole of a vector."""
+    squares = ops.square(tensor)
+    if tensor.ndim == 1:
+        return ops.sqrt(squares.sum())
+    axes = (1, 2, 3) if tensor.ndim == 4 else 1
+    return ops.sqrt(squares.sum(axes, keepdims=True))
+
+
+def _by_units(bound: float, weight: Parameter, gradient: Tensor) -> Tensor:
+    if bound == 0.0:
+        return gradient
+    most = bound * ops.maximum(_lengths(weight), SHORTEST_UNIT)
+    found = _lengths(gradient)
+    return gradient * ops.select(found > most, most / found, ops.ones_like(found))
+
+
 class Clip(nn.Cell):
     """Gradients of a whole step as `optimizers.clipped` of the core."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, plan: Plan, weights: Sequence[Parameter]) -> None:
+        """Take the trainable weights in the order of the plan."""
         super().__init__(auto_prefix=False)
         self.norm, self.value = settings.clip_norm, settings.clip_value
+        self.weights = ParameterTuple(weights)
+        bound, free = settings.clip_adaptive or 0.0, plan.classifier
+        self.bounds = tuple(0.0 if name in free else bound for name in plan.trainable)
+        self.is_adaptive = bound > 0.0
         self.map = ops.HyperMap()
 
     def construct(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return them clipped; each process has the same."""
+        if self.is_adaptive:
+            gradients = self.map(_by_units, self.bounds, self.weights, gradients)
         if self.value is not None:
             gradients = self.map(ops.partial(_bounded, self.value), gradients)
         if self.norm is not None:

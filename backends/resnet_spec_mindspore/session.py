@@ -123,7 +123,8 @@ class Session:
         is_guarded = self._scale is not None
         trained = trained_of(self._plan, recipe, self._weights, self._slots, is_guarded)
         make = native_of(recipe.optimizer, OPTIMIZERS, "mindspore")
-        optimizer, clip = make(recipe.optimizer, trained), Clip(recipe.optimizer)
+        optimizer = make(recipe.optimizer, trained)
+        clip = Clip(recipe.optimizer, self._plan, trained.weights)
         update = Update(optimizer, clip, recipe.accumulate, self._loss_scale)
         return self._others.update(update, trained.weights, self._statistics(frozen=False))
 

@@ -159,7 +159,8 @@ class Session:
             correct += done.correct
             total = {name: total[name] + done.gradients[name] for name in total}
         mean = {name: total[name] / recipe.accumulate for name in total}
-        self._descend(clipped(recipe.optimizer, mean), rate, recipe)
+        fixed = self._weights(), self._plan.classifier
+        self._descend(clipped(recipe.optimizer, mean, *fixed), rate, recipe)
         self._note_average(recipe.ema.decay)
         return loss, correct
 

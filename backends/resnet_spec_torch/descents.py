@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from resnet_spec.optimizers import Settings
+from resnet_spec.optimizers import SHORTEST_UNIT, Settings
 from resnet_spec_torch.weights import is_sharded, part_of
 
 Groups = list[dict[str, Any]]
@@ -162,8 +162,37 @@ def lengths_of(parts: list[Tensor], like: Any) -> Tensor:
     return squares.sqrt()
 
 
+@torch.no_grad()
+def clip_units(bound: float, weights: Sequence[Any]) -> None:
+    """Clip the gradients of `weights` in place, each unit by itself, as the core's `by_units`.
+
+    Of what is sharded a process has whole units (FSDP2 cuts along the outputs), but for a bias or a
+    norm's scale or shift, which is one.
+    """
+    kernels = [weight for weight in weights if weight.ndim > 1]
+    for weight in kernels:
+        gradient = part_of(weight.grad)
+        axes = tuple(range(1, weight.ndim))
+        most = _most(bound, torch.linalg.vector_norm(part_of(weight), dim=axes, keepdim=True))
+        gradient *= _shrinking(most, torch.linalg.vector_norm(gradient, dim=axes, keepdim=True))
+    whole = [weight for weight in weights if weight.ndim == 1]
+    if whole:
+        gradients = _gradients(whole)
+        most = _most(bound, lengths_of([part_of(weight) for weight in whole], whole[0]))
+        _scale(gradients, _shrinking(most, lengths_of(gradients, whole[0])))
+
+
+def _most(bound: float, lengths: Tensor) -> Tensor:
+    return bound * lengths.clamp(min=SHORTEST_UNIT)
+
+
+def _shrinking(most: Tensor, lengths: Tensor) -> Tensor:
+    """Return the factors that bring lengths to at most `most`; 1 for no length."""
+    return _ratios(most, lengths, lengths > most)
+
+
 def _ratios(above: Tensor, below: Tensor, apart: Tensor) -> Tensor:
-    """Return the trust ratios, 1 where a length is 0."""
+    """Return ratios, as of trust, which are 1 where lengths are not `apart`."""
     return torch.where(apart, above / below, torch.ones_like(above))
 
 

@@ -38,8 +38,9 @@ OPTIMIZERS = ("adamw", "lamb", "lars", "rmsprop", "lion")
 
 
 def optimised(kind: str) -> Setup:
-    """Return a network whose step asks for norms of whole tensors, and of all gradients."""
-    settings = {"kind": kind, "weight_decay": 0.02, "decay_norms": False, "clip_norm": 0.5}
+    """Return a network whose step asks for norms of whole tensors, of units or of all gradients."""
+    clip = {"clip_adaptive": 0.01} if kind == "lion" else {"clip_norm": 0.5}
+    settings = {"kind": kind, "weight_decay": 0.02, "decay_norms": False, **clip}
     recipe = make_recipe(STEPS, IMAGES, accumulate=2, optimizer=settings)
     return make_setup(small_plan({}), recipe)
 

@@ -113,7 +113,8 @@ def test_every_answer_works() -> None:
             if option == "--set":
                 for_recipe, for_spec = sorted_settings(rest)
                 load_spec("resnet50", for_spec)
-                assert not for_recipe or parser.command in ("train", "compare", "show samples")
+                takes = ("train", "find-rate", "compare", "show samples")
+                assert not for_recipe or parser.command in takes
     assert len(answered) > 30
 
 

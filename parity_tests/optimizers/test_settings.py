@@ -40,6 +40,13 @@ def test_a_kind_has_its_own_settings_and_no_others(kind: str, tmp_path: Path) ->
     assert load_checkpoint(tmp_path / "a.safetensors").recipe == recipe
 
 
+def test_patterns_are_written_and_read() -> None:
+    recipe = Recipe(steps=1, optimizer={"kind": "lamb", "no_decay": ["fc.*"]})
+    assert recipe.to_dict()["optimizer"]["no_decay"] == ["fc.*"]
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert load_recipe(recipe, "optimizer.kind=adamw").optimizer.no_decay == ("fc.*",)
+
+
 def test_what_is_written_of_sgd_is_what_was() -> None:
     text = json.dumps(Recipe(steps=1).to_dict()["optimizer"])
     assert text == (
@@ -71,6 +78,12 @@ def test_what_is_written_of_sgd_is_what_was() -> None:
         (
             {"clip_norm": 1.0, "clip_value": 0.5},
             "optimizer.clip_value = 0.5: goes not together with optimizer.clip_norm; "
+            "leave one of them out",
+        ),
+        ({"clip_adaptive": 0.0}, "optimizer.clip_adaptive = 0.0: must be > 0.0"),
+        (
+            {"clip_adaptive": 0.01, "clip_norm": 0.5},
+            "optimizer.clip_adaptive = 0.01: goes not together with optimizer.clip_norm; "
             "leave one of them out",
         ),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,83 @@ def test_the_rate_is_the_classifiers_alone(order: str) -> None:
     assert head == ("fc" if order == "post_activation" else "head.fc")
     rates = {tensor.name: tensor.rate for tensor in plan.tensors if tensor.rate != 1.0}
     assert rates == {f"{head}.weight": 10.0, f"{head}.bias": 10.0}
+
+
+@pytest.mark.parametrize("order", ["post_activation", "pre_activation"])
+def test_rates_fall_with_each_group_from_the_head_to_the_stem(order: str) -> None:
+    """timm's groups: the stem, each block, the head; here the last norm is in the head's."""
+    recipe = Recipe(steps=1, layer_decay=0.5, head_rate=10.0)
+    plan = fine_tuned(plan_of(order), recipe)
+    found: dict[str, set[float]] = {}
+    for tensor in plan.tensors:
+        if not tensor.is_statistic:
+            # layer1.0.bn1.weight, stages.0.blocks.0.norm1.weight, stem.conv1.weight, fc.bias
+            block = re.match(r"layer\d\.\d|stages\.\d\.blocks\.\d|", tensor.name)
+            assert block is not None
+            found.setdefault(block[0] or tensor.name.partition(".")[0], set()).add(tensor.rate)
+    if order == "post_activation":
+        stem = {"conv1": {0.0625}, "bn1": {0.0625}}
+        names, head = ["layer1.0", "layer2.0", "layer2.1"], {"fc": {10.0}}
+    else:
+        stem = {"stem": {0.0625}}
+        names = ["stages.0.blocks.0", "stages.1.blocks.0", "stages.1.blocks.1"]
+        head = {"norm": {1.0}, "head": {10.0}}
+    rates = ({0.125}, {0.25}, {0.5})
+    assert found == {**stem, **dict(zip(names, rates, strict=True)), **head}
+    assert {tensor.rate for tensor in plan.tensors if tensor.is_statistic} == {1.0}
+
+
+def test_what_is_frozen_has_no_rate_and_does_not_move_the_others() -> None:
+    recipe = Recipe(steps=1, layer_decay=0.5, freeze="stages=1")
+    rates = {it.name: it.rate for it in fine_tuned(plan_of(), recipe).tensors}
+    assert rates["layer2.0.conv1.weight"] == 0.25
+    assert rates["conv1.weight"] == rates["layer1.0.conv1.weight"] == 1.0
+
+
+def test_patterns_spare_weights_from_decay() -> None:
+    recipe = Recipe(steps=1, optimizer={"no_decay": ["fc.*", "layer?.[0]*.conv1.weight"]})
+    plan = fine_tuned(plan_of(), recipe)
+    assert plan.tensors == plan_of().tensors
+    spared = [it.name for it in plan.tensors if it.trainable and not recipe.decays(it)]
+    assert spared == [
+        "layer1.0.conv1.weight",
+        "layer2.0.conv1.weight",
+        "fc.weight",
+        "fc.bias",
+    ]
+    assert {recipe.decay_of(it) for it in plan.tensors if it.name in spared} == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line"),
+    [
+        ("head.*", "optimizer.no_decay = head.*: matches no weight of small; there is fc.bias"),
+        ("fc.wieght", "matches no weight of small; did you mean 'fc.weight'?"),
+        ("FC.*", "matches no weight of small"),
+        ("*.running_mean", "matches no weight of small"),
+    ],
+)
+def test_a_pattern_of_nothing_is_refused(pattern: str, line: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        fine_tuned(plan_of(), Recipe(steps=1, optimizer={"no_decay": ["fc.*", pattern]}))
+    assert line in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 1.5, -0.5])
+def test_what_layer_decay_may_be(value: float) -> None:
+    with pytest.raises(RecipeError, match=f"layer_decay = {value}: must be"):
+        Recipe(steps=1, layer_decay=value)
+
+
+def test_a_run_with_a_pattern_of_nothing_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["train", "resnet20_cifar", "--backend", "numpy", "--out", str(out)]
+    assert main([*words, "--set", 'optimizer.no_decay=["head.*"]']) == 2
+    assert "no_decay = head.*: matches no weight of resnet20_cifar" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_frozen_blocks_are_never_dropped() -> None:

@@ -10,12 +10,12 @@ import shlex
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-_RECIPES = ("train", "compare", "show samples")
+_RECIPES = ("train", "find-rate", "compare", "show samples")
 """Commands whose --set changes a recipe."""
-_TRAINS = ("train", "compare")
+_TRAINS = ("train", "find-rate", "compare")
 _SPECS = ("describe", "parity", "bisect", "show spec", *_TRAINS)
 """Commands whose --set changes a network."""
-_FIRST_IS_SPEC = ("describe", "train", "parity", "bisect", "show spec")
+_FIRST_IS_SPEC = ("describe", "train", "find-rate", "parity", "bisect", "show spec")
 _FIRST_IS_WEIGHTS = (
     *("evaluate", "predict", "inspect", "convert", "export", "parity", "bisect"),
     *("show predictions", "show confusion", "show filters", "show features"),
@@ -79,6 +79,7 @@ HINTS: tuple[Hint, ...] = (
     _set("--nesterov", "optimizer.nesterov", "", "true"),
     _set("--scheduler --lr-scheduler --lr-schedule --schedule --sched", "schedule.kind", "cosine"),
     _set("--warmup --warmup-epochs --lr-warmup-epochs", "schedule.warmup", "5"),
+    _set("--layer-decay --layerwise-decay", "layer_decay", "0.75"),
     _set("--min-lr --lr-min --eta-min --final-lr", "schedule.floor", "0.0001"),
     _set("--lr-step-size --step-size --decay-epochs", "schedule.period", "30"),
     _set("--gamma --lr-gamma --decay-rate", "schedule.gamma", "0.1"),
@@ -253,6 +254,9 @@ WORDS: dict[str, str] = {
     "fit": "train SPEC",
     "start": "train SPEC",
     "training": "train SPEC",
+    "lr-find": "find-rate SPEC",
+    "lr-finder": "find-rate SPEC",
+    "find-lr": "find-rate SPEC",
     "finetune": "train --pretrained NAME",
     "fine-tune": "train --pretrained NAME",
     "resume": "train --resume RUN",

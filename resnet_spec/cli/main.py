@@ -33,6 +33,7 @@ COMMANDS = {
     "schema": Command("resnet_spec.cli.schema", "the JSON Schema of a spec file"),
     "backends": Command("resnet_spec.cli.backends", "frameworks that can be used here"),
     "train": Command("resnet_spec.cli.train", "train a network"),
+    "find-rate": Command("resnet_spec.cli.find_rate", "the loss at ever higher learning rates"),
     "launch": Command("resnet_spec.cli.launch", "train in several processes"),
     "evaluate": Command("resnet_spec.cli.evaluate", "accuracy and loss of a checkpoint"),
     "predict": Command("resnet_spec.cli.predict", "classes of images"),

@@ -1,6 +1,6 @@
 """Optimisers as data: what a person sets, what each keeps from step to step, and its equation."""
 
-from resnet_spec.optimizers.clipping import clipped
+from resnet_spec.optimizers.clipping import SHORTEST_UNIT, by_units, clipped
 from resnet_spec.optimizers.rows import Equation, Row, Slot
 from resnet_spec.optimizers.settings import OWN, Settings
 from resnet_spec.optimizers.table import (
@@ -15,11 +15,13 @@ from resnet_spec.optimizers.table import (
 __all__ = [
     "OPTIMIZERS",
     "OWN",
+    "SHORTEST_UNIT",
     "Equation",
     "Optimizer",
     "Row",
     "Settings",
     "Slot",
+    "by_units",
     "clipped",
     "known_slots",
     "native_of",

@@ -95,6 +95,9 @@ OPTIMIZERS: dict[str, Row] = {
 """By `Optimizer.kind`."""
 
 
+_CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
+
+
 def _kinds(schema: dict[str, Any]) -> None:
     """Put the names of all optimisers into the schema of `Optimizer.kind`."""
     schema["enum"] = list(OPTIMIZERS)
@@ -148,9 +151,10 @@ class Optimizer(Settings):
                 has = f"; it has {', '.join(row.settings)}" if row.settings else ""
                 rule = f"{self.kind} has no {name}"
                 yield problem(f"optimizer.{name}", json.dumps(value), rule, f"remove it{has}")
-        if self.has("clip_norm") and self.has("clip_value"):
-            rule = "goes not together with optimizer.clip_norm"
-            yield problem("optimizer.clip_value", self.clip_value, rule, "leave one of them out")
+        first, *others = [name for name in _CLIPS if self.has(name)] or [""]
+        for name in others:
+            rule = f"goes not together with optimizer.{first}"
+            yield problem(f"optimizer.{name}", getattr(self, name), rule, "leave one of them out")
         yield from row.rules(self)
 
 

@@ -88,7 +88,7 @@ def _stepped(expected: Side, gradients: State) -> State:
     families = {slot.family for slot in slots_of(settings)}
     slots = {name: array for name, array in state.items() if family(name) in families}
     moved: State = {}
-    gradients = clipped(settings, gradients)
+    gradients = clipped(settings, gradients, state, setup.plan.classifier)
     for tensor in setup.plan.tensors:
         if tensor.trainable:
             numbers = float(setup.rates[0]) * tensor.rate, setup.recipe.decay_of(tensor)

@@ -1,4 +1,4 @@
-"""Fine-tuning, resolved in the plan: what is frozen, and the classifier's own learning rate.
+"""Fine-tuning, resolved in the plan: what is frozen, and the learning rate of each part.
 
 What is frozen is a fixed function of the images: its norms run on their running statistics in
 training, too, as with Keras' `trainable = False`, and its blocks are never dropped.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any, assert_never
 
-from resnet_spec.errors import RecipeError, problem
+from resnet_spec.errors import RecipeError, did_you_mean, nearest, problem
 from resnet_spec.ops import (
     Address,
     BaseOp,
@@ -33,22 +34,22 @@ Change = Callable[[Tensor], Tensor]
 def fine_tuned(plan: Plan, recipe: Recipe) -> Plan:
     """Return `plan` with the tensors and norms frozen that `recipe.freeze` names.
 
-    The classifier's tensors get `recipe.head_rate`. Raises RecipeError where there are fewer stages
-    than are to be frozen.
+    Weights get the factors of `recipe.layer_decay`, and the classifier's `recipe.head_rate`, too.
+    Raises RecipeError where there are fewer stages than are to be frozen, and where a pattern of
+    `optimizer.no_decay` matches no weight.
     """
-    if recipe.freeze == "none" and recipe.head_rate == 1.0:
+    _check_no_decay(plan, recipe)
+    if recipe.freeze == "none" and recipe.head_rate == recipe.layer_decay == 1.0:
         return plan
     frozen = _frozen_ops(plan, recipe.freeze)
     head = classifier(plan).name
+    depths = {} if recipe.layer_decay == 1.0 else _depths(plan)
 
     def change(op: Op) -> Op | None:
         if op.name in frozen:
             return None if isinstance(op, DropPath) else _with(op, _freeze)
-        return (
-            _with(op, lambda tensor: replace(tensor, rate=recipe.head_rate))
-            if op.name == head
-            else op
-        )
+        factor = recipe.layer_decay ** depths.get(op.name, 0)
+        return _at_rate(op, factor * recipe.head_rate if op.name == head else factor)
 
     return replace(plan, root=replace(plan.root, children=_changed(plan.root.children, change)))
 
@@ -74,6 +75,45 @@ def _frozen_ops(plan: Plan, freeze: str) -> frozenset[str]:
 def _is_within(address: Address, stages: int) -> bool:
     """Whether it is in the stem or one of the first `stages` stages."""
     return address.part == "stem" if address.stage is None else address.stage <= stages
+
+
+def _check_no_decay(plan: Plan, recipe: Recipe) -> None:
+    """Raise where a pattern is that of no weight: it would decay what it was to spare."""
+    names = [tensor.name for tensor in plan.tensors if not tensor.is_statistic]
+    lines: list[str] = []
+    for pattern in recipe.optimizer.no_decay or ():
+        if not any(fnmatchcase(name, pattern) for name in names):
+            rule = f"matches no weight of {plan.name}"
+            near = nearest(pattern, names)
+            remedy = f"there is {names[-1]}" if near is None else did_you_mean(pattern, [near])
+            lines.append(problem("optimizer.no_decay", pattern, rule, remedy))
+    if lines:
+        raise RecipeError(*lines)
+
+
+def _depths(plan: Plan) -> dict[str, int]:
+    """Return for each op how many groups behind the head it is.
+
+    The groups are the stem, each block, and the head, with all that comes after the last block:
+    those of timm's `param_groups_layer_decay` for its ResNets, in whose pre-activation order the
+    last norm is a group of its own.
+    """
+    blocks = [(block.address.stage, block.address.block) for block in plan.blocks]
+    places = {place: len(blocks) - i for i, place in enumerate(blocks)}
+
+    def depth(address: Address) -> int:
+        if address.stage is not None:
+            return places[address.stage, address.block or 0]
+        return len(blocks) + 1 if address.part == "stem" else 0
+
+    return {op.name: depth(op.address) for op in plan.ops}
+
+
+def _at_rate(op: Op, factor: float) -> Op:
+    """Return `op` with its weights at `factor` times the learning rate."""
+    if factor == 1.0:
+        return op
+    return _with(op, lambda it: it if it.is_statistic else replace(it, rate=factor))
 
 
 def _freeze(tensor: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from resnet_spec.errors import DataError
 from resnet_spec.files.writing import replacing
 from resnet_spec.reporting.plot_text import drawable
 from resnet_spec.running.metrics import TEST, Epoch, splits_of
+from resnet_spec.running.rate_range import RateCurve
 
 # Okabe & Ito's palette: told apart by colour-blind readers, and with markers in black and white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -60,6 +61,30 @@ def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
             label.set_parse_math(False)
     losses.set_yscale("log")
     keep_within(accuracies.yaxis, 0, 1)
+    return figure
+
+
+def rate_figure(curve: RateCurve, title: str = "") -> Any:
+    """Return the loss over the learning rate, with the rates that it suggests.
+
+    Raises DataError without matplotlib.
+    """
+    figure = new_figure(7, 4.2, title)
+    axes = figure.subplots()
+    axes.plot(curve.rates, curve.losses, color="0.7", linewidth=1, label="of each step")
+    axes.plot(curve.rates, curve.smoothed, color=COLOURS[0], label="smoothed")
+    marks = ((curve.suggested, "falls fastest", "-"), (curve.tenth, "a tenth of the lowest", "--"))
+    for rate, what, style in marks:
+        if rate is not None:
+            at = {"color": COLOURS[1], "linestyle": style, "linewidth": 1}
+            axes.axvline(rate, **at, label=f"{what}: {rate:.3g}")
+    # A loss that has diverged would leave no room for the rest.
+    low, high = curve.smoothed.min(), curve.smoothed.max()
+    if high > low:
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.2 * (high - low))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

@@ -109,12 +109,13 @@ class Session:
         return loss, correct
 
     def _descend(self, gradients: State, rate: float, recipe: Recipe) -> None:
-        row, gradients = row_of(recipe.optimizer), clipped(recipe.optimizer, gradients)
+        row, settings = row_of(recipe.optimizer), recipe.optimizer
+        gradients = clipped(settings, gradients, self._weights, self._plan.classifier)
         moved: State = {}
         for tensor in (tensor for tensor in self._plan.tensors if tensor.trainable):
             numbers = rate * tensor.rate, recipe.decay_of(tensor)
             arrays = self._weights[tensor.name], gradients[tensor.name], self._slots
-            new, slots = row.step(recipe.optimizer, tensor.name, *numbers, *arrays)
+            new, slots = row.step(settings, tensor.name, *numbers, *arrays)
             moved |= {tensor.name: new, **slots}
         copy_into(self._weights | self._slots, moved)
 

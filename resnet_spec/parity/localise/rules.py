@@ -13,7 +13,7 @@ import numpy as np
 
 from resnet_spec.contract import Array, State
 from resnet_spec.ops import Tensor
-from resnet_spec.optimizers import Equation, Settings, clipped, row_of
+from resnet_spec.optimizers import Equation, Settings, by_units, clipped, row_of
 from resnet_spec.parity.localise.evidence import median_of, number, rounded
 from resnet_spec.parity.localise.mistakes import mistakes
 from resnet_spec.recipe import Recipe
@@ -45,7 +45,8 @@ class Rule:
     by_tensor: whether the factor of each tensor (`Tensor.rate`) is on the rate.
     decay: factor on the weight decay.
     decayed: which tensors are decayed: as the recipe says, all, none, or those it leaves out.
-    clips: how gradients are clipped: as the recipe says, not at all, or each tensor by itself.
+    clips: how gradients are clipped: as the recipe says, not at all, or each tensor by itself, with
+        clip_adaptive as one unit.
     """
 
     settings: Settings
@@ -97,6 +98,9 @@ class Rule:
             return move.gradient
         if self.clips == "none":
             return move.unclipped
+        if self.settings.has("clip_adaptive"):
+            bound = self.settings.clip_adaptive
+            return by_units(bound, move.weight[None], move.unclipped[None])[0]
         return clipped(self.settings, {"": move.unclipped})[""]
 
 
@@ -113,16 +117,24 @@ def rules(recipe: Recipe, rates: Array) -> Iterator[Named]:
             ("others", "the tensors that should be are not, and the others are"),
         ):
             yield "decayed tensors", text, replace(right, decayed=decayed)
-    if recipe.optimizer.has("clip_norm") or recipe.optimizer.has("clip_value"):
+    if any(recipe.optimizer.has(f"clip_{how}") for how in ("norm", "value", "adaptive")):
         yield "clipping", "the gradient is not clipped", replace(right, clips="none")
         text = "each tensor's gradient is clipped by itself"
+        if recipe.optimizer.has("clip_adaptive"):
+            text = "each tensor is clipped as a whole, and the classifier too"
         yield "clipping", text, replace(right, clips="each")
-    if recipe.head_rate != 1.0:
-        text = f"the classifier's factor {number(recipe.head_rate)} is left out"
-        yield "learning rate", text, replace(right, by_tensor=False)
+    for text in _factors(recipe):
+        yield "learning rate", f"{text} left out", replace(right, by_tensor=False)
     for shift, text in ((1, "one step late"), (-1, "one step early")):
         if len(set(rates.tolist())) > 1:
             yield "schedule off by one step", text, replace(right, shift=shift)
+
+
+def _factors(recipe: Recipe) -> Iterator[str]:
+    if recipe.layer_decay != 1.0:
+        yield f"the factors of layer_decay {number(recipe.layer_decay)} are"
+    elif recipe.head_rate != 1.0:
+        yield f"the classifier's factor {number(recipe.head_rate)} is"
 
 
 def solved(recipe: Recipe, rates: Array, moves: Sequence[Move], right: Rule) -> Iterator[Named]:

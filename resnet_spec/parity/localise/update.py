@@ -72,7 +72,7 @@ def _moves(got: Side, plan: Plan, recipe: Recipe) -> Iterator[list[Move]]:
     for i in range(min(_STEPS, len(setup.batches))):
         batch = setup.batches[i]
         found = session.gradients(batch)[1]
-        gradients = clipped(recipe.optimizer, _wide(found))
+        gradients = clipped(recipe.optimizer, _wide(found), before, plan.classifier)
         session.train(iter([batch]), setup.rates[i : i + 1])
         after = _wide(session.state())
         yield [
