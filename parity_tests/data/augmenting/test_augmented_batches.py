@@ -127,10 +127,11 @@ def test_erasing_takes_any_number_of_channels() -> None:
     assert {tuple(it) for it in found[(found != 9).any(-1)].tolist()} == {(255, 0)}
 
 
-def test_the_mean_shows_where_an_image_has_moved_away_in_one_policy_alone() -> None:
+@pytest.mark.parametrize("erase", [0.0, 1e-9])  # The second has the mean, and erases nothing.
+def test_the_mean_shows_where_an_image_has_moved_away_in_one_policy_alone(erase: float) -> None:
     images = np.full((60, 12, 12, 3), 77, np.uint8)
     for policy, outside in (("randaugment_increasing", (128, 64, 26)), ("trivial", (0, 0, 0))):
-        augment = Augment(policy=policy)
+        augment = Augment(policy=policy, erase=erase)
         found = changed(images, np.arange(60), augment, 0, 0, MEAN)
         moved = [
             i

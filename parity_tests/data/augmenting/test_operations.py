@@ -99,6 +99,7 @@ def test_colours_are_away_from_grey_and_hues_turn() -> None:
     assert one("colour", 0.0) == [76, 76, 76]  # 0.299 of 255.
     assert one("colour", 1.0) == [255, 0, 0]
     assert one("hue", 1 / 3) == [0, 255, 0]
+    assert one("hue", 0.25) == [132, 255, 0]  # 63 of 256; a turn is cut to whole 1/255.
     assert one("hue", 0.0) == [255, 0, 0]
     assert one("hue", -1 / 3)[1:] == [0, 255] and one("hue", -1 / 3)[0] < 10
     assert one("contrast", 0.0) == [76, 76, 76]

@@ -168,7 +168,7 @@ def test_increasing_randaugment(operation: str, at_7: float, at_10: float) -> No
         ((_, other, filter),) = chosen(changes, (which, 0.2, 0.9, DOWN, UP), 100)
         assert filter == "bicubic"
         if operation in FIFTEEN[7:11]:
-            assert other == pytest.approx(max(0.1, 2 - expected))
+            assert other == pytest.approx(2 - expected)
         elif operation in ("rotate", *FIFTEEN[11:]):
             assert other == -magnitude
         else:
@@ -350,6 +350,11 @@ def test_erased_boxes_lie_in_the_image_and_have_their_areas() -> None:
     assert all(box_of(make(erase=1.0), 3, 1, sample, 40) for sample in range(100))
     assert box_of(make(), 3, 1, 0, 40) is None
     assert box_of(make(erase=1.0), 3, 1, 0, 1) is None  # It would be smaller than a pixel.
+
+
+def test_erased_boxes_are_pinned() -> None:
+    found = [box_of(make(erase=1.0), 1, 2, sample, 32) for sample in (3, 7, 49_998)]
+    assert found == [(14, 9, 17, 11), (15, 5, 11, 24), (2, 5, 8, 18)]
 
 
 def test_the_first_box_that_fits_counts_and_none_where_all_ten_fail() -> None:

@@ -66,6 +66,7 @@ def test_policies_and_boxes_are_drawn_for_each_copy() -> None:
     boxes = SPLIT.boxes(batch.indices, box_choices(places, 3, 0))
     assert np.array_equal(batch.images, changed(boxes, places, Augment(policy="trivial"), 3, 0))
     assert len(np.unique(box_choices(places, 3, 0), axis=0)) == 12
+    assert COPY == 2**32  # It is part of what a seed means.
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])

@@ -161,7 +161,7 @@ def _increasing_magnitude(operation: str, part: float, sign: float, size: int) -
         case "translate_x" | "translate_y":
             return signed(0.45 * part * size, sign)
         case "colour" | "contrast" | "brightness" | "sharpness":
-            return max(0.1, 1.0 + signed(0.9 * part, sign))
+            return 1.0 + signed(0.9 * part, sign)
         case "posterize":
             return 4.0 - int(4 * part)
         case "solarize":
