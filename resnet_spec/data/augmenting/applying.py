@@ -83,9 +83,14 @@ def changed(
             top, left, height, width = box
             result[row, top : top + height, left : left + width] = colour
 
-    # Threads take longer to be handed a small image, or a box, than it takes to change it.
+    def change_all(rows: Places) -> None:
+        for row in rows.tolist():
+            change(row)
+
+    # Small images, and boxes, are changed sooner than they are handed to a thread; so are pieces
+    # of a batch that are single images.
     workers = cores() if changes.needs_colours and size > SMALL else 1
-    in_threads(change, range(len(images)), workers)
+    in_threads(change_all, np.array_split(np.arange(len(images)), 4 * workers), workers)
     return result
 
 
