@@ -51,10 +51,14 @@ def recipes_table(rows: list[dict[str, Any]]) -> str:
         Column("length"),
         Column("batch", right=True),
         Column("schedule", least=12),
+        Column("optimizer", drop=3),
         Column("decay", right=True, drop=2),
         Column("augmentation", least=12, drop=1),
     ]
     return "\n".join(fitted(columns, [_recipe_cells(row) for row in rows], table_width()))
+
+
+_COLOURS = ("brightness", "contrast", "saturation", "hue")
 
 
 def _recipe_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -65,7 +69,10 @@ def _recipe_cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"pad {augment['pad']}" if augment["pad"] else "",
         "flip" if augment["flip"] else "",
         augment["policy"] if augment["policy"] != "none" else "",
+        "colours" if any(augment[name] for name in _COLOURS) else "",
         "erase" if augment["erase"] else "",
+        "mixup" if augment["mixup"] else "",
+        "cutmix" if augment["cutmix"] else "",
         f"{augment['repeats']} times" if augment["repeats"] > 1 else "",
     ]
     return (
@@ -73,6 +80,7 @@ def _recipe_cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['epochs']} epochs" if steps is None else f"{steps:,} steps",
         str(row["batch"]),
         f"{schedule['kind']} {schedule['rate']:g}",
+        row["optimizer"]["kind"],
         f"{row['optimizer']['weight_decay']:g}",
         ", ".join(filter(None, changes)) or "none",
     )

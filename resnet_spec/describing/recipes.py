@@ -1,7 +1,4 @@
-"""Recipes by name, from files, with overrides.
-
-Each name's source is said beside it.
-"""
+"""Recipes by name, from files, with overrides."""
 
 from __future__ import annotations
 
@@ -11,59 +8,11 @@ from typing import NamedTuple, cast
 
 from resnet_spec.describing.from_text import Fields, is_file_name, merge, override, plain, read_file
 from resnet_spec.describing.image_changes import OWN as OWN_OF_POLICIES
+from resnet_spec.describing.recipe_table import RECIPES
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import RecipeError, check_kind, did_you_mean
 from resnet_spec.optimizers import OWN, Optimizer
 from resnet_spec.recipe import Recipe
-
-RECIPES: dict[str, Fields] = {
-    # Small data in a minute: twelve epochs, one cycle, shifts of one pixel.
-    "demo": {
-        "epochs": 12,
-        "batch": 64,
-        "optimizer": {"nesterov": True, "weight_decay": 5e-4},
-        "schedule": {"kind": "one_cycle", "rate": 0.1, "peak": 0.25},
-        "augment": {"pad": 1},
-    },
-    # He et al. 2015, section 4.2.
-    "cifar-paper": {
-        "steps": 64_000,
-        "batch": 128,
-        "optimizer": {"weight_decay": 1e-4},
-        "schedule": {
-            "kind": "multi_step",
-            "rate": 0.1,
-            "unit": "steps",
-            "milestones": [32_000, 48_000],
-        },
-        "augment": {"pad": 4, "flip": True},
-    },
-    # One cycle with Nesterov momentum, after Smith & Topin 2018 and Page 2018 (cifar10-fast).
-    "cifar-fast": {
-        "epochs": 10,
-        "batch": 128,
-        "optimizer": {"nesterov": True, "weight_decay": 5e-4},
-        "schedule": {"kind": "one_cycle", "rate": 0.2, "peak": 0.25},
-        "augment": {"pad": 4, "flip": True},
-    },
-    # torchvision's reference recipe for its V1 weights (256 images a step).
-    "imagenet-90": {
-        "epochs": 90,
-        "batch": 256,
-        "optimizer": {"weight_decay": 1e-4},
-        "schedule": {"kind": "step", "rate": 0.1, "period": 30},
-        "augment": {"random_resized_crop": True, "flip": True},
-    },
-    # MindSpore's ResNet-50 transfer tutorial (tutorials/source_en/cv/resnet50.md): a new head on
-    # pretrained weights, momentum 0.9, cosine from 1e-3 to 1e-5; the best epoch is kept.
-    "fine-tune": {
-        "epochs": 5,
-        "batch": 256,
-        "optimizer": {"weight_decay": 0.0},
-        "schedule": {"kind": "cosine", "rate": 1e-3, "floor": 1e-5},
-        "augment": {"pad": 4, "flip": True},
-    },
-}
 
 
 def list_recipes() -> list[str]:
