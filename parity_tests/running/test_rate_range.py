@@ -16,6 +16,7 @@ from resnet_spec.data.batches import train_batches
 from resnet_spec.errors import RecipeError
 from resnet_spec.loader import installed_backends
 from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.reporting.plots import rate_figure
 from resnet_spec.running.job import job_of
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.rate_range import Range, RateCurve, Values, curve_of, try_rates
@@ -153,6 +154,7 @@ def record(out: str = "found") -> dict[str, Any]:
 def test_it_trains_at_those_rates_and_nothing_else(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("matplotlib")
     status = find()
     shown = capsys.readouterr().out
     found = record()
@@ -175,7 +177,29 @@ def test_it_trains_at_those_rates_and_nothing_else(
     assert shown.splitlines()[-1].endswith("left in found")
 
 
+def test_the_figure_has_room_for_the_lowest_loss_and_none_for_one_that_has_diverged() -> None:
+    pytest.importorskip("matplotlib")
+    losses = falling(RATES)
+    losses[40:42] = 0.01, 1e6
+    found = curve(losses)
+    low, high = rate_figure(found).axes[0].get_ylim()
+    assert low < 0.01 and 2.3 < high < 10.0
+    flat = rate_figure(curve(np.full(100, 2.0))).axes[0].get_ylim()
+    assert flat[0] < 2.0 < flat[1]
+
+
+def test_without_matplotlib_the_numbers_are_left_alone(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("plots", "rate_files"):
+        monkeypatch.setattr(f"resnet_spec.reporting.{module}.can_draw", lambda: False)
+    assert find() in (0, 1)
+    assert [path.name for path in (here / "found").iterdir()] == ["rates.json"]
+    assert "note: no figure: matplotlib is not installed" in capsys.readouterr().out
+
+
 def test_it_is_the_same_each_time_and_another_by_another_seed(here: Path) -> None:
+    pytest.importorskip("matplotlib")
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert find("--set", f"seed={seed}", out=out) in (0, 1)
     for name in ("rates.json", "rates.png", "rates.svg"):
@@ -270,6 +294,7 @@ def test_what_is_there_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert find() == 2
     assert "found/rates.png: cannot be written: exists already" in capsys.readouterr().err
     assert [path.name for path in Path("found").iterdir()] == ["rates.png"]
+    pytest.importorskip("matplotlib")
     assert find("--overwrite") in (0, 1)
     assert Path("found/rates.png").read_bytes()[:4] == b"\x89PNG"
     assert (here / "tiny.toml").read_text() == TINY

@@ -79,7 +79,7 @@ def rate_figure(curve: RateCurve, title: str = "") -> Any:
             at = {"color": COLOURS[1], "linestyle": style, "linewidth": 1}
             axes.axvline(rate, **at, label=f"{what}: {rate:.3g}")
     # A loss that has diverged would leave no room for the rest.
-    low, high = curve.smoothed.min(), curve.smoothed.max()
+    low, high = curve.losses.min(), curve.smoothed.max()
     if high > low:
         axes.set_ylim(low - 0.1 * (high - low), high + 0.2 * (high - low))
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss")
