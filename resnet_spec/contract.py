@@ -13,6 +13,8 @@ A backend is an importable package that offers
                                     returns the `group.Members`; called before any array is made.
                                     All are there then, and are to do the same; nobody listens at
                                     the address, unless `group.served_by` says who does
+    prepare(group)                  optional: begins, before the processes meet, what `join` would
+                                    else have them wait for
     is_met(group)                   optional, beside `join`: whether the framework has brought the
                                     processes together already, so that they need not meet before
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 # Before MindSpore's first operation, in this order.
 import resnet_spec_mindspore.isa
 import resnet_spec_mindspore.warmup  # noqa: F401
-from resnet_spec_mindspore.group import is_met, join
+from resnet_spec_mindspore.group import is_met, join, prepare
 from resnet_spec_mindspore.modules import build
 from resnet_spec_mindspore.session import PRECISIONS, Session
 from resnet_spec_mindspore.shapes import abstract_shapes, output_shape
@@ -22,4 +22,5 @@ __all__ = [
     "is_met",
     "join",
     "output_shape",
+    "prepare",
 ]

@@ -31,7 +31,7 @@ from resnet_spec.group import Group, check_served, lost, meet_seconds, unmet
 from resnet_spec.plan import Plan
 from resnet_spec_mindspore.global_norms import globalise
 from resnet_spec_mindspore.means import Mean, UpdateByMeans
-from resnet_spec_mindspore.scheduler import GOODBYE, start
+from resnet_spec_mindspore.scheduler import BEGIN, GOODBYE, start
 from resnet_spec_mindspore.warmup import silenced
 from resnet_spec_mindspore.weights import Parameters, to_array, to_tensor
 
@@ -50,14 +50,25 @@ class Members:
 
     def leave(self) -> None:
         """Let the scheduler wait for the others when this process ends."""
-        if self._scheduler is not None and self._scheduler.stdin is not None:
-            with suppress(OSError):
-                self._scheduler.stdin.write(GOODBYE)
-                self._scheduler.stdin.flush()
+        if self._scheduler is not None:
+            _say(self._scheduler, GOODBYE)
 
 
 _met: dict[str, Members] = {}
 """The one cluster of this process, by its address."""
+
+
+_prepared: dict[str, subprocess.Popen[bytes]] = {}
+"""The scheduler that is to serve here, by its address; at most one."""
+
+
+def prepare(group: Group) -> None:
+    """Let the scheduler, which rank 0 starts, take its seconds to start before the others come."""
+    running = _prepared.get(group.address)
+    if group.rank or group.served_by or is_met(group) or "MS_ROLE" in os.environ:
+        return
+    if running is None or running.poll() is not None:
+        _prepared[group.address] = start({**os.environ, **_cluster(group, *_resolved(group))})
 
 
 def is_met(group: Group) -> bool:
@@ -83,7 +94,9 @@ def _joined(group: Group) -> Members:
         os.environ.update(_cluster(group, host, port))
         if group.rank == 0:
             _check_free(group, (host, port))
-            scheduler = start(dict(os.environ))
+            prepare(group)
+            scheduler = _prepared.pop(group.address)
+            _say(scheduler, BEGIN)
         _wait_for(group, (host, port), scheduler)
         os.environ["MS_ROLE"] = "MS_WORKER"
     if (target := ms.get_context("device_target")) != "CPU":
@@ -101,6 +114,13 @@ def _joined(group: Group) -> Members:
         raise BackendError(f"rank {group.rank} of {group.size}: {rule}; unset MS_NODE_ID")
     atexit.register(_end)
     return Members(group, scheduler)
+
+
+def _say(scheduler: subprocess.Popen[bytes], word: bytes) -> None:
+    assert scheduler.stdin is not None
+    with suppress(OSError):
+        scheduler.stdin.write(word)
+        scheduler.stdin.flush()
 
 
 def _end() -> None:

@@ -12,17 +12,21 @@ import sys
 import threading
 from contextlib import suppress
 
-GOODBYE = b"."
-"""What rank 0 says before it ends well."""
+BEGIN, GOODBYE = b"!", b"."
+"""What rank 0 says when the workers are there, and before it ends well."""
 
 _LEAVE_S = 30.0
 """How long the other workers may take to leave after rank 0."""
 
-_SERVE = "import mindspore; mindspore.communication.init()"
+_SERVE = "import sys, mindspore; sys.stdin.read(1) and mindspore.communication.init()"
+"""What takes long is done before rank 0 has met the others."""
 
 
 def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start the scheduler of `environment`, which ends when `stdin` closes: with this process."""
+    """Start the scheduler of `environment`, which ends when `stdin` closes: with this process.
+
+    It serves once it hears `BEGIN`.
+    """
     return subprocess.Popen(
         [sys.executable, "-P", __file__],
         stdin=subprocess.PIPE,
@@ -34,12 +38,16 @@ def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def _watch() -> int:
-    served = subprocess.Popen([sys.executable, "-P", "-c", _SERVE], stdin=subprocess.DEVNULL)
+    served = subprocess.Popen([sys.executable, "-P", "-c", _SERVE], stdin=subprocess.PIPE)
     threading.Thread(target=_end_with_rank_0, args=(served,), daemon=True).start()
     return served.wait()
 
 
 def _end_with_rank_0(served: subprocess.Popen[bytes]) -> None:
+    begin = sys.stdin.buffer.read(len(BEGIN))
+    if served.stdin is not None and begin:
+        with suppress(OSError), served.stdin as listening:
+            listening.write(begin)
     if sys.stdin.buffer.read():
         with suppress(subprocess.TimeoutExpired):
             served.wait(_LEAVE_S)

@@ -190,7 +190,7 @@ def _print_errors(lines: Sequence[str]) -> None:
     rank = speaker()
     try:
         for line in lines:
-            by = f"rank {rank}: " if rank and not line.startswith("rank ") else ""
+            by = f"rank {rank}: " if rank and not line.startswith(("rank ", "ranks ")) else ""
             print(f"{PROGRAM}: error: {by}{line}", file=sys.stderr)
     except OSError:  # Nobody reads the error stream any more.
         streams.abandon(sys.stderr)

@@ -119,6 +119,8 @@ def _joined(backend: str, group: Group, things: Mapping[str, object]) -> _Met:
 
 def _call_roll(package: Any, group: Group, words: Things) -> None:
     """Meet the others, unless another listens at the address, or the framework has them already."""
+    if hasattr(package, "prepare"):
+        package.prepare(group)
     _called.add(group)
     _failures.clear()
     if group.served_by or (hasattr(package, "is_met") and package.is_met(group)):

@@ -120,26 +120,35 @@ def _told_held(run: Run) -> dict[str, float | str]:
     return {"validation": "none" if run.held_out is None else run.held_out.fraction}
 
 
-def _changed_fields(was: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _changed_fields(
+    was: Mapping[str, Any], now: Mapping[str, Any], at: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name, as `stages[2].width`, and both values of what differs."""
-    if isinstance(was, Mapping) and isinstance(now, Mapping):
-        tables = cast("Mapping[str, Any]", was), cast("Mapping[str, Any]", now)
-        for key in {**tables[0], **tables[1]}:
-            yield from _changed_fields(
-                *(it.get(key) for it in tables), f"{at}.{key}" if at else key
-            )
-    elif _is_tables(was) and _is_tables(now):
-        if len(was) != len(now):
-            yield f"the number of {at}", len(was), len(now)
-        for i, pair in enumerate(zip(was, now, strict=False)):
-            yield from _changed_fields(*pair, f"{at}[{i}]")
-    elif was != now:
-        yield at, was, now
+    for key in [*was, *(key for key in now if key not in was)]:
+        yield from _changed_value(was.get(key), now.get(key), f"{at}.{key}" if at else key)
 
 
-def _is_tables(value: object) -> bool:
+def _changed_value(was: Any, now: Any, at: str) -> Iterator[tuple[str, Any, Any]]:
+    first, second = _tables([was]), _tables([now])
+    if first and second:
+        yield from _changed_fields(first[0], second[0], at)
+        return
+    first, second = _tables(was), _tables(now)
+    if not (first and second):
+        if was != now:
+            yield at, was, now
+        return
+    if len(first) != len(second):
+        yield f"the number of {at}", len(first), len(second)
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+        yield from _changed_fields(a, b, f"{at}[{i}]")
+
+
+def _tables(value: object) -> Sequence[Mapping[str, Any]]:
+    """Return a list of tables; nothing for another value."""
     items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
-    return bool(items) and all(isinstance(item, Mapping) for item in items)
+    is_tables = all(isinstance(item, Mapping) for item in items)
+    return cast("Sequence[Mapping[str, Any]]", items) if is_tables else ()
 
 
 def _check_epoch(position: Position, start: Checkpoint, before: Fingerprint, folder: Path) -> None:
