@@ -95,12 +95,12 @@ def held(session: Any) -> Found:
 def overflowing(setup: Setup, group: Group) -> Found:
     """Take two steps in float16, in the first of which the loss of rank 1 alone overflows."""
     made = session_of(setup, group, "float16")
-    mine, loss = shares(setup, group), made._cross_entropy
+    mine, loss = shares(setup, group), made._loss_of
 
-    def overflowed(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return loss(logits, labels) * (torch.inf if group.rank == 1 else 1.0)
+    def overflowed(*compared: Any) -> torch.Tensor:
+        return loss(*compared) * (torch.inf if group.rank == 1 else 1.0)
 
-    with mock.patch.object(made, "_cross_entropy", overflowed):
+    with mock.patch.object(made, "_loss_of", overflowed):
         made.train(mine[:1], setup.rates[:1])
     skipped = made.state()
     made.train(mine[1:2], setup.rates[:1])
