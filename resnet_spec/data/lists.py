@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -103,18 +103,17 @@ def _samples(part: Any, where: str) -> list[Sample]:
 
 
 def _sample(pair: Any, where: str) -> Sample:
-    if not isinstance(pair, tuple | list) or len(cast("Sequence[Any]", pair)) != 2:
+    # Callers in Python are not bound to the types.
+    if not issubclass(type(pair), tuple | list) or len(pair) != 2:
         raise DataError(f"{where}: must be a pair (path, label), and is {type(pair).__name__}")
-    path, label = cast("Sequence[Any]", pair)
-    if not isinstance(path, str | os.PathLike):
+    path, label = pair
+    if not issubclass(type(path), str | PurePath):
         raise DataError(f"{where}: path must be a text or a Path, and is {type(path).__name__}")
-    if isinstance(label, bool) or not isinstance(label, str | int | np.integer):
-        kind = type(label).__name__
+    kind = type(label).__name__
+    if kind == "bool" or not issubclass(type(label), str | int | np.integer):
         raise DataError(f"{where}: label must be a name or a whole number, and is {kind}")
     return Sample(
-        str(Path(cast("str", path)).absolute()),
-        label if isinstance(label, str) else int(label),
-        where,
+        str(Path(path).absolute()), label if issubclass(type(label), str) else int(label), where
     )
 
 

@@ -6,7 +6,7 @@ torch's and torchvision's give (image, label), those of Hugging Face a table wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -166,13 +166,8 @@ class _Source:
 
     def labels(self) -> NDArray[np.int64]:
         """Return all labels, of the column or the attribute that has them, or sample by sample."""
-        found = self._column()
-        if found is None:
-            found = []
-            with doing(f"reading the labels of {self.where}", total=len(self)) as activity:
-                for i in range(len(self)):
-                    found.append(self._parts(i)[1])
-                    activity.advance()
+        column = self._column()
+        found = self._each_label() if column is None else column
         values = [_label(value, f"{self.where}[{i}]") for i, value in enumerate(found)]
         if len(values) != len(self):
             raise DataError(f"{self.where}: has {len(self)} samples and {len(values)} labels")
@@ -186,6 +181,12 @@ class _Source:
         else:
             found = getattr(self.samples, "classes", None)
         return None if found is None else tuple(str(name) for name in found)
+
+    def _each_label(self) -> Iterator[Any]:
+        with doing(f"reading the labels of {self.where}", total=len(self)) as activity:
+            for i in range(len(self)):
+                yield self._parts(i)[1]
+                activity.advance()
 
     def _column(self) -> Iterable[Any] | None:
         if isinstance(getattr(self.samples, "features", None), Mapping):
@@ -208,12 +209,11 @@ class _Source:
                     hint = did_you_mean(name, list(table)) or f"it has {', '.join(table)}"
                     raise DataError(f"{self.where}[{place}]: has no {name!r}; {hint}")
             return table[self._names[0]], table[self._names[1]]
-        if isinstance(sample, tuple | list) and len(cast("Sequence[Any]", sample)) >= 2:
-            image, label = cast("Sequence[Any]", sample)[:2]
-            return image, label
-        kind = type(sample).__name__
-        rule = "must be (image, label), or a table with these"
-        raise DataError(problem(f"{self.where}[{place}]", kind, rule))
+        # Callers in Python are not bound to the types.
+        if not issubclass(type(sample), tuple | list) or len(sample) < 2:
+            rule = "must be (image, label), or a table with these"
+            raise DataError(problem(f"{self.where}[{place}]", type(sample).__name__, rule))
+        return sample[0], sample[1]
 
 
 def _image(value: Any, where: str) -> Image.Image:
