@@ -186,7 +186,7 @@ def _wait_for(
             if scheduler is not None and scheduler.poll() is not None:
                 rule = f"MindSpore's scheduler ended with {scheduler.returncode}"
                 raise BackendError(f"rank 0: {rule}; see whether {group.address} is free") from None
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 @contextmanager

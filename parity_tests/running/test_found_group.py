@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from resnet_spec.errors import BackendError
-from resnet_spec.group import ALONE, Group, meet_seconds
+from resnet_spec.group import ALONE, Group, check_served, meet_seconds
+from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.running.found_group import found_group
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "host", "MASTER_PORT": "29500"}
@@ -115,3 +118,24 @@ def test_a_time_to_meet_in_that_is_none_is_one_line(
     assert caught.value.problems == (line,)
     monkeypatch.setenv("RESNET_SPEC_MEET_S", "2.5")
     assert meet_seconds() == 2.5
+
+
+def test_who_listens_already_for_another_framework_is_named() -> None:
+    served = Group(1, 2, "host:1", served_by="torchrun")
+    rule = "cannot meet the others at host:1: torchrun listens there, for another framework"
+    with pytest.raises(BackendError) as caught:
+        check_served(served, by=["msrun"])
+    assert caught.value.problems == (f"rank 1: {rule}; start them with resnet-spec launch",)
+    check_served(served, by=["msrun", "torchrun"])
+    check_served(Group(1, 2, "host:1"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "by"), [("torch", "msrun"), ("flax", "torchrun"), ("mindspore", "torchrun")]
+)
+def test_a_framework_does_not_wait_at_another_s_address(backend: str, by: str) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+    package: Any = load_backend(backend)
+    with pytest.raises(BackendError, match=f"rank 1: .*: {by} listens there"):
+        package.join(Group(1, 2, "127.0.0.1:1", served_by=by))

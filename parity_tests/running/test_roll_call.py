@@ -16,6 +16,7 @@ import pytest
 from several import ended, environments, free_port
 from tiny_run import TINY
 
+from resnet_spec.cli import main as cli
 from resnet_spec.errors import BackendError, DataError, LostError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
@@ -277,6 +278,16 @@ def test_it_is_told_once(kept: list[Failure], address: str, pool: ThreadPoolExec
     meeting.tell_others(LONG)
     assert kept == [] and first.result(5) == ["rank 1: no data"]
     meeting.tell_others(LONG)
+
+
+def test_lines_begin_with_ranks_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "speaker", lambda: 3)
+    cli._print_errors(["ranks 1, 3: x", "rank 1: y", "z"])
+    start = "resnet-spec: error: "
+    lines = [f"{start}ranks 1, 3: x", f"{start}rank 1: y", f"{start}rank 3: z"]
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 # --- In processes that nobody supervises ----------------------------------------------------------
