@@ -49,8 +49,10 @@ class Groups:
         self.said: list[str] = []
 
     def load(self, backend: str) -> Any:
-        is_met = {"is_met": lambda group: True} if backend == "c" else {}
-        return SimpleNamespace(join=lambda group: self._join(backend, group), **is_met)
+        more: dict[str, Any] = {"is_met": lambda group: True} if backend == "c" else {}
+        if backend == "d":
+            more["prepare"] = lambda group: self.said.append(f"prepare d {group.rank}")
+        return SimpleNamespace(join=lambda group: self._join(backend, group), **more)
 
     def call_roll(self, group: Group, things: Mapping[str, str], seconds: float) -> None:
         self.said.append(f"meet {things['backend']} {group.rank}")
@@ -102,6 +104,7 @@ def test_nobody_is_met_by_a_process_that_is_alone(groups: Groups) -> None:
     [
         ("b", GROUP, ["meet b 1", "join b 1"]),
         ("a", Group(0, 2, "localhost:1"), ["meet a 0", "join a 0"]),
+        ("d", GROUP, ["prepare d 1", "meet d 1", "join d 1"]),
         # Where all are together already, or another listens, there is no other meeting.
         ("c", GROUP, ["join c 1"]),
         ("a", Group(1, 2, "localhost:1", served_by="torchrun"), ["join a 1"]),
