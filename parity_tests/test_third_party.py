@@ -146,6 +146,30 @@ def test_accumulation_nesterov_and_averages(tape: Path) -> None:
     assert len(done.stdout.split()) == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "what"),
+    [
+        ("augment={mixup=0.2}", "mixed images"),
+        ("loss={class_weights=[1,2,3,4,5,6,7,8,9,10]}", "targets for every class"),
+    ],
+)
+def test_a_loss_that_it_does_not_have_is_refused(
+    tape: Path, tmp_path: Path, setting: str, what: str
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'base = "demo"\n{setting}\n')
+    rule = f"tape does not compare logits with {what} so; use another backend"
+    out = tmp_path / "run"
+    for command in (("train", SMALL, "--backend", "tape", "--out", str(out)), _PARITY):
+        done = run(*COMMAND, *command, "--recipe", str(recipe), path=(tape,))
+        assert done.returncode == 2
+        assert f"resnet-spec: error: loss.kind = cross_entropy: {rule}\n" in done.stderr
+    assert not out.exists()
+
+
+_PARITY = ("parity", SMALL, "--backends", "tape", "--level", "gradients", "--classes", "10")
+
+
 def test_it_needs_no_more_of_the_core_than_the_contract() -> None:
     sources = list((PACKAGE / "resnet_spec_tape").glob("*.py"))
     assert len(sources) == 4
@@ -153,9 +177,9 @@ def test_it_needs_no_more_of_the_core_than_the_contract() -> None:
     whole = re.findall(r"from resnet_spec import (.+)", text)
     assert whole == ["ops"]
     names = {*re.findall(r"from resnet_spec\.(\w+)", text), *whole}
-    # Only a backend that can be one of several processes needs the group, and only one that keeps
-    # what it compiles the place for it.
-    others = {"resnet_spec.group", "resnet_spec.compile_cache"}
+    # Only a backend that can be one of several processes needs the group, only one that keeps what
+    # it compiles the place for it, and only one that has losses of targets these.
+    others = {f"resnet_spec.{name}" for name in ("group", "compile_cache", "losses")}
     assert {f"resnet_spec.{name}" for name in names} == CONTRACT - others
 
 

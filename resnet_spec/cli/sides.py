@@ -44,6 +44,12 @@ def add_sides(parser: argparse.ArgumentParser) -> None:
         help="backends to compare with the reference (default: all installed)",
     )
     parser.add_argument(
+        "--recipe",
+        metavar="R",
+        help="train as this recipe (a name or a file) does, but for length, batch, rates and what "
+        "is done to single images",
+    )
+    parser.add_argument(
         "--against",
         metavar="MODULE:FACTORY",
         help="compare your own network instead: what this function returns, or a .onnx file",
@@ -105,7 +111,7 @@ def for_processes(args: argparse.Namespace, counts: Sequence[int]) -> ForProcess
         working = _backends(None, "float32")
         backends = [name for name in working if hasattr(load_backend(name), "join")]
     found = _network(args)
-    recipe = recipe_of(counts, args.steps, args.batch, _RATE)
+    recipe = _recipe(args, recipe_of(counts, args.steps, args.batch, _RATE), ("accumulate", "ema"))
     return ForProcesses(found.spec, _setup(args, found, recipe), backends)
 
 
@@ -140,8 +146,21 @@ def _expected(args: argparse.Namespace) -> Side:
     from resnet_spec.parity.smooth_batch import reference_of
 
     found = _network(args)
-    expected = reference_of(_setup(args, found, make_recipe(args.steps, args.batch, _RATE)))
+    recipe = _recipe(args, make_recipe(args.steps, args.batch, _RATE))
+    expected = reference_of(_setup(args, found, recipe))
     return within_range(expected) if found.state is None else expected
+
+
+def _recipe(args: argparse.Namespace, short: Recipe, kept: Sequence[str] = ()) -> Recipe:
+    """Return --recipe as `short` trains, or `short`. kept: fields of `short` that stay."""
+    if args.recipe is None:
+        return short
+    from resnet_spec.describing.recipes import load_recipe
+    from resnet_spec.parity.setup import shortened
+
+    asked = load_recipe(args.recipe)
+    fixed = {name: getattr(short, name) for name in kept}
+    return shortened(asked.model_copy(update=fixed), short)
 
 
 def _setup(args: argparse.Namespace, found: _Network, recipe: Recipe) -> Setup:
@@ -149,9 +168,11 @@ def _setup(args: argparse.Namespace, found: _Network, recipe: Recipe) -> Setup:
     from resnet_spec.data import load_data
     from resnet_spec.parity.setup import make_setup, with_data
     from resnet_spec.planning.lowering import lower
+    from resnet_spec.planning.rematerialisation import trained_by
 
     spec, state, names = found
-    setup = make_setup(lower(spec), recipe, state=state)
+    plan = trained_by(lower(spec), recipe)
+    setup = make_setup(plan, recipe, state=state)
     if args.ignore_classes and (args.data is None or state is None):
         rule = "is of weights and their data; give CHECKPOINT or --pretrained, and --data"
         raise SpecError(f"--ignore-classes: {rule}")

@@ -222,8 +222,7 @@ def _image(value: Any, where: str) -> Image.Image:
 
     if isinstance(value, Image.Image):
         return value
-    # A tensor of torch, whose channels come first; without importing torch.
-    is_tensor = type(value).__module__.partition(".")[0] in ("torch", "torchvision")
+    is_tensor = hasattr(value, "permute")  # Whose channels come first; no array has that.
     array: NDArray[Any] = np.asarray(value)
     if array.dtype != np.uint8:
         given = f"{array.dtype} {list(array.shape)}"

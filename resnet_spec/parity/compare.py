@@ -14,7 +14,7 @@ from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.levels import LEVELS, OF_GROUPS
 from resnet_spec.parity.localise import localise
-from resnet_spec.parity.setup import Setup, make_setup
+from resnet_spec.parity.setup import OWN_RECIPE, Setup, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import REFERENCE, reference_of
 from resnet_spec.parity.verdicts import judge
@@ -99,9 +99,14 @@ def _title(setup: Setup, precision: Precision) -> str:
     plan, recipe = setup.plan, setup.recipe
     shape = f"{plan.input.height} x {plan.input.width} x {plan.input.channels}"
     return (
-        f"{plan.name}, input {shape}, batch {recipe.batch}, {recipe.steps} steps, {precision} "
-        f"against {REFERENCE} float64"
+        f"{plan.name}, input {shape}, {by_recipe(recipe)}batch {recipe.batch}, {recipe.steps} "
+        f"steps, {precision} against {REFERENCE} float64"
     )
+
+
+def by_recipe(recipe: Recipe) -> str:
+    """Return in a clause whose recipe it is; nothing for that of comparisons."""
+    return "" if recipe.name == OWN_RECIPE else f"as {recipe.name} trains, "
 
 
 def setting_of(setup: Setup, precision: str) -> dict[str, Any]:
@@ -112,6 +117,7 @@ def setting_of(setup: Setup, precision: str) -> dict[str, Any]:
         "input": f"{image.height} x {image.width} x {image.channels}",
         "batch": setup.recipe.batch,
         "steps": setup.recipe.steps,
+        "recipe": setup.recipe.name,
         "precision": precision,
         "reference": f"{REFERENCE} float64",
         "seed": setup.seed,

@@ -25,6 +25,7 @@ from resnet_spec.group import Group
 from resnet_spec.loader import precisions_of
 from resnet_spec.parity.setup import Setup
 from resnet_spec.planning.lowering import lower
+from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.found_group import found_group
@@ -83,7 +84,7 @@ def _read(folder: Path) -> Told:
         arrays: dict[str, Array] = {name: file[name] for name in file.files}
     state = _under(arrays, "state")
     batches = tuple(_batch(_under(arrays, f"batch{i}")) for i in range(told["steps"]))
-    plan = lower(Spec.from_dict(told["spec"]))
+    plan = trained_by(lower(Spec.from_dict(told["spec"])), recipe)
     setup = Setup(plan, recipe, state, batches, rates(recipe, steps_per_epoch=1))
     return Told(told["backend"], told["device"], told["precision"], setup, told["shard"])
 
@@ -151,10 +152,11 @@ def _overflowed(told: Told, together: Together) -> dict[str, Array]:
     """Return what a float16 step comes to that overflows in the last process alone.
 
     By rank: whether the weights are as they were, the loss scale, and a digest of the state. {}
-    where there is no float16 here.
+    where there is no float16 here, and where the first weights are frozen: what overflows there
+    has no gradient, and behind a ReLU that makes 0 of NaN nothing of it is seen.
     """
     group, setup = together.group, told.setup
-    if "float16" not in precisions_of(told.backend):
+    if "float16" not in precisions_of(told.backend) or setup.recipe.freeze != "none":
         return {}
     try:
         session = told.session("float16", group)

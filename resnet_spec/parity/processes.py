@@ -17,7 +17,7 @@ from resnet_spec.errors import BackendError, SpecError, problem
 from resnet_spec.loader import load_backend, precisions_of
 from resnet_spec.parity.background_floors import Tick, compute_floors
 from resnet_spec.parity.calibrate import within_range
-from resnet_spec.parity.compare import check_precision, setting_of
+from resnet_spec.parity.compare import by_recipe, check_precision, setting_of
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.group_causes import explained
 from resnet_spec.parity.group_side import MEMBER, GroupSide
@@ -154,9 +154,9 @@ def _title(setup: Setup, counts: Sequence[int]) -> str:
     image, recipe = setup.plan.input, setup.recipe
     shape = f"{image.height} x {image.width} x {image.channels}"
     return (
-        f"{setup.plan.name}, input {shape}, batch {recipe.batch} in {recipe.accumulate} parts, "
-        f"{recipe.steps} steps in {' and '.join(map(str, counts))} processes against {REFERENCE} "
-        "float64"
+        f"{setup.plan.name}, input {shape}, {by_recipe(recipe)}batch {recipe.batch} in "
+        f"{recipe.accumulate} parts, {recipe.steps} steps in {' and '.join(map(str, counts))} "
+        f"processes against {REFERENCE} float64"
     )
 
 

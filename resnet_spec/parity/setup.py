@@ -28,6 +28,9 @@ from resnet_spec.recipe import Recipe
 
 Draw = np.random.Generator
 
+OWN_RECIPE = "parity"
+"""The name of the recipe of comparisons that are given none."""
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -53,7 +56,7 @@ def make_recipe(steps: int = 20, batch: int = 6, rate: float = 0.003, **changes:
     its own weights change by one ulp, at 0.003 none by more than 3e-6 (see docs/parity.md).
     """
     fields: dict[str, Any] = {
-        "name": "parity",
+        "name": OWN_RECIPE,
         "steps": steps,
         "batch": batch,
         "optimizer": {"momentum": 0.9, "weight_decay": 0.02, "decay_norms": False},
@@ -61,6 +64,25 @@ def make_recipe(steps: int = 20, batch: int = 6, rate: float = 0.003, **changes:
         "label_smoothing": 0.1,
     }
     return Recipe(**{**fields, **changes})
+
+
+def shortened(recipe: Recipe, short: Recipe) -> Recipe:
+    """Return how `recipe` trains, in the length, the batches and the rates of `short`.
+
+    Its loss, mixed images, optimiser, clipping, average, parts, decay, what is frozen and whose
+    rate differs are kept; every batch is mixed where some are, and what is done to each image by
+    itself is left out: it would be the same bytes for both sides. Raises RecipeError where the
+    parts do not divide the batch.
+    """
+    augment = recipe.augment
+    mixing = {"mixup": augment.mixup, "cutmix": augment.cutmix} if augment.mixes else {}
+    fields = {
+        **recipe.to_dict(),
+        **{name: getattr(short, name) for name in ("epochs", "steps", "batch", "precision")},
+        "schedule": short.schedule.model_dump(),
+        "augment": {**mixing, "switch_probability": augment.switch_probability},
+    }
+    return Recipe.from_dict(fields, recipe.name)
 
 
 def make_setup(

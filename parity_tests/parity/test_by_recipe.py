@@ -1,0 +1,98 @@
+"""Comparisons that train as a recipe of somebody's does, with all at once that can meet there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import NETWORK
+
+from resnet_spec.cli.main import main
+from resnet_spec.describing.recipes import load_recipe
+from resnet_spec.errors import RecipeError
+from resnet_spec.loader import installed_backends
+from resnet_spec.parity.setup import make_recipe, shortened
+
+FRAMEWORKS = [name for name in installed_backends() if name in ("torch", "flax", "mindspore")]
+EVERYTHING: dict[str, Any] = {
+    "base": "timm-a3",
+    "name": "everything",
+    "accumulate": 2,
+    "ema": {"decay": 0.9},
+    "freeze": "stem",
+    "head_rate": 2.0,
+    "layer_decay": 0.9,
+    "label_smoothing": 0.1,
+    "optimizer": {"no_decay": ["fc.*"]},
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """The arguments that name a tiny network and a recipe with everything in it."""
+    (tmp_path / "tiny.json").write_text(json.dumps(NETWORK))
+    (tmp_path / "everything.json").write_text(json.dumps(EVERYTHING))
+    sizes = ["--classes", "5", "--input-size", "16"]
+    return [str(tmp_path / "tiny.json"), *sizes, "--recipe", str(tmp_path / "everything.json")]
+
+
+def test_what_is_of_training_is_kept_and_the_rest_is_the_comparison_s() -> None:
+    short = make_recipe(7, 6, 1e-3)
+    found = shortened(load_recipe(EVERYTHING), short)
+    assert (found.steps, found.epochs, found.batch, found.schedule) == (7, None, 6, short.schedule)
+    asked = load_recipe(EVERYTHING)
+    for name in ("optimizer", "loss", "label_smoothing", "accumulate", "ema", "freeze"):
+        assert getattr(found, name) == getattr(asked, name)
+    assert (found.augment.mixup, found.augment.cutmix) == (0.1, 1.0)
+    assert (found.augment.policy, found.augment.flip) == ("none", False)
+    plain = shortened(load_recipe("cifar-fast"), short)
+    assert not plain.augment.mixes and plain.optimizer.nesterov
+
+
+def test_every_batch_of_a_comparison_is_mixed() -> None:
+    some = load_recipe("demo", ["augment.mixup=0.2", "augment.mix_probability=0.1"])
+    assert shortened(some, make_recipe()).augment.mix_probability == 1.0
+
+
+def test_parts_have_to_divide_the_batch() -> None:
+    with pytest.raises(RecipeError, match="everything: accumulate = 2: must divide batch = 3"):
+        shortened(load_recipe(EVERYTHING), make_recipe(1, 3))
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=[] if name == "torch" else pytest.mark.thorough)
+        for name in FRAMEWORKS
+    ],
+)
+def test_everything_at_once_agrees_at_every_level(
+    backend: str, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["parity", *files, "--backends", backend, "--steps", "3", "--format", "json"]
+    assert main(line) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["setting"]["recipe"] == "everything"
+    assert "as everything trains" in told["title"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backend", FRAMEWORKS)
+def test_everything_at_once_is_the_same_in_two_processes(
+    backend: str, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["parity", *files, "--backends", backend, "--steps", "3", "--processes", "1,2"]
+    assert main([*line, "--format", "json"]) == 0, capsys.readouterr().out
+    told = json.loads(capsys.readouterr().out)
+    assert {backend, f"{backend} x 2"} <= set(told["backends"])
+
+
+def test_a_recipe_that_is_not_there_is_one_line(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["parity", *files[:-1], "timm-a4"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "resnet-spec: error: recipe = timm-a4: is neither a recipe nor a .toml or .json file; did"
+    )
