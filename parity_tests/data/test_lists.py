@@ -101,6 +101,13 @@ def test_folders_of_images_come_before_lists_of_them(images: Path) -> None:
         (["path,label", "pictures/0.png,"], "train.csv:2: has no label"),
         (["path,label", ",a"], "train.csv:2: has no path"),
         (["path,label", "pictures/0.png,a", "x.png,b", "y.png,b"], "train.csv:3: there is no file"),
+        (["path,label", 'pictures/0.png,"a', "pictures/1.png,b"], "is no CSV file of UTF-8 text"),
+        (["path,label", 'pictures/0.png,"a', 'b"'], r"train.csv:3: label = 'a\nb': must be a line"),
+        (["path,label", f"pictures/0.png,{'a' * 1001}"], "must be a line of 1 to 1000 characters"),
+        (
+            ["path,label", "pictures/0.png,a", "pictures/1.png,b", "./pictures/0.png,b"],
+            "pictures/0.png is 'a' before, and 'b' here; give it one label",
+        ),
         (["path,label", "pictures/0.png,a"], "test.csv:3: 'b' is not a class of the data"),
     ],
 )
@@ -165,6 +172,7 @@ def test_a_list_from_python(images: Path) -> None:
         ([(3, 0)], "mine, train[0]: path must be a text or a Path, and is int"),
         ([("pictures/0.png", 0.5)], "mine, train[0]: label must be a name or a whole number"),
         ([("pictures/0.png", True)], "mine, train[0]: label must be a name or a whole number"),
+        ([("pictures/0.png", "a\nb")], r"mine, train[0]: label = 'a\nb': must be a line"),
         ([("pictures/9.png", 0)], "mine, train[0]: there is no file"),
         ([("pictures/0.png", 2)], "mine, train[0]: 2 is no place in 2 classes"),
         ([("pictures/0.png", -1)], "mine, train[0]: -1 is no place in 2 classes"),
@@ -179,6 +187,17 @@ def test_pairs_that_are_wrong_are_one_line(
     with pytest.raises(DataError) as error:
         from_files("mine", train, [("pictures/0.png", 0)], classes=["no", "yes"])
     assert line in str(error.value)
+
+
+@pytest.mark.parametrize("size", [0, -1, 8.5, "8", True])
+def test_a_size_that_is_none_is_one_line(images: Path, size: Any) -> None:
+    with pytest.raises(DataError, match=f"data mine: size = '?{size}'?: must be a whole number"):
+        from_files("mine", pairs(images, 0), pairs(images, 0), size=size)
+
+
+def test_a_text_is_no_list_of_classes(images: Path) -> None:
+    with pytest.raises(DataError, match="data mine: classes = 'ab': must be a list of names"):
+        from_files("mine", pairs(images, 0, 1), pairs(images, 0), classes="ab")
 
 
 def test_a_run_on_a_list(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

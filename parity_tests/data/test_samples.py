@@ -83,11 +83,11 @@ def test_a_table_with_features() -> None:
 def test_a_dataset_that_has_targets_and_classes_is_not_read_for_them() -> None:
     class Fails(list[Any]):
         def __getitem__(self, place: Any) -> Any:
-            assert place == 0, "read for its label"
+            assert place not in range(8, 11), "read for its label"
             return super().__getitem__(place)
 
-    big = np.zeros((6, 100, 100, 3), np.uint8)
-    part = Pairs(Fails(big), LABELS, targets=LABELS, classes=["a", "b", "c"])
+    big = np.zeros((12, 100, 100, 3), np.uint8)
+    part = Pairs(Fails(big), LABELS * 2, targets=LABELS * 2, classes=["a", "b", "c"])
     data = from_samples("mine", part, part)
     assert data.classes == ("a", "b", "c")
     changed = Pairs(big, LABELS, targets=[9] * 6, target_transform=str)
@@ -121,6 +121,66 @@ def test_grey_images_stay_grey() -> None:
     assert data.train.images(np.array([5]))[0, 0, 0].tolist() == [5]
 
 
+def test_colour_is_not_lost_behind_a_grey_image() -> None:
+    grey, colour = Image.new("L", (8, 8), 7), Image.new("RGB", (8, 8), (1, 2, 3))
+    data = from_samples("mine", [(grey, 0), (colour, 1)], [(grey, 0)])
+    assert data.train.images(np.arange(2))[:, 0, 0].tolist() == [[7, 7, 7], [1, 2, 3]]
+    late = [(grey, 0)] * 8 + [(colour, 1)]
+    with pytest.raises(DataError, match=r"train\[8\]: is in colour, and the first images are grey"):
+        from_samples("mine", late, [(grey, 0)])
+
+
+def test_labels_of_two_datasets_are_matched_by_the_names_of_their_classes() -> None:
+    train = Pairs(PIXELS, LABELS, classes=["cat", "dog", "cow"])
+    data = from_samples("mine", train, Pairs(PIXELS, LABELS, classes=["cow", "cat", "dog"]))
+    assert data.classes == ("cat", "dog", "cow")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == (LABELS, [2, 0, 1, 2, 0, 1])
+    assert "matched by name" in data.notes[0]
+    with pytest.raises(DataError, match="data mine, test: 'cats' is not a class of the training"):
+        from_samples("mine", train, Pairs(PIXELS, LABELS, classes=["cats", "dog", "cow"]))
+
+
+def test_a_dataset_whose_targets_are_not_its_labels_is_refused() -> None:
+    with pytest.raises(DataError, match=r"train\[5\]: its label is 2, and 0 in the column or targ"):
+        from_samples("mine", Pairs(PIXELS, LABELS, targets=[0] * 6), arrays())
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"size": 0}, "data mine: size = 0: must be a whole number from 1 on"),
+        ({"size": "8"}, "data mine: size = '8': must be a whole number from 1 on"),
+        ({"classes": "abc"}, "data mine: classes = 'abc': must be a list of names"),
+        ({"classes": ["a", "b"]}, "data mine, train[2]: label = 2: must be 0 to 1"),
+    ],
+)
+def test_what_is_given_beside_the_datasets_is_checked(given: dict[str, Any], line: str) -> None:
+    with pytest.raises(DataError) as error:
+        from_samples("mine", arrays(), arrays(), **given)
+    assert line in str(error.value)
+
+
+def test_now_and_then_another_image_is_seen_to_be_random() -> None:
+    class Random(Pairs):
+        drawn = 0
+
+        def __getitem__(self, place: int) -> Any:
+            self.drawn += place == 5
+            return np.roll(self._images[place], self.drawn, axis=1), self._labels[place]
+
+    with pytest.raises(DataError, match="data mine, train: gives another image each time; leave"):
+        from_samples("mine", Random(PIXELS, LABELS), arrays())
+
+
+def test_a_dataset_without_a_length_is_one_line() -> None:
+    class Endless(Pairs):
+        def __len__(self) -> int:
+            raise TypeError("no\nend")
+
+    with pytest.raises(DataError, match=r"data mine, train: has no length \(no end\)"):
+        from_samples("mine", Endless(PIXELS, LABELS), arrays())
+
+
 def test_a_dataset_with_random_transforms_is_refused() -> None:
     class Random(Pairs):
         drawn = 0
@@ -143,6 +203,9 @@ def test_a_dataset_with_random_transforms_is_refused() -> None:
         ([(PIXELS[0].astype(np.float32), 0)], "image = float32 [8, 8, 3]: must be uint8; leave"),
         ([(np.zeros((8, 8, 2), np.uint8), 0)], "image = [8, 8, 2]: must be [H, W] or [H, W, C]"),
         ([(np.zeros((8, 9, 3), np.uint8), 0)], "the first image has 9 x 8 pixels; give size"),
+        ([(PIXELS[0], -1)], "data mine, train[0]: label = -1: must be 0..999999; leave out what"),
+        ([(PIXELS[0], 10**30)], "data mine, train[0]: label = 10000"),
+        ([(PIXELS[0], 10**9)], "data mine, train[0]: label = 1000000000: must be 0..999999"),
         ([(PIXELS[0], 0.5)], "data mine, train[0]: label = 0.5: must be a whole number"),
         ([(PIXELS[0], 0), (PIXELS[0], [1])], "train[1]: label = [1]: must be a whole number"),
         ([(Image.new("I;16", (8, 8)), 0)], "train[0]: has mode I;16; convert it to 8 bits"),

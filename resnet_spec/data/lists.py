@@ -19,6 +19,7 @@ from resnet_spec.data.absent import Absent
 from resnet_spec.data.classes import absent_notes, check_unique, order_notes, sorted_names
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
+from resnet_spec.data.samples import checked_classes, checked_size
 from resnet_spec.data.splits import NAMES, TRAIN, no_such_split, others_note
 from resnet_spec.data.statistics import KNOWN
 from resnet_spec.data.walking import entries_of
@@ -26,6 +27,8 @@ from resnet_spec.errors import DataError, did_you_mean
 
 _SIZE = 224
 _MOST_BYTES = 1 << 30
+_LONGEST_NAME = 1000
+_SHOWN = 40
 _ENDING = ".csv"
 _TEST_NAMES = ("val", "validation", "valid", "test", "eval")
 """In this order, the first that is there is evaluated, as of image folders."""
@@ -112,9 +115,18 @@ def _sample(pair: Any, where: str) -> Sample:
     kind = type(label).__name__
     if kind == "bool" or not issubclass(type(label), str | int | np.integer):
         raise DataError(f"{where}: label must be a name or a whole number, and is {kind}")
-    return Sample(
-        str(Path(path).absolute()), label if issubclass(type(label), str) else int(label), where
-    )
+    if issubclass(type(label), str):
+        _check_name(label, where)
+    named = label if issubclass(type(label), str) else int(label)
+    return Sample(str(Path(path).absolute()), named, where)
+
+
+def _check_name(label: str, where: str) -> None:
+    """Raise DataError for what is no name of a class: a quote that nobody closed takes in lines."""
+    if not label.isprintable() or not 0 < len(label) <= _LONGEST_NAME:
+        shown = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}..."
+        rule = f"must be a line of 1 to {_LONGEST_NAME} characters"
+        raise DataError(f"{where}: label = {shown!r}: {rule}")
 
 
 def _lists(path: Path) -> dict[str, Path]:
@@ -137,7 +149,7 @@ def _read(path: Path) -> list[Sample]:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB; part it")
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(_rows(csv.reader(file), path))
+            return list(_rows(csv.reader(file, strict=True), path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -160,6 +172,7 @@ def _rows(rows: Any, path: Path) -> Iterable[Sample]:
         file, label = (row[place].strip() for place in places)
         if not file or not label:
             raise DataError(f"{where}: has no {'label' if file else 'path'}")
+        _check_name(label, where)
         yield Sample(os.path.normpath(path.absolute().parent / file), label, where)
 
 
@@ -191,9 +204,10 @@ def _dataset(
     notes: tuple[str, ...] = (),
 ) -> Dataset:
     names = {str(it.label) for it in train or test}
-    known = sorted_names(names) if classes is None else tuple(classes)
+    known = sorted_names(names) if classes is None else checked_classes(classes, f"data {name}")
     check_unique(known, f"data {name}")
-    split = _Maker(known, size or _SIZE, root, is_given=classes is not None)
+    size = _SIZE if size is None else checked_size(size, f"data {name}")
+    split = _Maker(known, size, root, is_given=classes is not None)
     tested = split.made(test, f"{place}: the list to evaluate")
     trained = None if train is None else split.made(train, f"{place}: the training list")
     if trained is not None:
@@ -206,7 +220,7 @@ def _dataset(
     return Dataset(
         name=name,
         classes=known,
-        size=size or _SIZE,
+        size=size,
         channels=3,
         mean=mean,
         std=std,
@@ -231,6 +245,7 @@ class _Maker:
             raise DataError(f"{what} names no image")
         _check_files(samples, what)
         labels = np.array([self._label(sample) for sample in samples], np.int64)
+        _check_contradictions(samples, labels.tolist(), self._classes)
         files = [sample.path for sample in samples]
         root = "" if self._root is None else os.fspath(self._root.absolute())
         common = root if all(file.startswith(root + os.sep) for file in files) else ""
@@ -260,3 +275,13 @@ def _check_files(samples: list[Sample], what: str) -> None:
         first = gone[0]
         more = f" (and {len(gone) - 1} more of {len(samples)})" if len(gone) > 1 else ""
         raise DataError(f"{first.where}: there is no file {first.path}{more}")
+
+
+def _check_contradictions(samples: list[Sample], labels: list[int], names: Sequence[str]) -> None:
+    """Raise DataError where a list calls one file by two classes: one of them is wrong."""
+    seen: dict[str, int] = {}
+    for sample, label in zip(samples, labels, strict=True):
+        first = seen.setdefault(sample.path, label)
+        if first != label:
+            both = f"{names[first]!r} before, and {names[label]!r} here; give it one label"
+            raise DataError(f"{sample.where}: {sample.path} is {both}")

@@ -6,19 +6,21 @@ torch's and torchvision's give (image, label), those of Hugging Face a table wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.boxes import random_box
+from resnet_spec.data.classes import check_unique, places_in
 from resnet_spec.data.dataset import ArraySplit, Dataset, Images, Places, Split
-from resnet_spec.data.images import eight_bit
+from resnet_spec.data.sources import Source
 from resnet_spec.data.statistics import KNOWN, channel_statistics
-from resnet_spec.data.views import SMALL, Pixels, boxed, central, image_of
-from resnet_spec.errors import DataError, did_you_mean, problem
+from resnet_spec.data.views import SMALL, Pixels, boxed, central
+from resnet_spec.errors import DataError, problem
 from resnet_spec.printing.activity import doing
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 1 << 31
 """Of images that are kept in memory."""
-_CHANNELS = {"L": 1, "RGB": 3}
 
 
 def from_samples(
@@ -56,19 +57,15 @@ def from_samples(
     framework.
     """
     sources = [
-        _Source(part, f"data {name}, {which}", image, label)
+        Source(part, f"data {name}, {which}", image, label)
         for which, part in (("train", train), ("test", test))
     ]
-    first = sources[0].image(0)
-    channels = _CHANNELS[first.mode]
+    first, channels = sources[0].first, max(source.channels for source in sources)
     if size is None and first.width != first.height:
         rule = f"the first image has {first.width} x {first.height} pixels; give size"
         raise DataError(f"data {name}: size: {rule}")
-    size = size or first.width
-    names = tuple(classes) if classes is not None else sources[0].classes()
-    labels = [source.labels() for source in sources]
-    if names is None:
-        names = tuple(str(i) for i in range(int(max(found.max() for found in labels)) + 1))
+    size = first.width if size is None else checked_size(size, f"data {name}")
+    names, labels, notes = _named(name, sources, classes)
     keeps = size <= SMALL and _bytes(sources, size, channels) <= _MOST_BYTES
     splits: list[Split] = [
         _kept(source, found, size, channels)
@@ -81,14 +78,63 @@ def from_samples(
         mean, std = channel_statistics(splits[0].pixels)
     elif channels == 1:
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
-    return Dataset(name, names, size, channels, mean, std, splits[0], splits[1])
+    return Dataset(name, names, size, channels, mean, std, *splits, notes=notes)
 
 
-def _bytes(sources: Sequence[_Source], size: int, channels: int) -> int:
+def checked_size(size: Any, where: str) -> int:
+    """Return pixels per side as a person gave them. Raises DataError."""
+    if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+        raise DataError(problem(f"{where}: size", repr(size), "must be a whole number from 1 on"))
+    return int(size)
+
+
+def checked_classes(classes: Any, where: str) -> tuple[str, ...]:
+    """Return names of classes as a person gave them; a text is no list of letters here."""
+    if isinstance(classes, str):
+        raise DataError(problem(f"{where}: classes", repr(classes), "must be a list of names"))
+    return tuple(str(name) for name in classes)
+
+
+def _named(
+    name: str, sources: Sequence[Source], classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], list[Places], tuple[str, ...]]:
+    """Return the names of classes, the labels of each source as places among them, and notes.
+
+    Labels of two datasets that name their classes are matched by these names.
+    """
+    notes: tuple[str, ...] = ()
+    labels: list[Places] = [source.labels() for source in sources]
+    most = int(max(found.max() for found in labels))
+    if classes is not None:
+        names = checked_classes(classes, f"data {name}")
+    else:
+        told = [source.classes() for source in sources]
+        names = told[0] or tuple(str(i) for i in range(most + 1))
+        for source, known in zip(sources, told, strict=True):
+            check_unique(known or (), source.where)
+        if told[0] and told[1] and told[0] != told[1]:
+            _check_labels(labels[1], told[1], sources[1])
+            places = places_in(told[1], told[0], sources[1].where, "the training data")
+            labels[1] = places[labels[1]]
+            notes = ("the test data has classes of another order: its labels are matched by name",)
+    for source, found in zip(sources, labels, strict=True):
+        _check_labels(found, names, source)
+    return names, labels, notes
+
+
+def _check_labels(labels: Places, names: Sequence[str], source: Source) -> None:
+    """Raise DataError for a label that none of these classes has."""
+    most = int(labels.max())
+    if most >= len(names):
+        where = f"{source.where}[{int(labels.argmax())}]: label"
+        raise DataError(problem(where, most, f"must be 0 to {len(names) - 1}, a class's number"))
+
+
+def _bytes(sources: Sequence[Source], size: int, channels: int) -> int:
     return sum(len(source) for source in sources) * size * size * channels
 
 
-def _kept(source: _Source, labels: Places, size: int, channels: int) -> ArraySplit:
+def _kept(source: Source, labels: Places, size: int, channels: int) -> ArraySplit:
     """Return the images in memory, as they are evaluated."""
     pixels = np.empty((len(source), size, size, channels), np.uint8)
     with doing(f"reading the images of {source.where}", total=len(source)) as activity:
@@ -102,7 +148,7 @@ def _kept(source: _Source, labels: Places, size: int, channels: int) -> ArraySpl
 class SampleSplit:
     """A split that asks another library's dataset for each image."""
 
-    source: _Source = field(repr=False)
+    source: Source = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
     size: int
     channels: int
@@ -137,110 +183,3 @@ class SampleSplit:
     def _box(self, place: int, choices: NDArray[np.float64]) -> Pixels:
         image = self._image(place)
         return boxed(image, random_box(image.height, image.width, choices), self.size)
-
-
-class _Source:
-    """Another library's dataset, and what is asked of it. where: for errors."""
-
-    def __init__(self, samples: Any, where: str, image: str, label: str) -> None:
-        for needed in ("__len__", "__getitem__"):
-            if not hasattr(samples, needed):
-                kind = type(samples).__name__
-                raise DataError(f"{where}: must be a map-style dataset, and {kind} has no {needed}")
-        self.samples, self.where = samples, where
-        self._names = image, label
-        if not len(samples):
-            raise DataError(f"{where}: holds no images")
-        if np.asarray(self.image(0)).tobytes() != np.asarray(self.image(0)).tobytes():
-            rule = "gives another image each time; leave its random transforms out"
-            raise DataError(f"{where}: {rule}, and set augment in the recipe")
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
-
-    def image(self, place: int, channels: int | None = None) -> Image.Image:
-        """Return an image of mode L or RGB; channels: 1 or 3, None takes its own."""
-        where = f"{self.where}[{place}]"
-        return eight_bit(_image(self._parts(place)[0], where), channels, where)
-
-    def labels(self) -> NDArray[np.int64]:
-        """Return all labels, of the column or the attribute that has them, or sample by sample."""
-        column = self._column()
-        found = self._each_label() if column is None else column
-        values = [_label(value, f"{self.where}[{i}]") for i, value in enumerate(found)]
-        if len(values) != len(self):
-            raise DataError(f"{self.where}: has {len(self)} samples and {len(values)} labels")
-        return np.array(values, np.int64)
-
-    def classes(self) -> tuple[str, ...] | None:
-        """Return the names of classes that the dataset knows; None where it knows none."""
-        features = getattr(self.samples, "features", None)
-        if isinstance(features, Mapping):
-            found = getattr(cast("Mapping[str, Any]", features).get(self._names[1]), "names", None)
-        else:
-            found = getattr(self.samples, "classes", None)
-        return None if found is None else tuple(str(name) for name in found)
-
-    def _each_label(self) -> Iterator[Any]:
-        with doing(f"reading the labels of {self.where}", total=len(self)) as activity:
-            for i in range(len(self)):
-                yield self._parts(i)[1]
-                activity.advance()
-
-    def _column(self) -> Iterable[Any] | None:
-        if isinstance(getattr(self.samples, "features", None), Mapping):
-            return self.samples[self._names[1]] if self._names[1] in self.samples.features else None
-        is_changed = getattr(self.samples, "target_transform", None) is not None
-        found = getattr(self.samples, "targets", None)
-        return None if is_changed or found is None else list(found)
-
-    def _parts(self, place: int) -> tuple[Any, Any]:
-        """Return the image and the label of a sample."""
-        try:
-            sample: Any = self.samples[place]
-        except Exception as error:  # Other people's code raises anything.
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{self.where}[{place}]: cannot be read ({why})") from error
-        if isinstance(sample, Mapping):
-            table = cast("Mapping[str, Any]", sample)
-            for name in self._names:
-                if name not in table:
-                    hint = did_you_mean(name, list(table)) or f"it has {', '.join(table)}"
-                    raise DataError(f"{self.where}[{place}]: has no {name!r}; {hint}")
-            return table[self._names[0]], table[self._names[1]]
-        # Callers in Python are not bound to the types.
-        if not issubclass(type(sample), tuple | list) or len(sample) < 2:
-            rule = "must be (image, label), or a table with these"
-            raise DataError(problem(f"{self.where}[{place}]", type(sample).__name__, rule))
-        return sample[0], sample[1]
-
-
-def _image(value: Any, where: str) -> Image.Image:
-    """Return a sample's image as Pillow's. Raises DataError for what is none."""
-    from PIL import Image
-
-    if isinstance(value, Image.Image):
-        return value
-    is_tensor = hasattr(value, "permute")  # Whose channels come first; no array has that.
-    array: NDArray[Any] = np.asarray(value)
-    if array.dtype != np.uint8:
-        given = f"{array.dtype} {list(array.shape)}"
-        remedy = "leave ToTensor and normalisation out: they are done here"
-        raise DataError(problem(f"{where}: image", given, "must be uint8", remedy))
-    if array.ndim == 3 and is_tensor:
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 2:
-        array = array[:, :, None]
-    if array.ndim != 3 or array.shape[2] not in _CHANNELS.values() or not array.size:
-        layout = "[C, H, W]" if is_tensor else "[H, W] or [H, W, C]"
-        rule = f"must be {layout} with 1 or 3 channels"
-        raise DataError(problem(f"{where}: image", list(np.asarray(value).shape), rule))
-    return image_of(np.ascontiguousarray(array))
-
-
-def _label(value: Any, where: str) -> int:
-    found: NDArray[Any] = np.asarray(value)
-    if found.shape != () or found.dtype.kind not in "iu":
-        raise DataError(problem(f"{where}: label", value, "must be a whole number"))
-    return int(found)
