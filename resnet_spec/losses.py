@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from resnet_spec.describing.descriptions import Fraction, NotNegative, Table
+from resnet_spec.describing.descriptions import Fraction, Table
 from resnet_spec.errors import BackendError, did_you_mean, problem
 
 Kind = Literal["cross_entropy", "binary_cross_entropy"]
 Native = TypeVar("Native")
+OWN = ("threshold", "class_weights")
+"""Settings that only some kinds read."""
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+"""Of a class. What is far above 1 is a rate that is too high, and overflows in float32."""
 
 
 class Loss(Table):
@@ -30,7 +34,7 @@ class Loss(Table):
     itself (Wightman et al. 2021)."""
     threshold: Fraction | None = None
     """Of binary_cross_entropy: targets above it, smoothed and mixed, become 1, and all others 0."""
-    class_weights: Annotated[tuple[NotNegative, ...], Field(strict=False)] = ()
+    class_weights: Annotated[tuple[Weight, ...], Field(strict=False)] = ()
     """Of cross_entropy: a factor on each class's targets, in the order of the classes. The mean is
     over the images, not over their weights. None: all are 1."""
 

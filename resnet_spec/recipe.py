@@ -25,6 +25,8 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
+LEAST_MIXING = 0.001
+"""Of Beta(a, a), whose draws are powers of 1 / a: those of less are 0 in float64, all of them."""
 REMAT = re.compile(r"none|all|stages=[1-9]\d{0,3}")
 """What `Recipe.remat` may be."""
 FREEZE = re.compile(r"none|stem|backbone|stages=[1-9]\d{0,3}")
@@ -52,6 +54,15 @@ class Augment(ImageChanges):
     """How many of the batches are mixed; one share and one box hold for a whole batch."""
     switch_probability: Share = 0.5
     """Where both are on: how many of the mixed batches are CutMix's."""
+
+    def broken_rules(self) -> Iterator[str]:
+        """See `ImageChanges.broken_rules`."""
+        yield from super().broken_rules()
+        for name in ("mixup", "cutmix"):
+            value = getattr(self, name)
+            if 0.0 < value < LEAST_MIXING:
+                rule = f"must be 0 or at least {LEAST_MIXING}: less leaves images as they are"
+                yield problem(f"augment.{name}", value, rule)
 
     @property
     def mixes(self) -> bool:

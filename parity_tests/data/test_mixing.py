@@ -38,7 +38,7 @@ def test_a_share_is_a_function_of_seed_and_step() -> None:
     ]
 
 
-@pytest.mark.parametrize("alpha", [0.1, 0.2, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.001, 0.1, 0.2, 1.0, 4.0])
 def test_shares_are_drawn_from_a_symmetric_beta(alpha: float) -> None:
     count = 2000
     choices = [choice_of(Augment(mixup=alpha), 3, step) for step in range(count)]

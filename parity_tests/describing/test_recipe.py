@@ -108,6 +108,23 @@ def test_settings_override_and_steps_replace_epochs() -> None:
     assert recipe.augment.flip
 
 
+def test_settings_that_go_with_others_leave_with_them(tmp_path: Path) -> None:
+    settings = ["loss.kind=cross_entropy", "optimizer.clip_value=0.1", "schedule.warmup=0"]
+    changed = load_recipe("timm-a3", settings)
+    assert changed.loss.threshold is None
+    assert changed.schedule.warmup_start is None
+    assert not changed.optimizer.has("clip_norm")
+    assert changed.optimizer.clip_value == 0.1
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'base = "timm-a3"\nloss.kind = "cross_entropy"\noptimizer.clip_value = 0.1\n'
+        "schedule.warmup = 0\n"
+    )
+    assert load_recipe(path) == changed
+    kept = load_recipe("timm-a3", ["loss.kind=binary_cross_entropy", "schedule.warmup=2"])
+    assert (kept.loss.threshold, kept.schedule.warmup_start) == (0.2, 1e-4)
+
+
 @pytest.mark.parametrize(
     ("source", "settings", "line"),
     [

@@ -68,7 +68,8 @@ def test_one_cycle_peaks_where_it_should_and_is_symmetric_about_its_legs() -> No
 
 
 def test_warmup_as_long_as_the_run_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"schedule.warmup = 4.0: must be shorter than the run"):
+    rule = r"schedule.warmup = 4.0: is 40 steps, and must be shorter than the run \(40 steps\)"
+    with pytest.raises(RecipeError, match=rule):
         rates(recipe(warmup=4.0), 10)
 
 
@@ -182,7 +183,7 @@ def test_the_kinds_that_were_there_first_keep_their_numbers() -> None:
 
 def test_no_time_between_warm_up_and_cool_down_is_refused() -> None:
     schedule = {"kind": "cosine", "warmup": 2.0, "cooldown": 2.0}
-    rule = r"schedule.cooldown = 2.0: must be shorter than the run \(40 steps\) without its warm-up"
+    rule = r"schedule.cooldown = 2.0: is 20 steps, and must be shorter than the run \(40 steps\)"
     with pytest.raises(RecipeError, match=rule):
         rates(recipe(**schedule), 10)
     with pytest.raises(RecipeError, match=r"the run \(4 epochs\) without"):

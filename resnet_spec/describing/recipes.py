@@ -11,7 +11,9 @@ from resnet_spec.describing.image_changes import OWN as OWN_OF_POLICIES
 from resnet_spec.describing.recipe_table import RECIPES
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import RecipeError, check_kind, did_you_mean
-from resnet_spec.optimizers import OWN, Optimizer
+from resnet_spec.losses import OWN as OWN_OF_LOSSES
+from resnet_spec.losses import Loss
+from resnet_spec.optimizers import CLIPS, OWN, Optimizer
 from resnet_spec.recipe import Recipe
 
 
@@ -28,16 +30,17 @@ def load_recipe(source: Source, settings: Texts = ()) -> Recipe:
 
     A file may say `base = "cifar-fast"` and give only what differs. `settings` are `key=value`
     texts such as `schedule.rate=0.05`, or one of them; setting `steps` drops the base's `epochs`
-    and the reverse, and another `optimizer.kind` or `augment.policy` what the base sets
-    of its own kind alone.
+    and the reverse, and another `optimizer.kind`, `augment.policy` or `loss.kind` what the base
+    sets of its own kind alone; another way of clipping takes the place of the base's, and with
+    `schedule.warmup=0` its `warmup_start` goes, too.
 
     Raises RecipeError.
     """
     data, where = _read(source)
     data = _with_base(data, where)
     changes = listed(settings, "settings", RecipeError)
-    given = override({}, [text for text in changes if _sets_kind(text)], RecipeError)
-    changed = override(_for_kinds_of(given, data), changes, RecipeError)
+    given = override({}, [text for text in changes if _replaces(text)], RecipeError)
+    changed = override(_left_by(given, data), changes, RecipeError)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if _sets(changes, given) and not _sets(changes, other):
             changed.pop(other, None)
@@ -68,7 +71,7 @@ def _with_base(data: Fields, where: str) -> Fields:
             f"{prefix} = {base}: is neither a recipe nor a .toml or .json file; {hint}"
         )
     rest = {key: value for key, value in data.items() if key != "base"}
-    merged = merge(_for_kinds_of(rest, {"name": base, **RECIPES[base]}), rest)
+    merged = merge(_left_by(rest, {"name": base, **RECIPES[base]}), rest)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
         if given in rest and other not in rest:
             merged.pop(other, None)
@@ -87,28 +90,50 @@ class _Kind(NamedTuple):
 _KINDS = (
     _Kind("optimizer", "kind", Optimizer().kind, OWN),
     _Kind("augment", "policy", "none", OWN_OF_POLICIES),
+    _Kind("loss", "kind", Loss().kind, OWN_OF_LOSSES),
 )
 
 
-def _for_kinds_of(changes: Fields, base: Fields) -> Fields:
-    """Return `base` without the settings of its optimiser that those of another kind replace.
+def _left_by(changes: Fields, base: Fields) -> Fields:
+    """Return `base` without the settings that make no sense beside `changes`.
 
-    The new kind has its own defaults, also of settings that both have: what is a usual `beta2` in
-    one is not in another. The same for the policy of its augmentation.
+    Another kind has its own defaults, also of settings that both have: what is a usual `beta2` in
+    one optimiser is not in another. None of them could be taken back by hand: TOML has no null.
     """
     kept = dict(base)
     for kind in _KINDS:
-        old, new = base.get(kind.table), changes.get(kind.table)
-        if not isinstance(old, Mapping) or not isinstance(new, Mapping) or kind.field not in new:
-            continue
-        before = cast(Fields, old)
-        if cast(Fields, new)[kind.field] != before.get(kind.field, kind.default):
-            kept[kind.table] = {k: value for k, value in before.items() if k not in kind.own}
+        before, new = _table(base, kind.table), _table(changes, kind.table)
+        if kind.field in new and new[kind.field] != before.get(kind.field, kind.default):
+            kept = _without(kept, kind.table, kind.own)
+    if any(name in _table(changes, "optimizer") for name in CLIPS):
+        kept = _without(kept, "optimizer", CLIPS)
+    if _table(changes, "schedule").get("warmup") == 0:
+        kept = _without(kept, "schedule", ("warmup_start",))
     return kept
 
 
-def _sets_kind(setting: str) -> bool:
-    return any(_sets([setting], f"{kind.table}.{kind.field}") for kind in _KINDS)
+def _table(data: Fields, name: str) -> Fields:
+    found = data.get(name)
+    return cast(Fields, found) if isinstance(found, Mapping) else {}
+
+
+def _without(data: Fields, name: str, keys: Sequence[str]) -> Fields:
+    """Return `data` whose table `name` has none of `keys`."""
+    if not isinstance(data.get(name), Mapping):
+        return data
+    return {**data, name: {k: value for k, value in _table(data, name).items() if k not in keys}}
+
+
+_REPLACING = (
+    *(f"{kind.table}.{kind.field}" for kind in _KINDS),
+    *(f"optimizer.{name}" for name in CLIPS),
+    "schedule.warmup",
+)
+"""Settings beside which some of a base's make no sense."""
+
+
+def _replaces(setting: str) -> bool:
+    return any(_sets([setting], name) for name in _REPLACING)
 
 
 def _sets(settings: Sequence[str], key: str) -> bool:

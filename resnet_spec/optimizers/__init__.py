@@ -4,6 +4,7 @@ from resnet_spec.optimizers.clipping import SHORTEST_UNIT, by_units, clipped
 from resnet_spec.optimizers.rows import Equation, Row, Slot
 from resnet_spec.optimizers.settings import OWN, Settings
 from resnet_spec.optimizers.table import (
+    CLIPS,
     OPTIMIZERS,
     Optimizer,
     known_slots,
@@ -13,6 +14,7 @@ from resnet_spec.optimizers.table import (
 )
 
 __all__ = [
+    "CLIPS",
     "OPTIMIZERS",
     "OWN",
     "SHORTEST_UNIT",

@@ -95,7 +95,7 @@ OPTIMIZERS: dict[str, Row] = {
 """By `Optimizer.kind`."""
 
 
-_CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
+CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
 
 
 def _kinds(schema: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ class Optimizer(Settings):
                 has = f"; it has {', '.join(row.settings)}" if row.settings else ""
                 rule = f"{self.kind} has no {name}"
                 yield problem(f"optimizer.{name}", json.dumps(value), rule, f"remove it{has}")
-        first, *others = [name for name in _CLIPS if self.has(name)] or [""]
+        first, *others = [name for name in CLIPS if self.has(name)] or [""]
         for name in others:
             rule = f"goes not together with optimizer.{first}"
             yield problem(f"optimizer.{name}", getattr(self, name), rule, "leave one of them out")

@@ -54,13 +54,14 @@ def _rates(schedule: Schedule, length: int, per_epoch: int) -> Rates:
 
 def _check_fits(schedule: Schedule, warmup: int, cooldown: int, length: int) -> None:
     """Raise RecipeError where nothing is left between the ends of a schedule."""
-    run = f"the run ({length} {'steps' if schedule.every == 'step' else 'epochs'})"
+    ticks = "steps" if schedule.every == "step" else "epochs"
+    run, remedy = f"the run ({length} {ticks})", "shorten it, or train longer"
     if warmup >= length:
-        rule = f"must be shorter than {run}"
-        raise RecipeError(problem("schedule.warmup", schedule.warmup, rule))
+        rule = f"is {warmup} {ticks}, and must be shorter than {run}"
+        raise RecipeError(problem("schedule.warmup", schedule.warmup, rule, remedy))
     if warmup + cooldown >= length:
-        rule = f"must be shorter than {run} without its warm-up"
-        raise RecipeError(problem("schedule.cooldown", schedule.cooldown, rule))
+        rule = f"is {cooldown} {ticks}, and must be shorter than {run} without its warm-up"
+        raise RecipeError(problem("schedule.cooldown", schedule.cooldown, rule, remedy))
 
 
 def _rising(schedule: Schedule, warmup: int) -> Rates:
