@@ -77,6 +77,26 @@ def test_samples_say_what_a_policy_did_to_each() -> None:
     assert samples.about(data, "train", jitter)[1].endswith("colours changed")
 
 
+def test_samples_say_what_is_mixed_with_what() -> None:
+    data = load_data("digits")
+    mixing = ["augment.mixup=0.4", "augment.mix_probability=0.5", "batch=4"]
+    recipe = load_recipe("demo", mixing)
+    found = samples.training_samples(data, recipe, 24)
+    batches = list(train_batches((), data.train, recipe, 0, 6))
+    assert {batch.mix is None for batch in batches} == {True, False}
+    for row, it in enumerate(found):
+        mix, own = batches[row // 4].mix, data.classes[int(batches[row // 4].labels[row % 4])]
+        if mix is None:
+            assert it.title == own
+            continue
+        share, other = float(mix.share[row % 4]), data.classes[int(mix.labels[row % 4])]
+        assert it.title == f"{share:.0%} {own}, {1.0 - share:.0%} {other}"
+    assert [tile.title for tile in samples.tiles(found)] == [it.title for it in found]
+    assert samples.about(data, "train", recipe)[1].endswith("mixed by mixup in 50% of batches")
+    both = load_recipe("demo", ["augment.mixup=0.4", "augment.cutmix=1.0"])
+    assert samples.about(data, "train", both)[1].endswith("mixed by mixup or cutmix")
+
+
 def test_samples_as_a_table_and_as_tiles() -> None:
     data = load_data("digits")
     found = samples.training_samples(data, load_recipe("demo"), 2)

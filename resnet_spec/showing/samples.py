@@ -28,7 +28,8 @@ class Sample:
 
     index: its place in the split. crop: (y, x) of its corner in the padded image, flip: whether it
     was mirrored, changes: what policy, jitter and erasing did, in their order; None where the
-    recipe makes no such choice.
+    recipe makes no such choice. mixed: of which class the image mixed in is, and how much of this
+    one is left, 0..1.
     """
 
     pixels: NDArray[np.uint8] = field(repr=False)
@@ -37,6 +38,19 @@ class Sample:
     crop: tuple[int, int] | None
     flip: bool | None
     changes: str | None = None
+    mixed: tuple[str, float] | None = None
+
+    @property
+    def title(self) -> str:
+        """The class; of a mixed image both, each with its share."""
+        return self.titled(str)
+
+    def titled(self, shown: Callable[[str], str]) -> str:
+        """Return `title` with each class's name as `shown` has it."""
+        if self.mixed is None:
+            return shown(self.label)
+        other, share = self.mixed
+        return f"{share:.0%} {shown(self.label)}, {1.0 - share:.0%} {shown(other)}"
 
 
 def training_samples(data: Dataset, recipe: Recipe, count: int) -> list[Sample]:
@@ -80,6 +94,7 @@ def _samples(
     for step, batch in enumerate(batches):
         for i, image in enumerate(batch.images):
             crop = None if batch.crop is None else batch.crop[i].tolist()
+            mix = batch.mix
             yield Sample(
                 pixels=image,
                 index=int(batch.indices[i]),
@@ -87,6 +102,7 @@ def _samples(
                 crop=None if crop is None else (crop[0], crop[1]),
                 flip=None if batch.flip is None else bool(batch.flip[i]),
                 changes=told(step, i, int(batch.indices[i])),
+                mixed=None if mix is None else (names[int(mix.labels[i])], float(mix.share[i])),
             )
 
 
@@ -111,6 +127,14 @@ def about(data: Dataset, split: str, recipe: Recipe | None) -> tuple[str, str]:
         done.append(f"a box of {augment.erase:.0%} of the images erased")
     if augment.repeats > 1:
         done.append(f"{augment.repeats} times in a batch")
+    if augment.mixes:
+        ways = [name for name in ("mixup", "cutmix") if getattr(augment, name)]
+        part = (
+            ""
+            if augment.mix_probability == 1.0
+            else f" in {augment.mix_probability:.0%} of batches"
+        )
+        done.append(f"mixed by {' or '.join(ways)}{part}")
     what = ", ".join(done) or "not augmented"
     return heading, f"recipe {recipe.name}, seed {recipe.seed}, from the first step on: {what}"
 
@@ -122,14 +146,17 @@ def lines(samples: Sequence[Sample]) -> list[str]:
     for sample in samples:
         crop = "-" if sample.crop is None else f"{sample.crop[0]}, {sample.crop[1]}"
         flip = "-" if sample.flip is None else ("yes" if sample.flip else "no")
-        row = f"{sample.index}", sample.label, crop, flip
+        row = f"{sample.index}", sample.title, crop, flip
         rows.append((*row, *([sample.changes or "-"] if more else [])))
     return table(rows, right=(0,))
 
 
 def tiles(samples: Sequence[Sample]) -> list[Tile]:
-    """Return each image titled with its class."""
-    return [Tile(sample.pixels, short(sample.label)) for sample in samples]
+    """Return each image titled with its class, or with both of a mixed one."""
+    return [
+        Tile(it.pixels, it.titled(lambda name, most=7 if it.mixed else 16: short(name, most)))
+        for it in samples
+    ]
 
 
 def figure(samples: Sequence[Sample], heading: str, caption: str) -> Any:
