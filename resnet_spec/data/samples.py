@@ -83,7 +83,7 @@ def from_samples(
 
 def checked_size(size: Any, where: str) -> int:
     """Return pixels per side as a person gave them. Raises DataError."""
-    if not isinstance(size, Integral) or isinstance(size, bool) or size < 1:
+    if not issubclass(type(size), Integral) or type(size) is bool or size < 1:
         raise DataError(problem(f"{where}: size", repr(size), "must be a whole number from 1 on"))
     return int(size)
 
