@@ -90,6 +90,13 @@ def test_folders_of_images_come_before_lists_of_them(images: Path) -> None:
     assert load_data(lists(images)).classes == ("only",)
 
 
+def test_folders_of_splits_without_classes_are_named_by_lists(images: Path) -> None:
+    for split in ("train", "val"):
+        (images / split).mkdir()
+        Image.new("L", (8, 8)).save(images / split / "0.png")
+    assert load_data(lists(images)).classes == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("train", "line"),
     [

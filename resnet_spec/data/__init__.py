@@ -16,6 +16,7 @@ from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.digits import load_digits
 from resnet_spec.data.download import data_root
 from resnet_spec.data.folder import (
+    has_class_folders,
     is_class_folder,
     is_image_folder,
     read_class_folder,
@@ -69,12 +70,17 @@ def _one_split(read: Callable[[Path, int | None], Dataset]) -> Callable[..., Dat
     return chosen
 
 
+def _is_image_folder(path: Path) -> bool:
+    """Whether `path` has images by class, or, without lists of them, what may be meant to be so."""
+    return is_image_folder(path) and (has_class_folders(path) or not is_lists(path))
+
+
 # A path that more than one of these fits is refused.
 _FORMS = (
     _Form("Parquet files", is_parquet, read_parquet),
     _Form("CIFAR", is_cifar, _one_split(read_cifar)),
     _Form("IDX files", is_idx, _one_split(read_idx_folder)),
-    _Form("folders of images", is_image_folder, read_image_folder),
+    _Form("folders of images", _is_image_folder, read_image_folder),
 )
 # Tried in this order where none of these does: many a folder of images has lists of them, too, and
 # nearly any folder with pictures below it fits the last.

@@ -53,6 +53,11 @@ def is_image_folder(path: Path) -> bool:
     return bool(_splits(path))
 
 
+def has_class_folders(path: Path) -> bool:
+    """Whether a split in `path` has folders of classes, and not pictures alone."""
+    return any(_has_folders(split) for split in _splits(path).values())
+
+
 def is_class_folder(path: Path) -> bool:
     """Whether `path` is a folder of classes: every folder in it has images, and not only below.
 
