@@ -73,6 +73,20 @@ def test_warmup_as_long_as_the_run_is_refused() -> None:
         rates(recipe(warmup=4.0), 10)
 
 
+@pytest.mark.parametrize("unit", ["epochs", "steps"])
+def test_a_duration_without_end_is_longer_than_the_run(unit: str) -> None:
+    with pytest.raises(
+        RecipeError, match=r"warmup = 1e\+308: is 4611686018427387904 steps, and must"
+    ):
+        rates(recipe(warmup=1e308, unit=unit), 10)
+    for endless in (
+        {"kind": "step", "period": 1e308},
+        {"kind": "multi_step", "milestones": [1e308]},
+        {"kind": "cosine_restarts", "period": 1e308},
+    ):
+        assert rates(recipe(**endless, unit=unit, rate=0.5), 10).tolist() == [0.5] * 40
+
+
 def test_a_warm_up_that_starts_somewhere_has_that_rate_first_and_the_rate_after_it() -> None:
     schedule = {"rate": 1.0, "warmup": 4, "unit": "steps", "warmup_start": 0.2}
     values = rates(Recipe(steps=6, schedule=schedule), 10)

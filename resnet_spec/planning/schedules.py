@@ -13,6 +13,8 @@ from resnet_spec.errors import RecipeError, problem
 from resnet_spec.recipe import Recipe
 
 Rates = NDArray[np.float64]
+_ENDLESS = 2.0**62
+"""Ticks, more than any run has; arrays count in int64."""
 
 
 def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
@@ -130,4 +132,6 @@ def _check_peak(schedule: Schedule, peak: float, restarts: int) -> None:
 
 
 def _ticks(schedule: Schedule, duration: float, per_epoch: int) -> int:
-    return round(duration * (per_epoch if schedule.unit == "epochs" else 1))
+    """Return a duration in ticks; of what is longer than any run, `_ENDLESS`."""
+    ticks = duration * (per_epoch if schedule.unit == "epochs" else 1)
+    return round(min(ticks, _ENDLESS))
