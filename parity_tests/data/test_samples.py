@@ -140,6 +140,16 @@ def test_labels_of_two_datasets_are_matched_by_the_names_of_their_classes() -> N
         from_samples("mine", train, Pairs(PIXELS, LABELS, classes=["cats", "dog", "cow"]))
 
 
+def test_a_part_of_a_dataset_has_its_classes() -> None:
+    torch = pytest.importorskip("torch")
+    whole = Pairs(PIXELS, LABELS, classes=["cat", "dog", "cow"])
+    part = torch.utils.data.Subset(torch.utils.data.Subset(whole, [0, 1, 3, 4]), [1, 2])
+    other = Pairs(PIXELS, LABELS, classes=["cow", "dog", "cat"])
+    data = from_samples("mine", part, other)
+    assert data.classes == ("cat", "dog", "cow")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([1, 0], [2, 1, 0, 2, 1, 0])
+
+
 def test_a_dataset_whose_targets_are_not_its_labels_is_refused() -> None:
     with pytest.raises(DataError, match=r"train\[5\]: its label is 2, and 0 in the column or targ"):
         from_samples("mine", Pairs(PIXELS, LABELS, targets=[0] * 6), arrays())

@@ -90,7 +90,7 @@ class Source:
         if isinstance(features, Mapping):
             found = getattr(cast("Mapping[str, Any]", features).get(self._names[1]), "names", None)
         else:
-            found = getattr(self.samples, "classes", None)
+            found = getattr(_whole(self.samples), "classes", None)
         return None if found is None else tuple(str(name) for name in found)
 
     def _each_label(self) -> Iterator[Any]:
@@ -125,6 +125,13 @@ class Source:
             rule = "must be (image, label), or a table with these"
             raise DataError(problem(f"{self.where}[{place}]", type(sample).__name__, rule))
         return sample[0], sample[1]
+
+
+def _whole(samples: Any) -> Any:
+    """Return what torch's `Subset` and `random_split` took a part of; it knows the classes."""
+    while type(samples).__name__ == "Subset" and hasattr(samples, "dataset"):
+        samples = samples.dataset
+    return samples
 
 
 def _image(value: Any, where: str) -> Image.Image:
