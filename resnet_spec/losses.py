@@ -50,13 +50,26 @@ class Loss(Table):
             rule = "must not all be 0: nothing would be learnt"
             yield problem("loss.class_weights", list(self.class_weights), rule)
 
-    def problem_with(self, classes: int) -> str | None:
-        """Return what is wrong with this loss for a network of so many classes."""
+    def problem_with(self, classes: int, smoothing: float = 0.0) -> str | None:
+        """Return what is wrong with this loss for a network of so many classes.
+
+        smoothing: the recipe's `label_smoothing`.
+        """
         given = len(self.class_weights)
-        if given in (0, classes):
+        if given not in (0, classes):
+            rule = f"must be {classes}, one for each class"
+            return problem("loss.class_weights", f"{given} numbers", rule)
+        if self.threshold is None:
             return None
-        rule = f"must be {classes}, one for each class"
-        return problem("loss.class_weights", f"{given} numbers", rule)
+        others = smoothing / classes
+        if classes > 1 and others > self.threshold:
+            rule = f"every target would be 1, for all are {others:.3g} or more by label_smoothing"
+            return problem("loss.threshold", self.threshold, rule, "raise it")
+        own = (1.0 - smoothing) + others
+        if own <= self.threshold:
+            rule = f"no target would be 1, for all are {own:.3g} or less by label_smoothing"
+            return problem("loss.threshold", self.threshold, rule, "lower it")
+        return None
 
 
 def targets_of(loss: Loss, smoothing: float, shares: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -55,7 +55,9 @@ class Intake:
         self._image = (image.height, image.width, image.channels)
         self._classes = plan.classes
         self._recipe = recipe
-        wrong = None if recipe is None else recipe.loss.problem_with(plan.classes)
+        wrong = None
+        if recipe is not None:
+            wrong = recipe.loss.problem_with(plan.classes, recipe.label_smoothing)
         if wrong is not None:
             raise BackendError(wrong)
         self._noise = {op.name: op.noise_shape for op in plan.noises}

@@ -11,7 +11,7 @@ import pytest
 from resnet_spec.contract import Batch, Mix
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.errors import BackendError, RecipeError
-from resnet_spec.losses import Loss, native_loss
+from resnet_spec.losses import Loss, native_loss, targets_of
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_steps import compared_with, shares_of
 
@@ -121,6 +121,28 @@ def test_as_many_class_weights_as_classes() -> None:
     assert Loss(class_weights=(1.0, 2.0)).problem_with(2) is None
     wrong = Loss(class_weights=(1.0, 2.0)).problem_with(3)
     assert wrong == "loss.class_weights = 2 numbers: must be 3, one for each class"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "smoothing", "line"),
+    [
+        (0.01, 0.1, None),
+        (0.0099, 0.1, "every target would be 1, for all are 0.01 or more by label_smoothing"),
+        (0.909, 0.1, None),
+        (0.911, 0.1, "no target would be 1, for all are 0.91 or less by label_smoothing; lower it"),
+        (0.0, 0.0, None),
+        (0.999, 0.0, None),
+    ],
+)
+def test_a_threshold_that_tells_no_class_from_others_is_refused(
+    threshold: float, smoothing: float, line: str | None
+) -> None:
+    loss = Loss(kind="binary_cross_entropy", threshold=threshold)
+    told = targets_of(loss, smoothing, np.eye(1, 10))[0]
+    wrong = loss.problem_with(10, smoothing)
+    assert (wrong is None) == (told.tolist() == [1.0] + [0.0] * 9)
+    assert line is None or (wrong is not None and line in wrong)
+    assert Loss(kind="binary_cross_entropy", threshold=0.2).problem_with(1, 0.5) is None
 
 
 def test_a_kind_that_a_backend_lacks_is_named() -> None:

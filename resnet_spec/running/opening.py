@@ -49,7 +49,7 @@ def check_loss(backend: str, recipe: Recipe | None, classes: int) -> None:
     """
     if recipe is None or not recipe.needs_targets:
         return
-    wrong = recipe.loss.problem_with(classes)
+    wrong = recipe.loss.problem_with(classes, recipe.label_smoothing)
     if wrong is not None:
         raise RecipeError(wrong)
     found = manifest_of(backend)
