@@ -153,6 +153,17 @@ def test_a_pattern_of_nothing_is_refused(pattern: str, line: str) -> None:
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.parametrize("kind", ["lamb", "lars"])
+def test_patterns_that_leave_a_trust_ratio_nothing_are_refused(kind: str) -> None:
+    optimizer = {"kind": kind, "no_decay": ["*"]}
+    rule = f"spare every weight, and {kind} adapts only those that have weight decay"
+    with pytest.raises(RecipeError) as caught:
+        fine_tuned(plan_of(), Recipe(steps=1, optimizer=optimizer))
+    assert str(caught.value) == f"optimizer.no_decay = *: {rule}; let some decay"
+    fine_tuned(plan_of(), Recipe(steps=1, optimizer={**optimizer, "kind": "adamw"}))
+    fine_tuned(plan_of(), Recipe(steps=1, optimizer={**optimizer, "no_decay": ["fc.*"]}))
+
+
 @pytest.mark.parametrize("value", [0.0, 1.5, -0.5])
 def test_what_layer_decay_may_be(value: float) -> None:
     with pytest.raises(RecipeError, match=f"layer_decay = {value}: must be"):

@@ -79,7 +79,8 @@ class Row:
 
     slots: in the order of a state. settings: what it reads of `settings.OWN`, with the defaults.
     rules: between its settings, a line each. jumps: whether a step goes far up or down for a
-        gradient of nearly 0, as a sign does, and a gradient over its own size.
+        gradient of nearly 0, as a sign does, and a gradient over its own size. adapts: whether it
+        has a trust ratio, which is that of tensors with weight decay alone.
     """
 
     equation: Equation
@@ -87,6 +88,7 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     rules: Callable[[Settings], Iterable[str]] = _no_rules
     jumps: bool = False
+    adapts: bool = False
 
     def step(
         self,

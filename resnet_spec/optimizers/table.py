@@ -72,12 +72,14 @@ OPTIMIZERS: dict[str, Row] = {
         settings={"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6},
         rules=_trust_needs_decay,
         jumps=True,
+        adapts=True,
     ),
     "lars": Row(
         equations.lars,
         slots=(_VELOCITY,),
         settings={"momentum": 0.9, "nesterov": False, "trust": 0.001, "epsilon": 1e-8},
         rules=_rules_of_lars,
+        adapts=True,
     ),
     "rmsprop": Row(
         equations.rmsprop,

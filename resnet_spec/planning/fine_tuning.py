@@ -24,6 +24,7 @@ from resnet_spec.ops import (
     Tensor,
     tensor_fields,
 )
+from resnet_spec.optimizers import row_of
 from resnet_spec.plan import Plan
 from resnet_spec.planning.classifier import classifier
 from resnet_spec.recipe import Recipe
@@ -36,7 +37,7 @@ def fine_tuned(plan: Plan, recipe: Recipe) -> Plan:
 
     Weights get the factors of `recipe.layer_decay`, and the classifier's `recipe.head_rate`, too.
     Raises RecipeError where there are fewer stages than are to be frozen, and where a pattern of
-    `optimizer.no_decay` matches no weight.
+    `optimizer.no_decay` matches no weight, or they spare all that an optimiser could adapt.
     """
     _check_no_decay(plan, recipe)
     if recipe.freeze == "none" and recipe.head_rate == recipe.layer_decay == 1.0:
@@ -87,6 +88,11 @@ def _check_no_decay(plan: Plan, recipe: Recipe) -> None:
             near = nearest(pattern, names)
             remedy = f"there is {names[-1]}" if near is None else did_you_mean(pattern, [near])
             lines.append(problem("optimizer.no_decay", pattern, rule, remedy))
+    patterns, kind = recipe.optimizer.no_decay, recipe.optimizer.kind
+    spares_all = not any(map(recipe.decays, plan.tensors))
+    if patterns and spares_all and row_of(recipe.optimizer).adapts:
+        rule = f"spare every weight, and {kind} adapts only those that have weight decay"
+        lines.append(problem("optimizer.no_decay", ", ".join(patterns), rule, "let some decay"))
     if lines:
         raise RecipeError(*lines)
 
