@@ -138,10 +138,11 @@ def test_what_is_asked_in_vain_is_seen(
 @pytest.mark.thorough
 @pytest.mark.parametrize("backend", installed_backends())
 def test_a_run_takes_no_more_memory_the_longer_it_goes_on(backend: str) -> None:
-    cut = ("--steps", 300, "--every", 50, "--warm-up", 100, "--most", 12)
+    # What JAX's allocator takes in at first goes on until step 300: 11 to 16 MB after step 100.
+    cut = ("--steps", 500, "--every", 50, "--warm-up", 300, "--most", 6)
     found = ran(SCRIPTS / "memory_flat.py", backend, *cut, seconds=300)
     assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.splitlines()[-1].startswith(f"| {backend} | 1")
+    assert found.stdout.splitlines()[-1].startswith(f"| {backend} | 3")
 
 
 def test_growth_is_that_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
