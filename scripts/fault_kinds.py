@@ -63,11 +63,6 @@ if rank and rank == os.environ.get("RANK"):
 """
 
 
-_LEAVE_S = 5.0
-"""How long a run's other processes may take after the first has ended: MindSpore's scheduler looks
-every second or two whether all have left, and ended within 3.5 s on a machine with other work."""
-
-
 # --- The run --------------------------------------------------------------------------------------
 
 
@@ -185,7 +180,7 @@ class Running:
         with suppress(subprocess.TimeoutExpired):
             self._popen.wait(seconds)
         status = self._popen.poll()
-        until = time.monotonic() + _LEAVE_S
+        until = time.monotonic() + 2.0
         while status is not None and self.left() and time.monotonic() < until:
             time.sleep(0.05)
         left = self.left()

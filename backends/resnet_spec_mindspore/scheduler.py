@@ -2,8 +2,8 @@
 
 It must not outlive rank 0, which started it, and must outlive a rank 0 that ended well: a worker
 that cannot take its leave of it ends with an error. Nor must it outlive who started rank 0, as
-`launch`, with whom all workers have ended. MindSpore keeps Python from running beside it,
-so that it is watched from here, a process that imports no framework.
+`launch`, with whom all workers have ended. MindSpore keeps Python from running beside it, so that
+it is watched from here, a process that imports no framework.
 """
 
 from __future__ import annotations
@@ -61,12 +61,11 @@ def _end_with_rank_0(served: subprocess.Popen[bytes], launcher: int) -> None:
 
 def _is_there(process: int) -> bool:
     """Return whether a process exists, of whomever it is."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    with suppress(PermissionError):  # It is somebody else's.
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
     return True
 
 
