@@ -98,6 +98,7 @@ def train_batches(
     read.
     """
     rows = _rows_of(group, recipe.batch, recipe.accumulate)
+    others = partners(rows, recipe.batch)
     per_epoch = steps_per_epoch(len(split), recipe.batch)
     drawn = _Epoch.draw(len(split), recipe, first_step // per_epoch)
     for step in range(first_step, last_step):
@@ -105,11 +106,11 @@ def train_batches(
         if epoch != drawn.epoch:
             drawn = _Epoch.draw(len(split), recipe, epoch)
         choice = choice_of(recipe.augment, recipe.seed, step)
-        shown = rows if choice is None else np.union1d(rows, partners(rows, recipe.batch))
+        shown = rows if choice is None else np.union1d(rows, others)
         batch = _augmented_batch(split, recipe, drawn, place, shown, mean)
         if choice is not None:
-            others = taken(batch, np.searchsorted(shown, partners(rows, recipe.batch)))
-            batch = mixed_with(taken(batch, np.searchsorted(shown, rows)), others, choice)
+            own, other = (taken(batch, np.searchsorted(shown, which)) for which in (rows, others))
+            batch = mixed_with(own, other, choice)
         factors = {op.name: noise(op, recipe.batch, recipe.seed, step)[rows] for op in noises}
         yield replace(batch, noise=factors)
 

@@ -17,7 +17,7 @@ from resnet_spec.data.classes import absent_notes, order_notes, sorted_names
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
 from resnet_spec.data.images import SUFFIXES
-from resnet_spec.data.splits import NAMES, TRAIN, no_such_split, others_note
+from resnet_spec.data.splits import EVALUATED, NAMES, TRAIN, no_such_split, others_note
 from resnet_spec.data.statistics import KNOWN
 from resnet_spec.data.walking import (
     Left,
@@ -30,10 +30,6 @@ from resnet_spec.data.walking import (
 from resnet_spec.errors import DataError, did_you_mean
 
 _SIZE = 224
-_TEST_NAMES = ("val", "validation", "valid", "test", "eval")
-"""In this order, the first that has folders of classes."""
-
-
 _ALSO = {"training": TRAIN, "testing": "test"}
 """How some spell folders of splits."""
 
@@ -138,7 +134,7 @@ def _holds_parquet(folder: str) -> bool:
 
 def _test_split(path: Path, splits: dict[str, Path]) -> tuple[Path, tuple[str, ...]]:
     """Return the folder that is evaluated on, and notes on the others."""
-    names = [name for name in _TEST_NAMES if name in splits]
+    names = [name for name in EVALUATED if name in splits]
     usable = [name for name in names if _has_folders(splits[name])]
     notes = [
         f"{splits[name].name}/ has no folders of classes and is left out"
@@ -153,7 +149,7 @@ def _test_split(path: Path, splits: dict[str, Path]) -> tuple[Path, tuple[str, .
         )
     if names:
         raise DataError(f"{splits[names[0]]}: has no folder; it must have one for each class")
-    expected = ", ".join(f"{name}/" for name in _TEST_NAMES)
+    expected = ", ".join(f"{name}/" for name in EVALUATED)
     raise DataError(f"{path}: has train/ and nothing to evaluate on; add one of {expected}")
 
 

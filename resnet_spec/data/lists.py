@@ -20,7 +20,7 @@ from resnet_spec.data.classes import absent_notes, check_unique, order_notes, so
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
 from resnet_spec.data.samples import checked_classes, checked_size
-from resnet_spec.data.splits import NAMES, TRAIN, no_such_split, others_note
+from resnet_spec.data.splits import EVALUATED, NAMES, TRAIN, no_such_split, others_note
 from resnet_spec.data.statistics import KNOWN
 from resnet_spec.data.walking import entries_of
 from resnet_spec.errors import DataError, did_you_mean
@@ -30,8 +30,6 @@ _MOST_BYTES = 1 << 30
 _LONGEST_NAME = 1000
 _SHOWN = 40
 _ENDING = ".csv"
-_TEST_NAMES = ("val", "validation", "valid", "test", "eval")
-"""In this order, the first that is there is evaluated, as of image folders."""
 _PATHS = ("path", "file", "filename", "file_name", "image", "image_path")
 _LABELS = ("label", "class", "category", "class_name")
 
@@ -57,7 +55,7 @@ def read_lists(path: Path, size: int | None, asked: str | None = None) -> Datase
     lists = _lists(path)
     if asked is not None and asked not in lists:
         raise no_such_split(path, asked, list(lists))
-    there = [name for name in _TEST_NAMES if name in lists]
+    there = [name for name in EVALUATED if name in lists]
     if not there and asked is None:
         raise DataError(f"{path}: has {TRAIN}.csv and nothing to evaluate on; add test.csv")
     tested = asked or there[0]
@@ -88,12 +86,8 @@ def from_files(
     Raises DataError for a label that is no class, a file that is not there, or a class without a
     training image.
     """
-    found = [_samples(part, f"{name}, {part_name}") for part_name, part in _parts(train, test)]
+    found = _samples(train, f"{name}, {TRAIN}"), _samples(test, f"{name}, test")
     return _dataset(name, *found, size=size, classes=classes, place=name)
-
-
-def _parts(train: Any, test: Any) -> tuple[tuple[str, Any], tuple[str, Any]]:
-    return (TRAIN, train), ("test", test)
 
 
 def _samples(part: Any, where: str) -> list[Sample]:

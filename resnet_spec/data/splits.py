@@ -10,6 +10,9 @@ TRAIN = "train"
 NAMES = (TRAIN, "test", "validation", "val", "valid", "eval")
 """What a split can be called; docs/data.md says which is taken where several are there."""
 
+EVALUATED = ("val", "validation", "valid", "test", "eval")
+"""Of folders and lists, the first of these in this order that is there is evaluated."""
+
 
 def split_of(name: str) -> str | None:
     """Return the split that a file's `name` begins with, the longest where several fit.
