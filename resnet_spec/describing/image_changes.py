@@ -6,9 +6,8 @@ A setting that the chosen policy does not read is absent, and refused where it i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import (
     ConfigDict,
@@ -18,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from resnet_spec.describing.by_kind import present, show_defaults, unread, with_defaults
 from resnet_spec.describing.descriptions import Table
 from resnet_spec.errors import did_you_mean, problem
 
@@ -52,11 +52,9 @@ def _names(schema: dict[str, Any]) -> None:
 
 
 def _defaults(schema: dict[str, Any]) -> None:
-    """Put the defaults by policy, which no schema has a word for, into that of each field."""
+    show_defaults(schema, OWN, POLICIES)
     for name in OWN:
-        field = schema["properties"][name]
-        field["defaults"] = {kind: own[name] for kind, own in POLICIES.items() if name in own}
-        field.pop("default", None)
+        schema["properties"][name].pop("default", None)
 
 
 class ImageChanges(Table):
@@ -105,14 +103,11 @@ class ImageChanges(Table):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        given = cast("dict[str, Any]", data)
-        return {**POLICIES.get(str(given.get("policy", "none")), {}), **given}
+        return with_defaults(data, "policy", "none", POLICIES)
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if value is not None}
+        return present(handler(self))
 
     @property
     def jitters(self) -> bool:
@@ -132,12 +127,7 @@ class ImageChanges(Table):
             shown = self.policy or '""'
             yield problem("augment.policy", shown, "is not a known policy", remedy)
             return
-        for name in OWN:
-            value = getattr(self, name)
-            if value is not ABSENT and name not in own:
-                has = f"; it has {', '.join(own)}" if own else ""
-                rule = f"the policy {self.policy} has no {name}"
-                yield problem(f"augment.{name}", json.dumps(value), rule, f"remove it{has}")
+        yield from unread(self, "augment", f"the policy {self.policy}", OWN, own)
         most = HIGHEST.get(self.policy)
         if most is not None and self.policy_magnitude > most:
             rule = f"must be <= {most} in {self.policy}"

@@ -7,9 +7,8 @@ names (`native_of`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     ConfigDict,
@@ -19,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from resnet_spec.describing.by_kind import present, show_defaults, unread, with_defaults
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.optimizers import equations
 from resnet_spec.optimizers.rows import Row, Slot
@@ -100,17 +100,18 @@ OPTIMIZERS: dict[str, Row] = {
 CLIPS = ("clip_norm", "clip_value", "clip_adaptive")
 
 
+def _settings() -> dict[str, Mapping[str, Any]]:
+    return {kind: row.settings for kind, row in OPTIMIZERS.items()}
+
+
 def _kinds(schema: dict[str, Any]) -> None:
     """Put the names of all optimisers into the schema of `Optimizer.kind`."""
     schema["enum"] = list(OPTIMIZERS)
 
 
 def _defaults(schema: dict[str, Any]) -> None:
-    """Put the defaults by kind, which no schema has a word for, into that of each field."""
-    for name, field in schema["properties"].items():
-        if name in OWN:
-            rows = {kind: row.settings for kind, row in OPTIMIZERS.items()}
-            field["defaults"] = {k: own[name] for k, own in rows.items() if name in own}
+    show_defaults(schema, OWN, _settings())
+    for field in schema["properties"].values():
         if field.get("default", ...) is None:
             del field["default"]
 
@@ -129,15 +130,11 @@ class Optimizer(Settings):
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        given = cast("dict[str, Any]", data)
-        row = OPTIMIZERS.get(str(given.get("kind", "sgd")))
-        return given if row is None else {**row.settings, **given}
+        return with_defaults(data, "kind", "sgd", _settings())
 
     @model_serializer(mode="wrap")
     def _written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if value is not None}
+        return present(handler(self))
 
     def broken_rules(self) -> Iterator[str]:
         """Yield a line for each rule beyond the range of a single setting that is broken."""
@@ -147,12 +144,7 @@ class Optimizer(Settings):
             shown = self.kind or '""'
             yield problem("optimizer.kind", shown, "is not a known optimiser", remedy)
             return
-        for name in OWN:
-            value = getattr(self, name)
-            if name not in row.settings and value is not None:
-                has = f"; it has {', '.join(row.settings)}" if row.settings else ""
-                rule = f"{self.kind} has no {name}"
-                yield problem(f"optimizer.{name}", json.dumps(value), rule, f"remove it{has}")
+        yield from unread(self, "optimizer", self.kind, OWN, row.settings)
         first, *others = [name for name in CLIPS if self.has(name)] or [""]
         for name in others:
             rule = f"goes not together with optimizer.{first}"
