@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from backend_modules import module_of
 from cases import CASES
+from exact_runs import EXACT, changed_by_going_on, far
 
-from resnet_spec.contract import State
 from resnet_spec.errors import BackendError, RecipeError
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.losses import Kind
@@ -25,8 +25,6 @@ from resnet_spec.running.opening import check_loss
 CASE = CASES["plain"]
 FRAMEWORKS = [name for name in installed_backends() if name in ("torch", "flax", "mindspore")]
 STEPS = 3
-EXACT = 1e-10
-"""Of float64, relative to the largest value."""
 KINDS = ("cross_entropy", "binary_cross_entropy")
 RECIPES: dict[str, dict[str, Any]] = {
     "mixup": {"augment": {"mixup": 0.8}},
@@ -85,27 +83,9 @@ def test_in_float64_it_is_so_to_the_last_digits(backend: str, name: str) -> None
     assert far(found[1], expected[1]) == {}
 
 
-def far(found: State, expected: State) -> dict[str, float]:
-    """Return where arrays are apart by more than `EXACT`."""
-    assert list(found) == list(expected)
-    errors = {
-        name: float(np.abs(found[name] - array).max() / (np.abs(array).max() or 1.0))
-        for name, array in expected.items()
-    }
-    return {name: error for name, error in errors.items() if not error <= EXACT}
-
-
 @pytest.mark.parametrize(("backend", "name"), PAIRS)
 def test_a_run_goes_on_from_its_state_to_the_bit(backend: str, name: str) -> None:
-    session, whole = side(backend, name).session, setup(name)
-    session.train(iter(whole.batches[:1]), whole.rates[:1])
-    state = session.state()
-    session.train(iter(whole.batches[1:]), whole.rates[1:])
-    end = session.state()
-    session.load(state)
-    session.train(iter(whole.batches[1:]), whole.rates[1:])
-    again = session.state()
-    assert [n for n in end if again[n].tobytes() != end[n].tobytes()] == []
+    assert changed_by_going_on(side(backend, name).session, setup(name)) == []
 
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)

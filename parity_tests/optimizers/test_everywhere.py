@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from backend_modules import module_of
 from cases import CASES
+from exact_runs import EXACT, changed_by_going_on, far
 
 from resnet_spec.contract import Array, State
 from resnet_spec.loader import installed_backends, load_backend
@@ -25,8 +26,6 @@ from resnet_spec.planning.fine_tuning import fine_tuned
 CASE = CASES["plain"]
 FRAMEWORKS = [name for name in installed_backends() if name in ("torch", "flax", "mindspore")]
 STEPS = 3
-EXACT = 1e-10
-"""Of float64, relative to the largest value; measured: 4e-14."""
 
 pytestmark = pytest.mark.xdist_group("optimizers_everywhere")
 
@@ -66,16 +65,6 @@ def from_state(backend: str, kind: str, state: State, done: int) -> Side:
     return found
 
 
-def far(found: State, expected: State) -> dict[str, float]:
-    """Return where arrays are apart by more than `EXACT`."""
-    assert list(found) == list(expected)
-    errors = {
-        name: float(np.abs(found[name] - array).max() / (np.abs(array).max() or 1.0))
-        for name, array in expected.items()
-    }
-    return {name: error for name, error in errors.items() if not error <= EXACT}
-
-
 @pytest.mark.parametrize(("backend", "kind"), PAIRS)
 def test_a_run_is_that_of_the_equation(backend: str, kind: str) -> None:
     expected = Floors(reference_of(setup(kind)), "float32")
@@ -99,18 +88,7 @@ def test_in_float64_it_is_so_to_the_last_digits(backend: str, kind: str) -> None
 
 @pytest.mark.parametrize(("backend", "kind"), PAIRS)
 def test_a_run_goes_on_from_its_state_to_the_bit(backend: str, kind: str) -> None:
-    session, whole = side(backend, kind).session, setup(kind)
-    session.train(iter(whole.batches[:1]), whole.rates[:1])
-    state = session.state()
-    session.train(iter(whole.batches[1:]), whole.rates[1:])
-    end = session.state()
-    session.load(state)
-    assert {n: a.tobytes() for n, a in session.state().items()} == {
-        n: a.tobytes() for n, a in state.items()
-    }
-    session.train(iter(whole.batches[1:]), whole.rates[1:])
-    again = session.state()
-    assert [n for n in end if again[n].tobytes() != end[n].tobytes()] == []
+    assert changed_by_going_on(side(backend, kind).session, setup(kind)) == []
 
 
 @pytest.mark.parametrize(("backend", "kind"), PAIRS)
