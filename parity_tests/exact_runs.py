@@ -23,14 +23,14 @@ def far(found: State, expected: State) -> dict[str, float]:
 
 def changed_by_going_on(session: Session, whole: Setup) -> list[str]:
     """Return what a run ends with otherwise where it goes on from its state after one step."""
-    session.train(iter(whole.batches[:1]), whole.rates[:1])
+    session.train(iter(whole.batches[:1]), *whole.pace(0, 1))
     state = session.state()
-    session.train(iter(whole.batches[1:]), whole.rates[1:])
+    session.train(iter(whole.batches[1:]), *whole.pace(1))
     end = session.state()
     session.load(state)
     assert {n: a.tobytes() for n, a in session.state().items()} == {
         n: a.tobytes() for n, a in state.items()
     }
-    session.train(iter(whole.batches[1:]), whole.rates[1:])
+    session.train(iter(whole.batches[1:]), *whole.pace(1))
     again = session.state()
     return [name for name in end if again[name].tobytes() != end[name].tobytes()]

@@ -26,6 +26,7 @@ from resnet_spec.recipe import Recipe
 from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.fit import fit
 from resnet_spec.running.metrics import Epoch, read_metrics
+from resnet_spec.running.progress import epoch_line
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 
@@ -228,6 +229,14 @@ def test_an_average_is_what_is_evaluated_and_kept_as_best(backend: str, tmp_path
     assert not np.array_equal(best.state["fc.weight"], last.state["fc.weight"])
     evaluator.load(best.state)
     assert evaluate(evaluator, data().test).accuracy == watch.epochs[-1].test_accuracy
+    own = evaluate(trained, data().test)
+    (line,) = read_metrics(tmp_path)
+    assert (line.weights_accuracy, line.weights_loss) == (own.accuracy, own.loss)
+    assert line.weights_loss != line.test_loss
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["final_weights_accuracy"] == own.accuracy
+    shown = epoch_line(line, 1)
+    assert f"accuracy {line.test_accuracy:.4f} ({own.accuracy:.4f} without the average)" in shown
 
 
 def test_evaluation_and_checkpoint_cadence(tmp_path: Path) -> None:

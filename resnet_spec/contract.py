@@ -214,8 +214,16 @@ class Session(Protocol):
         """
         ...
 
-    def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
+    def train(
+        self,
+        batches: Iterable[Batch],
+        rates: NDArray[np.float64],
+        keeps: NDArray[np.float64] | None = None,
+    ) -> StepLog:
         """Take exactly len(rates) optimiser steps, one batch and one learning rate each.
+
+        keeps: what each step keeps of the average; given only where `recipe.ema.varies`, to a
+            session whose manifest says `keeps = true`. None: `recipe.ema.decay`, every step.
 
         `batches` may be an iterator that goes on: no more than len(rates) items are taken from it.
 
@@ -230,8 +238,8 @@ class Session(Protocol):
             v = momentum * v + g
             w -= rate * tensor.rate * (g + momentum * v if nesterov else v)
 
-        Then, with an average, ema = decay * ema + (1 - decay) * tensor for every tensor of the
-        plan that is not frozen. A frozen tensor and its average keep their bits.
+        Then, with an average, ema = keep * ema + (1 - keep) * tensor for every tensor of the
+        plan that is not frozen; with a keep of 1 the average stays as it is, bit by bit. A frozen tensor and its average keep their bits.
 
         Nothing but the batches crosses the border inside the loop; results are fetched once at the
         end.

@@ -54,7 +54,7 @@ class Manifest:
     its sessions take `shard`. compiles: when a session compiles its first step, which then takes
     long: "asked" is by its argument `compile`, which "never" refuses. losses: by which kinds of
     `losses.Loss` its sessions compare logits with targets for every class; all have the
-    cross-entropy of labels.
+    cross-entropy of labels. keeps: whether their `train` takes `keeps`, and so averages that vary.
     """
 
     requires: tuple[str, ...]
@@ -66,6 +66,7 @@ class Manifest:
     shards: bool = False
     compiles: Compiles = "never"
     losses: tuple[str, ...] = ()
+    keeps: bool = False
 
 
 def read_manifest(path: Path, backend: str) -> Manifest:
@@ -89,6 +90,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         shards=reader.flag(table, "shards"),
         compiles=reader.compiles(table),
         losses=reader.losses(table),
+        keeps=reader.flag(table, "keeps"),
     )
     if reader.lines:
         raise BackendError(*reader.lines)

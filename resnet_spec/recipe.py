@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from resnet_spec.describing.average import Average
 from resnet_spec.describing.descriptions import Description, Fraction, Positive, Table
 from resnet_spec.describing.image_changes import ImageChanges
 from resnet_spec.describing.schedule import Schedule
@@ -68,13 +69,6 @@ class Augment(ImageChanges):
     def mixes(self) -> bool:
         """Whether images are mixed at some steps."""
         return (self.mixup > 0.0 or self.cutmix > 0.0) and self.mix_probability > 0.0
-
-
-class Average(Table):
-    """Exponential moving average of weights and statistics, evaluated in their place."""
-
-    decay: Fraction = 0.0
-    """Fraction of the old average that is kept at each step; 0 is off."""
 
 
 class EarlyStopping(Table):
@@ -190,6 +184,7 @@ def _broken_rules(recipe: Recipe) -> Iterator[str]:
         rule = "must be none, all or stages=N (N from 1 on)"
         yield problem("remat", recipe.remat, rule, did_you_mean(recipe.remat, ("none", "all")))
     yield from recipe.schedule.broken_rules()
+    yield from recipe.ema.broken_rules()
     yield from recipe.loss.broken_rules()
     yield from recipe.optimizer.broken_rules()
     yield from recipe.augment.broken_rules()

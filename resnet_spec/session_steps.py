@@ -6,7 +6,7 @@ of a chunk came back: nothing here waits for a device. Backends import this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -183,10 +183,32 @@ def recipe_for_training(recipe: Recipe | None) -> Recipe:
     return recipe
 
 
-def steps(batches: Iterable[Batch], rates: NDArray[np.float64]) -> Iterator[tuple[float, Batch]]:
-    """Yield a rate and a batch for every step, and take no batch that has no rate."""
+def steps(
+    batches: Iterable[Batch], rates: NDArray[np.float64], keeps: Sequence[float]
+) -> Iterator[tuple[float, float, Batch]]:
+    """Yield rate, keep and batch for every step, and take no batch that has no rate.
+
+    keeps: as `kept` gives them.
+    """
     # `rates` comes first: zip then stops before it takes a batch too many.
-    return zip(rates.tolist(), batches, strict=False)
+    return zip(rates.tolist(), keeps, batches, strict=False)
+
+
+def kept(
+    recipe: Recipe, rates: NDArray[np.float64], keeps: NDArray[np.float64] | None
+) -> list[float]:
+    """Return what each step keeps of the average; of no average, 0.
+
+    Raises BackendError where there is not one for each rate, and where all are to be equal.
+    """
+    if keeps is None:
+        return [recipe.ema.decay] * len(rates)
+    if not recipe.ema.varies:
+        raise BackendError("keeps: are given, and the recipe's average keeps the same every step")
+    if len(keeps) != len(rates):
+        rule = f"must be as many as the rates, {len(rates)}"
+        raise BackendError(problem("keeps", len(keeps), rule))
+    return keeps.tolist()
 
 
 def step_log(

@@ -40,6 +40,10 @@ class Inputs(NamedTuple):
     """[N, classes] where the recipe needs them."""
 
 
+Keep = tuple[Any, Any] | None
+"""How much of the average a step keeps and how much of the weights it takes; None: as always."""
+
+
 class Sums(NamedTuple):
     """What the passes of one step add up to."""
 
@@ -91,9 +95,16 @@ class Program:
         self._update = jax.jit(self._updated, donate_argnums=(0, 1))
 
     def step(
-        self, weights: Weights, slots: Slots, rate: np.floating, parts: Sequence[Inputs]
+        self,
+        weights: Weights,
+        slots: Slots,
+        rate: np.floating,
+        keep: Keep,
+        parts: Sequence[Inputs],
     ) -> tuple[Weights, Slots, jax.Array, jax.Array]:
         """Return weights and slots after one step, its loss, and its correctly classified images.
+
+        keep: None: as the recipe says.
 
         `weights` and `slots` are given up. Nothing here waits for the device. The passes and the
         update are compiled apart: as one function, ResNet-20 and ResNet-50 train no faster, and
@@ -106,7 +117,7 @@ class Program:
             weights = {**weights, **statistics}
             statistics, new = self.backward(weights, slots.loss_scale, part)
             sums = self._add(sums, new)
-        return self._update({**weights, **statistics}, slots, sums, rate)
+        return self._update({**weights, **statistics}, slots, sums, rate, keep)
 
     def _predict(self, weights: Weights, images: jax.Array) -> jax.Array:
         """Return evaluation-mode logits [N, classes]."""
@@ -216,7 +227,7 @@ class Program:
         return [t for t in self._plan.tensors if t.is_statistic and not t.frozen]
 
     def _updated(
-        self, weights: Weights, slots: Slots, sums: Sums, rate: jax.Array
+        self, weights: Weights, slots: Slots, sums: Sums, rate: jax.Array, keep: Keep = None
     ) -> tuple[Weights, Slots, jax.Array, jax.Array]:
         """Apply the mean gradient; `rate` is traced, so that a schedule compiles nothing anew."""
         parts = self._recipe.accumulate
@@ -231,10 +242,11 @@ class Program:
             moved, optimizer = optax.tree.where(is_finite, new, old)
             loss_scale = _next_scale(loss_scale, is_finite)
         weights = {**weights, **moved}
-        average, keep = slots.average, self._recipe.ema.decay
+        average, decay = slots.average, self._recipe.ema.decay
         if average:
+            kept, taken = (decay, 1.0 - decay) if keep is None else keep
             names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
-            moved = {n: keep * average[n] + (1.0 - keep) * weights[n] for n in names}
+            moved = {n: kept * average[n] + taken * weights[n] for n in names}
             average = {**average, **moved}
         return weights, Slots(optimizer, average, loss_scale), sums.loss / parts, sums.correct
 

@@ -21,7 +21,7 @@ from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import state_shapes, whole_state
-from resnet_spec.session_steps import Intake, Part, filled, recipe_for_training, step_log
+from resnet_spec.session_steps import Intake, Part, filled, kept, recipe_for_training, step_log
 from resnet_spec_flax.devices import (
     REDUCED,
     check_precision,
@@ -34,8 +34,8 @@ from resnet_spec_flax.devices import (
 from resnet_spec_flax.mesh import Alone, together
 from resnet_spec_flax.modules import empty
 from resnet_spec_flax.optimizers import make_optimizer
-from resnet_spec_flax.programs import Inputs, Program, all_finite
-from resnet_spec_flax.slots import Slots, fresh_slots, slots_from_state, slots_to_state
+from resnet_spec_flax.programs import Inputs, Keep, Program, all_finite
+from resnet_spec_flax.slots import Slots, fresh_slots, has_average, slots_from_state, slots_to_state
 from resnet_spec_flax.weights import (
     Weights,
     check_native,
@@ -178,7 +178,12 @@ class Session:
         names = ("input", *self._plan.observed)
         return ((name, np.array(found[name], order="C")) for name in names)
 
-    def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
+    def train(
+        self,
+        batches: Iterable[Batch],
+        rates: NDArray[np.float64],
+        keeps: NDArray[np.float64] | None = None,
+    ) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
         recipe = recipe_for_training(self._recipe)
         losses: list[jax.Array] = []
@@ -189,9 +194,10 @@ class Session:
             weights = self._others.given_up(weights)
             slots = self._others.spread(self._slots)
             ahead = self._ahead(islice(batches, len(rates)), recipe.accumulate)
+            numbers, shares = rates.astype(self._dtype), self._shares(recipe, rates, keeps)
             try:
-                for rate, parts in zip(rates.astype(self._dtype), ahead, strict=False):
-                    weights, slots, loss, hits = program.step(weights, slots, rate, parts)
+                for rate, keep, parts in zip(numbers, shares, ahead, strict=False):
+                    weights, slots, loss, hits = program.step(weights, slots, rate, keep, parts)
                     losses.append(loss)
                     correct.append(hits)
                     count.append(sum(len(part.labels) for part in parts))
@@ -202,6 +208,18 @@ class Session:
                 write(self.native, self._plan.tensors, self._others.whole(weights))
             losses, correct = jax.device_get((losses, correct))  # The only wait of a chunk.
         return step_log(losses, correct, count, rates)
+
+    def _shares(
+        self, recipe: Recipe, rates: NDArray[np.float64], keeps: NDArray[np.float64] | None
+    ) -> list[Keep]:
+        """Return what each step keeps of the average and takes of the weights.
+
+        None where that is the recipe's at every step, and compiled with it.
+        """
+        if keeps is None or not has_average(recipe):
+            return [None] * len(rates)
+        found = [(keep, 1.0 - keep) for keep in kept(recipe, rates, keeps)]
+        return [(self._dtype.type(keep), self._dtype.type(take)) for keep, take in found]
 
     def _ahead(self, batches: Iterable[Batch], parts: int) -> Iterator[list[Inputs]]:
         """Yield the parts of each batch; those of the next one are then already on their way."""

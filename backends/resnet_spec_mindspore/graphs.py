@@ -23,6 +23,7 @@ from resnet_spec.optimizers import SHORTEST_UNIT, Settings
 from resnet_spec.plan import Input, Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
+from resnet_spec_mindspore.averages import Move
 from resnet_spec_mindspore.losses import loss_of
 from resnet_spec_mindspore.modules import ResNet
 
@@ -140,10 +141,6 @@ def _divided(divisor: Any, gradient: Tensor) -> Tensor:
     return gradient / divisor
 
 
-def _move_average(decay: float, average: Parameter, tensor: Parameter) -> Any:
-    return ops.assign(average, decay * average + (1.0 - decay) * tensor)
-
-
 def _sum_of_squares(gradient: Tensor) -> Tensor:
     return ops.square(gradient).sum()
 
@@ -241,40 +238,17 @@ class Update(nn.Cell):
         ops.assign(self.good_steps, ops.select(is_due, ops.zeros_like(good), good))
 
 
-class Average(nn.Cell):
-    """The exponential moving average of weights and statistics, in place."""
-
-    def __init__(
-        self, decay: float, tensors: Sequence[Parameter], averages: Sequence[Parameter]
-    ) -> None:
-        super().__init__(auto_prefix=False)
-        self.decay = decay
-        self.tensors = ParameterTuple(tensors)
-        self.averages = ParameterTuple(averages)
-        self.map = ops.HyperMap()
-
-    def construct(self) -> tuple[Tensor, ...]:
-        """Move every average by one step; return them."""
-        return self.map(ops.partial(_move_average, self.decay), self.averages, self.tensors)
-
-
 class Step(nn.Cell):
     """Forward, backward, update and average of a whole batch in one graph."""
 
-    def __init__(self, gradients: Gradients, update: Update, average: Average | None) -> None:
+    def __init__(self, gradients: Gradients, move: Move) -> None:
         super().__init__(auto_prefix=False)
         self.gradients: Any = gradients
-        self.update: Any = update
-        self.has_average = average is not None
-        if average is not None:
-            self.average = average
+        self.move: Any = move
 
     def construct(
-        self, rate: Tensor, images: Tensor, labels: Tensor, *more: Tensor
+        self, pace: Tensor, images: Tensor, labels: Tensor, *more: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return (loss, correct)."""
+        """Return (loss, correct). pace: as `Move` takes it."""
         loss, correct, gradients = self.gradients(images, labels, *more)
-        done = self.update(rate, *gradients)
-        if self.has_average:
-            done = done + self.average()
-        return ops.depend(loss, done), correct
+        return ops.depend(loss, self.move(pace, *gradients)), correct

@@ -25,11 +25,11 @@ from resnet_spec.session_state import (
     state_shapes,
     whole_state,
 )
-from resnet_spec.session_steps import Intake, filled, recipe_for_training, step_log, steps
+from resnet_spec.session_steps import Intake, filled, kept, recipe_for_training, step_log, steps
+from resnet_spec_mindspore.averages import Average, Move, pace_of
 from resnet_spec_mindspore.containers import structure
 from resnet_spec_mindspore.devices import describe_environment, find_device, find_dtype
 from resnet_spec_mindspore.graphs import (
-    Average,
     Clip,
     Gradients,
     Logits,
@@ -109,9 +109,11 @@ class Session:
         self._gradients: Any = Gradients(loss, [self._weights[name] for name in plan.trainable])
         self._update: Any = None if recipe is None else self._make_update(recipe)
         self._average: Any = None if recipe is None else self._make_average(recipe)
+        self._move: Any = None
         self._step: Any = None
         if recipe is not None:
-            self._step = Step(self._gradients, self._update, self._average)
+            self._move = Move(self._update, self._average)
+            self._step = Step(self._gradients, self._move)
         self._structure = now
 
     @property
@@ -133,7 +135,7 @@ class Session:
             return None
         names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
         averages = [self._slots[f"{AVERAGE}/{name}"] for name in names]
-        return Average(recipe.ema.decay, [self._weights[name] for name in names], averages)
+        return Average(recipe.ema, [self._weights[name] for name in names], averages)
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
@@ -232,7 +234,12 @@ class Session:
             arrays = [array / scale.asnumpy() for array in arrays]
         return zip(("input", *zeros), arrays, strict=True)
 
-    def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
+    def train(
+        self,
+        batches: Iterable[Batch],
+        rates: NDArray[np.float64],
+        keeps: NDArray[np.float64] | None = None,
+    ) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
         recipe = recipe_for_training(self._recipe)
         self._follow()
@@ -240,8 +247,9 @@ class Session:
         correct: list[Tensor] = []
         count: list[int] = []
         with mode(ms.GRAPH_MODE), training(self.native, True), self._others.answered():
-            for rate, batch in steps(batches, rates):
-                for loss, hits in self._take_step(batch, Tensor(rate, ms.float32), recipe):
+            for rate, keep, batch in steps(batches, rates, kept(recipe, rates, keeps)):
+                pace = pace_of(recipe.ema, rate, keep)
+                for loss, hits in self._take_step(batch, pace, recipe):
                     losses.append(loss)
                     correct.append(hits)
                 count.append(len(batch))
@@ -251,20 +259,18 @@ class Session:
         loss, hits = self._others.whole(loss, hits)
         return step_log(loss, hits, np.multiply(count, self._others.size), rates)
 
-    def _take_step(self, batch: Batch, rate: Tensor, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
+    def _take_step(self, batch: Batch, pace: Tensor, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
         """Take one optimiser step; return loss and correct images of each part, on the device."""
         first, *others = self._parts(batch, recipe.accumulate)
         if not others:
-            return [self._step(rate, *first)]
+            return [self._step(pace, *first)]
         loss, correct, total = self._gradients(*first)
         results = [(loss, correct)]
         for inputs in others:
             loss, correct, gradients = self._gradients(*inputs)
             total = self._sum(*total, *gradients)
             results.append((loss, correct))
-        self._update(rate, *total)
-        if self._average is not None:
-            self._average()
+        self._move(pace, *total)
         return results
 
     def _parts(

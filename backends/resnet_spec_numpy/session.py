@@ -14,7 +14,7 @@ from resnet_spec.optimizers import clipped, row_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, family, state_shapes, whole_state
-from resnet_spec.session_steps import Intake, Part, recipe_for_training, step_log, steps
+from resnet_spec.session_steps import Intake, Part, kept, recipe_for_training, step_log, steps
 from resnet_spec_numpy.losses import loss_of
 from resnet_spec_numpy.modules import empty
 from resnet_spec_numpy.passes import Run, reached_of
@@ -134,14 +134,20 @@ class Session:
             self.native.forward(images, self._run(train, noise, outputs))
         return ((name, np.array(outputs[name], order="C")) for name in self._plan.observed)
 
-    def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
+    def train(
+        self,
+        batches: Iterable[Batch],
+        rates: NDArray[np.float64],
+        keeps: NDArray[np.float64] | None = None,
+    ) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
         recipe = recipe_for_training(self._recipe)
         losses: list[float] = []
         correct: list[int] = []
         count: list[int] = []
-        for rate, batch in steps(batches, rates):
+        for rate, keep, batch in steps(batches, rates, kept(recipe, rates, keeps)):
             loss, hits = self._step(batch, rate, recipe)
+            self._move_average(keep)
             losses.append(loss)
             correct.append(hits)
             count.append(len(batch))
@@ -161,7 +167,6 @@ class Session:
         mean = {name: total[name] / recipe.accumulate for name in total}
         fixed = self._weights(), self._plan.classifier
         self._descend(clipped(recipe.optimizer, mean, *fixed), rate, recipe)
-        self._note_average(recipe.ema.decay)
         return loss, correct
 
     def _descend(self, gradients: Mapping[str, Any], rate: float, recipe: Recipe) -> None:
@@ -176,12 +181,12 @@ class Session:
                 moved |= {tensor.name: new, **slots}
         copy_into(weights | self._slots, moved)
 
-    def _note_average(self, decay: float) -> None:
+    def _move_average(self, keep: float) -> None:
         weights = self._weights()
-        for tensor in self._plan.tensors if decay > 0 else ():
-            if not tensor.frozen:
-                average = self._slots[f"{AVERAGE}/{tensor.name}"]
-                average[...] = decay * average + (1.0 - decay) * weights[tensor.name]
+        for tensor in self._plan.tensors:
+            average = self._slots.get(f"{AVERAGE}/{tensor.name}")
+            if average is not None and not tensor.frozen and keep < 1.0:
+                average[...] = keep * average + (1.0 - keep) * weights[tensor.name]
 
     @_silence()
     def _differentiate(

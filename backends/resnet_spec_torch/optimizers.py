@@ -150,10 +150,10 @@ def clip(settings: Settings, optimizer: Optimizer, scaler: torch.amp.GradScaler)
         torch._foreach_mul_(gradients, (settings.clip_norm / norm).clamp(max=1.0))
 
 
-def move_average(average: Tensors, weights: Tensors, plan: Plan, recipe: Recipe) -> None:
+def move_average(average: Tensors, weights: Tensors, plan: Plan, keep: float) -> None:
     """Move the moving average of every tensor that is not frozen, in place."""
     names = [tensor.name for tensor in plan.tensors if not tensor.frozen]
-    move = get_ema_multi_avg_fn(recipe.ema.decay)
+    move = get_ema_multi_avg_fn(keep)
     # Part by part: `_foreach_lerp_` takes no lists of sharded and plain tensors.
     move([part_of(average[k]) for k in names], [part_of(weights[k]) for k in names], 0)
 

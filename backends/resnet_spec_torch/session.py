@@ -17,7 +17,7 @@ from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, state_shapes, whole_state
-from resnet_spec.session_steps import recipe_for_training, step_log, steps
+from resnet_spec.session_steps import kept, recipe_for_training, step_log, steps
 from resnet_spec_torch.devices import (
     REDUCED,
     describe,
@@ -209,7 +209,12 @@ class Session:
         # The scale is undone in float32: in float16 small gradients would become zero.
         return ((name, to_array(found[name].to(self._dtype) / scale)) for name in names)
 
-    def train(self, batches: Iterable[Batch], rates: NDArray[np.float64]) -> StepLog:
+    def train(
+        self,
+        batches: Iterable[Batch],
+        rates: NDArray[np.float64],
+        keeps: NDArray[np.float64] | None = None,
+    ) -> StepLog:
         """Take len(rates) optimiser steps; see `contract.Session.train` for the arithmetic."""
         recipe = recipe_for_training(self._recipe)
         self._follow()
@@ -220,8 +225,10 @@ class Session:
             stack.enter_context(mode(self.native, training=True))
             stack.enter_context(memory_errors(self._device))
             stack.enter_context(self._others.errors())
-            for rate, batch in steps(batches, rates):
+            for rate, keep, batch in steps(batches, rates, kept(recipe, rates, keeps)):
                 loss, hits = self._step(batch, rate, recipe)
+                if self._average and keep < 1.0:
+                    move_average(self._average, self._weights(), self._plan, keep)
                 losses.append(loss)
                 correct.append(hits)
                 count.append(len(batch))
@@ -251,8 +258,6 @@ class Session:
         self._scaler.step(optimizer)
         self._scaler.update()
         self._others.settle(self._statistics)
-        if self._average:
-            move_average(self._average, self._weights(), self._plan, recipe)
         return total, correct
 
     def _logits(self, images: Tensor) -> Tensor:

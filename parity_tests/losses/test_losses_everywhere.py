@@ -20,7 +20,7 @@ from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import reference_of
 from resnet_spec.parity.verdicts import judge
-from resnet_spec.running.opening import check_loss
+from resnet_spec.running.opening import check_trains
 
 CASE = CASES["plain"]
 FRAMEWORKS = [name for name in installed_backends() if name in ("torch", "flax", "mindspore")]
@@ -112,7 +112,7 @@ def test_a_loss_of_other_classes_is_refused(backend: str) -> None:
     with pytest.raises(BackendError, match=r"loss\.class_weights = 2 numbers: must be 5"):
         load_backend(backend).Session(CASE.plan, recipe)
     with pytest.raises(RecipeError, match=r"loss\.class_weights = 2 numbers: must be 5"):
-        check_loss(backend, recipe, CASE.plan.classes)
+        check_trains(backend, recipe, CASE.plan.classes)
 
 
 def test_every_backend_has_every_loss() -> None:

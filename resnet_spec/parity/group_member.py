@@ -26,6 +26,7 @@ from resnet_spec.loader import precisions_of
 from resnet_spec.parity.setup import Setup
 from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.rematerialisation import trained_by
+from resnet_spec.planning.pace import keeps
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.found_group import found_group
@@ -85,7 +86,8 @@ def _read(folder: Path) -> Told:
     state = _under(arrays, "state")
     batches = tuple(_batch(_under(arrays, f"batch{i}")) for i in range(told["steps"]))
     plan = trained_by(lower(Spec.from_dict(told["spec"])), recipe)
-    setup = Setup(plan, recipe, state, batches, rates(recipe, steps_per_epoch=1))
+    numbers = rates(recipe, steps_per_epoch=1), keeps(recipe, steps_per_epoch=recipe.steps or 1)
+    setup = Setup(plan, recipe, state, batches, *numbers)
     return Told(told["backend"], told["device"], told["precision"], setup, told["shard"])
 
 
@@ -132,10 +134,10 @@ def _trained(told: Told, together: Together) -> dict[str, Array]:
     """Return the losses, the state after the first and the last step, and each rank's digests."""
     setup, own = told.setup, shares(told.setup, together.group)
     session = told.session(told.precision, together.group)
-    log = session.train(iter(own[:1]), setup.rates[:1])
+    log = session.train(iter(own[:1]), *setup.pace(0, 1))
     first, losses = session.state(), [log.loss]
     if len(own) > 1:
-        losses.append(session.train(iter(own[1:]), setup.rates[1:]).loss)
+        losses.append(session.train(iter(own[1:]), *setup.pace(1)).loss)
     end = session.state()
     digests = together.gather(np.array([_digest(first), _digest(end)], np.float64))
     found = {f"first:{name}": array for name, array in first.items()}
@@ -165,7 +167,7 @@ def _overflowed(told: Told, together: Together) -> dict[str, Array]:
     batch = shares(setup, group)[0]
     images = np.zeros(batch.images.shape, np.float32)
     images += OVERFLOW if group.rank == group.size - 1 else 0.0
-    session.train(iter([replace(batch, images=images)]), setup.rates[:1])
+    session.train(iter([replace(batch, images=images)]), *setup.pace(0, 1))
     state = session.state()
     is_kept = all(np.array_equal(state[name], setup.state[name]) for name in setup.plan.trainable)
     numbers = [is_kept, float(state[f"{LOSS_SCALE}/scale"]), _digest(state)]

@@ -23,6 +23,7 @@ from resnet_spec.errors import DataError
 from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
+from resnet_spec.planning.pace import Pace, keeps
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 
@@ -41,11 +42,17 @@ class Setup:
     state: dict[str, Array]
     batches: tuple[Batch, ...]
     rates: NDArray[np.float64]
+    keeps: NDArray[np.float64] | None = None
+    """As in `pace.Pace`."""
     seed: int = 0
     dataset: tuple[Batch, ...] = ()
     """What predictions are compared on; nothing where there is no data."""
     notes: tuple[str, ...] = ()
     """What was assumed of the data, for the report; one line each."""
+
+    def pace(self, first: int, end: int | None = None) -> tuple[NDArray[np.float64], ...]:
+        """Return what `Session.train` takes beside these steps' batches."""
+        return Pace(self.rates, self.keeps).between(first, end)
 
 
 def make_recipe(steps: int = 20, batch: int = 6, rate: float = 0.003, **changes: Any) -> Recipe:
@@ -81,8 +88,16 @@ def shortened(recipe: Recipe, short: Recipe) -> Recipe:
         **{name: getattr(short, name) for name in ("epochs", "steps", "batch", "precision")},
         "schedule": short.schedule.model_dump(),
         "augment": {**mixing, "switch_probability": augment.switch_probability},
+        "ema": _shortened_average(recipe, short.steps or 1),
     }
     return Recipe.from_dict(fields, recipe.name)
+
+
+def _shortened_average(recipe: Recipe, steps: int) -> dict[str, Any]:
+    """Return the average's settings for so few steps: it starts in them, and rests in between."""
+    average = recipe.ema
+    start, every = min(average.start, 1.0, steps - 1.0), min(average.every, 2)
+    return {**average.model_dump(), "start": start, "every": every}
 
 
 def make_setup(
@@ -105,6 +120,7 @@ def make_setup(
         state=worn_state(plan, seed) if state is None else dict(state),
         batches=tuple(mixed_within(batch, recipe, step) for step, batch in enumerate(batches)),
         rates=rates(recipe, steps_per_epoch=1),
+        keeps=keeps(recipe, steps_per_epoch=recipe.steps or 1),
         seed=seed,
         dataset=tuple(dataset),
     )

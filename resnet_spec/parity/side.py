@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from resnet_spec.contract import Array, Batch, Precision, Session, State
 from resnet_spec.loader import load_backend
 from resnet_spec.parity.setup import Setup
-from resnet_spec.running.opening import check_loss
+from resnet_spec.running.opening import check_trains
 
 
 class Side:
@@ -35,7 +35,7 @@ class Side:
     @cached_property
     def _session(self) -> Session:
         setup = self.setup
-        check_loss(self.backend, setup.recipe, setup.plan.classes)
+        check_trains(self.backend, setup.recipe, setup.plan.classes)
         session: Any = load_backend(self.backend).Session
         return session(setup.plan, setup.recipe, precision=self.precision, **self._options)
 
@@ -112,7 +112,7 @@ class Side:
     @cached_property
     def _first_step(self) -> tuple[float, State]:
         session = self.session
-        log = session.train(iter(self.setup.batches[:1]), self.setup.rates[:1])
+        log = session.train(iter(self.setup.batches[:1]), *self.setup.pace(0, 1))
         return float(log.loss[0]), session.state()
 
     @property
@@ -123,7 +123,7 @@ class Side:
     def run_from(self, state: State) -> tuple[NDArray[np.float64], State]:
         """Return the losses of a whole run from other weights, and its end."""
         self._session.load(state)
-        log = self._session.train(iter(self.setup.batches), self.setup.rates)
+        log = self._session.train(iter(self.setup.batches), *self.setup.pace(0))
         return log.loss, self._session.state()
 
     @cached_property
@@ -133,7 +133,7 @@ class Side:
         if len(self.setup.batches) == 1:
             return np.array([loss]), state
         self._session.load(state)
-        log = self._session.train(iter(self.setup.batches[1:]), self.setup.rates[1:])
+        log = self._session.train(iter(self.setup.batches[1:]), *self.setup.pace(1))
         return np.concatenate([[loss], log.loss]), self._session.state()
 
     @property

@@ -46,5 +46,5 @@ def margin_of_run(side: Side) -> Margin:
         margins.append(margin(setup.plan, dict(session.activations(batch, train=True))))
         if margins[-1].value < SAFE_RUN:
             break
-        session.train([batch], setup.rates[i : i + 1])
+        session.train([batch], *setup.pace(i, i + 1))
     return min(margins)

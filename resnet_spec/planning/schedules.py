@@ -44,8 +44,8 @@ def rates(recipe: Recipe, steps_per_epoch: int) -> Rates:
 
 def _rates(schedule: Schedule, length: int, per_epoch: int) -> Rates:
     """Return the rates of `length` ticks, of which an epoch has `per_epoch`: steps, or epochs."""
-    warmup = _ticks(schedule, schedule.warmup, per_epoch)
-    cooldown = _ticks(schedule, schedule.cooldown, per_epoch)
+    warmup = ticks(schedule, schedule.warmup, per_epoch)
+    cooldown = ticks(schedule, schedule.cooldown, per_epoch)
     _check_fits(schedule, warmup, cooldown, length)
     end = length - cooldown
     first = 0 if schedule.counts_from_start else warmup
@@ -56,13 +56,13 @@ def _rates(schedule: Schedule, length: int, per_epoch: int) -> Rates:
 
 def _check_fits(schedule: Schedule, warmup: int, cooldown: int, length: int) -> None:
     """Raise RecipeError where nothing is left between the ends of a schedule."""
-    ticks = "steps" if schedule.every == "step" else "epochs"
-    run, remedy = f"the run ({length} {ticks})", "shorten it, or train longer"
+    unit = "steps" if schedule.every == "step" else "epochs"
+    run, remedy = f"the run ({length} {unit})", "shorten it, or train longer"
     if warmup >= length:
-        rule = f"is {warmup} {ticks}, and must be shorter than {run}"
+        rule = f"is {warmup} {unit}, and must be shorter than {run}"
         raise RecipeError(problem("schedule.warmup", schedule.warmup, rule, remedy))
     if warmup + cooldown >= length:
-        rule = f"is {cooldown} {ticks}, and must be shorter than {run} without its warm-up"
+        rule = f"is {cooldown} {unit}, and must be shorter than {run} without its warm-up"
         raise RecipeError(problem("schedule.cooldown", schedule.cooldown, rule, remedy))
 
 
@@ -87,17 +87,17 @@ def _main(schedule: Schedule, step: Rates, start: int, end: int, steps_per_epoch
         case "cosine":  # Loshchilov & Hutter 2017, equation 5, without restarts.
             return floor + (rate - floor) * 0.5 * (1.0 + np.cos(np.pi * done))
         case "cosine_restarts":
-            period = max(_ticks(schedule, schedule.period, steps_per_epoch), 1)
+            period = max(ticks(schedule, schedule.period, steps_per_epoch), 1)
             return _with_restarts(schedule, step - start, period)
         case "linear":
             return rate + (floor - rate) * done
         case "polynomial":
             return floor + (rate - floor) * (1.0 - done) ** schedule.power
         case "step":
-            period = max(_ticks(schedule, schedule.period, steps_per_epoch), 1)
+            period = max(ticks(schedule, schedule.period, steps_per_epoch), 1)
             return rate * schedule.gamma ** ((step - start) // period)
         case "multi_step":
-            places = [_ticks(schedule, m, steps_per_epoch) for m in schedule.milestones]
+            places = [ticks(schedule, m, steps_per_epoch) for m in schedule.milestones]
             passed = np.searchsorted(places, step - start, side="right").astype(np.float64)
             return rate * schedule.gamma**passed
         case "one_cycle":
@@ -131,7 +131,7 @@ def _check_peak(schedule: Schedule, peak: float, restarts: int) -> None:
         raise RecipeError(problem("schedule.restart_factor", factor, rule, remedy))
 
 
-def _ticks(schedule: Schedule, duration: float, per_epoch: int) -> int:
+def ticks(schedule: Schedule, duration: float, per_epoch: int) -> int:
     """Return a duration in ticks; of what is longer than any run, `_ENDLESS`."""
-    ticks = duration * (per_epoch if schedule.unit == "epochs" else 1)
-    return round(min(ticks, _ENDLESS))
+    found = duration * (per_epoch if schedule.unit == "epochs" else 1)
+    return round(min(found, _ENDLESS))

@@ -38,11 +38,15 @@ def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
     """Return loss and accuracy over epochs, one colour per run.
 
     Dashed lines are training figures, solid ones those of the images that a run's epochs are
-    evaluated on, test or validation. Raises DataError without matplotlib.
+    evaluated on, test or validation; dotted ones are of the weights themselves where those are of
+    an average of them. Raises DataError without matplotlib.
     """
     figure = new_figure(11, 4.2, title)
     losses, accuracies = figure.subplots(1, 2)
-    solid = solid_text([epoch for epochs in runs.values() for epoch in epochs])
+    everything = [epoch for epochs in runs.values() for epoch in epochs]
+    solid = solid_text(everything)
+    has_average = any(epoch.weights_accuracy is not None for epoch in everything)
+    dots = ", dotted: without the average" if has_average else ""
     for i, (label, epochs) in enumerate(runs.items()):
         look = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "markersize": 4}
         at = [epoch.epoch for epoch in epochs]
@@ -53,9 +57,13 @@ def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
         losses.plot(tested_at, [e.loss for e in tested], label=label, **look)
         accuracies.plot(at, [e.train_accuracy for e in epochs], linestyle="--", **look)
         accuracies.plot(tested_at, [e.accuracy for e in tested], label=label, **look)
+        own = [epoch for epoch in tested if epoch.weights_accuracy is not None]
+        dotted = {"color": look["color"], "linestyle": ":"}
+        losses.plot([e.epoch for e in own], [e.weights_loss for e in own], **dotted)
+        accuracies.plot([e.epoch for e in own], [e.weights_accuracy for e in own], **dotted)
     for axes, name in ((losses, "loss"), (accuracies, "accuracy")):
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{name} (dashed: train, solid: {solid})")
+        axes.set_ylabel(f"{name} (dashed: train, solid: {solid}{dots})")
         axes.grid(alpha=0.3)
         for label in axes.legend().get_texts():
             label.set_parse_math(False)

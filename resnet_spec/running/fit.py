@@ -24,8 +24,9 @@ from resnet_spec.data.batches import prefetch, train_batches
 from resnet_spec.data.dataset import Split
 from resnet_spec.errors import CheckpointError, OutputError, RecipeError, problem
 from resnet_spec.planning.initial_weights import initial_state
-from resnet_spec.planning.schedules import rates
-from resnet_spec.running.evaluate import Evaluation, evaluate
+from resnet_spec.planning.pace import Pace
+from resnet_spec.running.evaluate import Evaluation
+from resnet_spec.running.evaluators import Evaluators
 from resnet_spec.running.interruption import Interrupt
 from resnet_spec.running.metrics import Epoch
 from resnet_spec.running.origin_of_nan import origin_of_nan
@@ -75,7 +76,7 @@ def fit(
     is_finished = together.any(finished is not None)
     if finished is not None:
         return finished
-    going = _Going(run, session, evaluator, watch, start, together)
+    going = _Going(run, Evaluators(session, evaluator, together), watch, start)
     if is_finished:
         return going.write_summary()
     try:
@@ -94,24 +95,18 @@ class _Going:
     """A run under way: where it stands, and who trains, evaluates and watches it."""
 
     def __init__(
-        self,
-        run: Run,
-        session: Session,
-        evaluator: Session,
-        watch: Watch,
-        start: Checkpoint | None,
-        together: Together,
+        self, run: Run, evaluators: Evaluators, watch: Watch, start: Checkpoint | None
     ) -> None:
-        self.run, self.session, self.evaluator, self.watch = run, session, evaluator, watch
-        self.together = together
-        self.folder = folder_of(run.out, together)
+        self.run, self.evaluators, self.watch = run, evaluators, watch
+        self.session, self.together = evaluators.trained, evaluators.together
+        self.folder = folder_of(run.out, self.together)
         self.speed = Speed()
         self._last: Evaluation | None = None
         """The evaluation of the last epoch that had one."""
         self._stops = False
         """Whether a process was asked to stop, as all of them know it."""
         self.position: Position = self._begin(start).trained_by(run.backend)
-        self._rates = rates(run.recipe, run.epoch_steps)
+        self._pace = Pace.of(run.recipe, run.epoch_steps)
 
     def _begin(self, start: Checkpoint | None) -> Position:
         run = self.run
@@ -153,7 +148,8 @@ class _Going:
         with prefetch(source, depth=2) as batches:
             while step < end and (steps := self._agreed(end - step, interrupt)):
                 clock = time.perf_counter()
-                log = self.session.train(islice(batches, steps), self._rates[step : step + steps])
+                numbers = self._pace.between(step, step + steps)
+                log = self.session.train(islice(batches, steps), *numbers)
                 self.speed.add(int(log.count.sum()), steps, time.perf_counter() - clock)
                 step += steps
                 yield log
@@ -176,15 +172,16 @@ class _Going:
         saves = is_last or self._stops or (is_epoch and number % run.recipe.checkpoint_every == 0)
         checkpoint = self._checkpoint() if evaluates or saves else None
         broken = finite_problems(checkpoint.state) if checkpoint is not None else []
-        result: Evaluation | None = None
+        result = own = None
         if checkpoint is not None and evaluates and not broken:
             weights = checkpoint.evaluated()
-            result = self._last = self._evaluate(weights, run.judged)
+            result = self._last = self.evaluators.evaluate(weights, run.judged)
+            own = self.evaluators.of_weights(run.judged)
             self._note_best(weights, result)
             is_last = run.is_done(self.position)
         if is_epoch:
             images = len(run.judged) if evaluates and broken else 0
-            self._end_epoch(result, images if result is None else result.not_finite)
+            self._end_epoch(result, images if result is None else result.not_finite, own)
         if broken:  # It would neither get well nor be read again.
             tensor = broken[0].partition(":")[0]
             self._fail(f"{tensor} is not finite after step {step}")
@@ -195,10 +192,15 @@ class _Going:
             self._fail(f"after the last step {result.problem}")
 
     def _ended(self) -> Ended:
-        """Evaluate a run at its end once more where its last epoch's line was lost, and test it."""
-        step, run = self.position.step, self.run
-        if not run.is_done(self.position):
+        """Return what a run is evaluated once more for at its end."""
+        if not self.run.is_done(self.position):
             return Ended()
+        weights = self.evaluators.of_weights(self.run.data.test)
+        return replace(self._tested(), weights=weights)
+
+    def _tested(self) -> Ended:
+        """Evaluate the last epoch once more where its line was lost, and test the run."""
+        step, run = self.position.step, self.run
         has_line = self.together.is_first and any(e.step == step for e in self.folder.epochs())
         is_told = self.together.any(has_line)
         if run.held_out is None and self._last is not None:
@@ -213,14 +215,14 @@ class _Going:
         if self.position.best_epoch == _epoch_number(run, step):
             return Ended(lost, tested, tested)
         fixed = self.folder, self.position, self.together
-        best, notes = best_of_test(run, self.evaluator, *fixed)
-        if self.evaluator is self.session:
+        best, notes = best_of_test(run, self.evaluators.judged, *fixed)
+        if not self.evaluators.has_average:
             self.session.load(last.state)
         return Ended(lost, tested, best, notes)
 
     def _sound(self, last: Checkpoint, split: Split, where: str) -> Evaluation:
         """Return what the last weights give on `split`; the run fails where that is no number."""
-        result = self._evaluate(last.evaluated(), split)
+        result = self.evaluators.evaluate(last.evaluated(), split)
         if result.problem:
             self._fail(f"after the last step {where}{result.problem}")
         return result
@@ -239,11 +241,6 @@ class _Going:
             held_out=run.held_out,
         )
 
-    def _evaluate(self, weights: Checkpoint, split: Split) -> Evaluation:
-        if self.evaluator is not self.session:
-            self.evaluator.load(weights.state)
-        return evaluate(self.evaluator, split, together=self.together)
-
     def _note_best(self, weights: Checkpoint, result: Evaluation) -> None:
         stopping = self.run.recipe.early_stopping
         if stopping.patience:
@@ -253,7 +250,9 @@ class _Going:
             self.position = replace(self.position, best_accuracy=result.accuracy, best_epoch=number)
             self.folder.save_best(replace(weights, chosen=chosen(self.run, self.position)))
 
-    def _end_epoch(self, result: Evaluation | None, not_finite: int) -> None:
+    def _end_epoch(
+        self, result: Evaluation | None, not_finite: int, own: Evaluation | None
+    ) -> None:
         """Write the epoch's line, and begin the sums of the next."""
         position, split = self.position, self.run.judged_by
         evaluated: dict[str, Any] = {
@@ -266,11 +265,13 @@ class _Going:
         epoch = Epoch(
             epoch=_epoch_number(self.run, position.step),
             step=position.step,
-            rate=float(self._rates[position.step - 1]),
+            rate=float(self._pace.rates[position.step - 1]),
             train_loss=position.loss_sum / position.count,
             train_accuracy=position.correct / position.count,
             images_per_second=self.speed.images_per_second,
             wall_s=position.wall_s,
+            weights_loss=None if own is None else own.loss,
+            weights_accuracy=None if own is None else own.accuracy,
             **evaluated,
         )
         self.folder.add_epoch(epoch)

@@ -27,11 +27,11 @@ from resnet_spec.errors import BackendError, DataError, RecipeError, did_you_mea
 from resnet_spec.group import ALONE, Group
 from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.rematerialisation import trained_by
-from resnet_spec.planning.schedules import rates
+from resnet_spec.planning.pace import Pace
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.going_back import names_file, read_to_go_on
 from resnet_spec.running.opened import Opened
-from resnet_spec.running.opening import check_loss
+from resnet_spec.running.opening import check_trains
 from resnet_spec.running.reach import Reach
 from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, check_same_run, going_on
@@ -80,8 +80,8 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
         found = reach.opened(lambda: _last_of(request, say))
         assert found is not None
         job = _continued(request, found, say, reach)
-    rates(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
-    check_loss(job.run.backend, job.run.recipe, job.run.plan.classes)
+    Pace.of(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
+    check_trains(job.run.backend, job.run.recipe, job.run.plan.classes)
     _check_shares(job.run, group)
     if request.shard:
         check_can_shard(job.run.backend)

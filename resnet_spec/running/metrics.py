@@ -26,7 +26,9 @@ class Epoch:
     test_loss and test_accuracy are None where no evaluation was due, and where the network has
     none: test_not_finite is how many test images have a logit that is NaN or infinite. A run that
     holds images out for validation is evaluated on those: what is of the test images is None then,
-    and the validation_ fields are in their place. wall_s counts from the start of the run, over all
+    and the validation_ fields are in their place. Where the run keeps an average of the weights, all
+    that is of the average, and the weights_ fields of the weights themselves, on the same images;
+    None without an average. wall_s counts from the start of the run, over all
     its parts.
     """
 
@@ -43,6 +45,8 @@ class Epoch:
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     validation_not_finite: int = 0
+    weights_loss: float | None = None
+    weights_accuracy: float | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Epoch:
@@ -62,7 +66,9 @@ class Epoch:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, without fields of images that were not looked at."""
-        left_out = _LATER[:1] if self.split == VALIDATION else _LATER[1:]
+        left_out = _OF_TEST if self.split == VALIDATION else _OF_VALIDATION
+        if self.weights_loss is None and self.weights_accuracy is None:
+            left_out += _OF_WEIGHTS
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
@@ -98,8 +104,11 @@ def splits_of(epochs: Iterable[Epoch]) -> list[str]:
     return [name for name in (TEST, VALIDATION) if name in found]
 
 
-_EVALUATED = ("test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
-_LATER = ("test_not_finite", "validation_loss", "validation_accuracy", "validation_not_finite")
+_OF_TEST = ("test_not_finite",)
+_OF_VALIDATION = ("validation_loss", "validation_accuracy", "validation_not_finite")
+_OF_WEIGHTS = ("weights_loss", "weights_accuracy")
+_EVALUATED = ("test_loss", "test_accuracy", *_OF_VALIDATION[:2], *_OF_WEIGHTS)
+_LATER = (*_OF_TEST, *_OF_VALIDATION, *_OF_WEIGHTS)
 """Fields that lines written before them lack."""
 _NEEDED = tuple(field.name for field in fields(Epoch) if field.name not in _LATER)
 

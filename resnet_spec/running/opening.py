@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
@@ -33,7 +34,7 @@ def open_session(
     check_kind(BackendError, "device", device, [str], "must be a device's name, or auto")
     check_kind(BackendError, "compile", compile, [bool], "must be True or False")
     check_kind(BackendError, "precision", precision, [str, NoneType], "must be a precision's name")
-    check_loss(backend, recipe, plan.classes)
+    check_trains(backend, recipe, plan.classes)
     usual = "float32" if recipe is None else recipe.precision
     make = load_backend(backend).Session
     chosen = usual if precision is None else precision
@@ -42,13 +43,32 @@ def open_session(
     return make(plan, recipe, device=device, precision=chosen, compile=compile, **together)
 
 
-def check_loss(backend: str, recipe: Recipe | None, classes: int) -> None:
-    """Raise where `backend` cannot train by the loss of `recipe`, or the loss is of other classes.
+def check_trains(backend: str, recipe: Recipe | None, classes: int) -> None:
+    """Raise where `backend` cannot train by the loss or the average of `recipe`.
 
-    A session that does not know of a loss would compute another, and not say so.
+    A session that does not know of them would compute others, and not say so. Raises RecipeError
+    for a loss of other classes, too.
     """
-    if recipe is None or not recipe.needs_targets:
+    if recipe is None:
         return
+    if recipe.needs_targets:
+        _check_loss(backend, recipe, classes)
+    found = manifest_of(backend)
+    if recipe.ema.varies and (found is None or not found.keeps):
+        name, value = next(_varying(recipe))
+        rule = f"{backend} keeps the same of an average at every step"
+        raise BackendError(problem(name, value, rule, "remove it, or use another backend"))
+
+
+def _varying(recipe: Recipe) -> Iterator[tuple[str, object]]:
+    """Yield each setting by which the average varies, with its value."""
+    table = recipe.ema
+    for name in ("warmup", "start", "every"):
+        if getattr(table, name) != type(table).model_fields[name].default:
+            yield f"ema.{name}", getattr(table, name)
+
+
+def _check_loss(backend: str, recipe: Recipe, classes: int) -> None:
     wrong = recipe.loss.problem_with(classes, recipe.label_smoothing)
     if wrong is not None:
         raise RecipeError(wrong)

@@ -78,6 +78,8 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
     tested = ""
     if epoch.accuracy is not None:
         tested = f"  {epoch.split} loss {epoch.loss:.4f}, accuracy {epoch.accuracy:.4f}"
+        if epoch.weights_accuracy is not None:
+            tested += f" ({epoch.weights_accuracy:.4f} without the average)"
     elif epoch.not_finite:
         tested = f"  {epoch.split}: no accuracy, logits not finite on {epoch.not_finite} images"
     return (

@@ -70,6 +70,7 @@ def write_summary(
         stopped_early=run.is_done(position) and position.step < run.total_steps,
         best_test_accuracy=None if ended.best is None else ended.best.accuracy,
         final_validation_accuracy=last.accuracy if last and has_validation else None,
+        final_weights_accuracy=None if ended.weights is None else ended.weights.accuracy,
         final_top5_accuracy=None if test is None else test.top5,
         final_calibration_error=None if test is None else test.calibration_error,
         class_accuracies=None if test is None else _or_none(test.class_accuracies),

@@ -21,7 +21,8 @@ class Summary(Shown):
     best_of: which images best_accuracy and best_epoch are of, `validation` or `test`. The final_
     fields are of the test images by the last weights, best_test_accuracy by those of the epoch that
     validation chose; then the test images are looked at once, at the end. held_out: which images
-    were held out, as `HeldOut.to_dict` gives it. final_top5_accuracy: None with five classes or
+    were held out, as `HeldOut.to_dict` gives it. final_weights_accuracy: of the test images by the
+    last weights themselves, of a run that keeps an average of them, whose all else is. final_top5_accuracy: None with five classes or
     fewer. final_calibration_error: see `measures.calibration_error`. class_accuracies: of the
     classes in `dataset`, by the last weights; None for one without a test image. stopped_early: by
     the recipe's `early_stopping`; such a run is complete.
@@ -66,6 +67,7 @@ class Summary(Shown):
     best_test_accuracy: float | None = None
     final_validation_accuracy: float | None = None
     held_out: dict[str, Any] | None = None
+    final_weights_accuracy: float | None = None
     final_top5_accuracy: float | None = None
     final_calibration_error: float | None = None
     class_accuracies: list[float | None] | None = None
@@ -102,6 +104,7 @@ class Summary(Shown):
     def _measured(self) -> list[tuple[str, object]]:
         """Return what else is known of the test images by the last weights."""
         pairs = (
+            ("the same, without the average", self.final_weights_accuracy),
             ("final top-5 accuracy", self.final_top5_accuracy),
             (f"calibration error ({BINS} bins)", self.final_calibration_error),
         )
@@ -145,6 +148,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("best_test_accuracy", "final_validation_accuracy"), (*_NUMBER, _NONE)),
     **dict.fromkeys(("final_loss", "final_test_loss"), (*_NUMBER, _NONE)),
     **dict.fromkeys(("final_top5_accuracy", "final_calibration_error"), (*_NUMBER, _NONE)),
+    "final_weights_accuracy": (*_NUMBER, _NONE),
     "class_accuracies": (list, _NONE),
     **dict.fromkeys(("compile_s", "peak_memory_mb"), (*_NUMBER, _NONE)),
     "best_epoch": (int, _NONE),

@@ -73,7 +73,7 @@ def _moves(got: Side, plan: Plan, recipe: Recipe) -> Iterator[list[Move]]:
         batch = setup.batches[i]
         found = session.gradients(batch)[1]
         gradients = clipped(recipe.optimizer, _wide(found), before, plan.classifier)
-        session.train(iter([batch]), setup.rates[i : i + 1])
+        session.train(iter([batch]), *setup.pace(i, i + 1))
         after = _wide(session.state())
         yield [
             _move(tensor, slots, before, gradients, after, i)._replace(
