@@ -61,6 +61,8 @@ def weights_of(args: argparse.Namespace, place: str | None, *, whole: bool = Tru
     weights = load_pretrained(
         source, spec=args.spec, names=args.names, settings=args.settings, part=args.part
     )
+    if args.spec is None and not any(it.startswith("input.size") for it in args.settings):
+        weights = weights.as_evaluated()
     return weights.whole() if whole else weights
 
 

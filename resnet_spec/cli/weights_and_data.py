@@ -78,7 +78,7 @@ def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
 
     Raises CheckpointError for weights that cannot be had, DataError for data that does not fit.
     """
-    from resnet_spec.data.encoded import viewed
+    from resnet_spec.data.at_size import viewed
     from resnet_spec.data.relabelled import relabelled
 
     weights = weights_of(args, args.checkpoint)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from resnet_spec.contract import StepLog
+from resnet_spec.data.at_size import at_size, view_of
 from resnet_spec.data.batches import steps_per_epoch
 from resnet_spec.data.dataset import Dataset, Split
 from resnet_spec.data.fingerprint import Fingerprint
@@ -16,6 +17,7 @@ from resnet_spec.data.held_out import HeldOut
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError
 from resnet_spec.plan import Plan
+from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.schedules import total_steps
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.metrics import TEST, VALIDATION
@@ -54,10 +56,32 @@ class Run:
         """Which images each epoch is evaluated on, and the best one chosen by."""
         return TEST if self.held_out is None else VALIDATION
 
-    @property
+    @cached_property
     def judged(self) -> Split:
-        """Those images."""
-        return self.data.test if self.data.validation is None else self.data.validation
+        """Those images, as they are evaluated."""
+        return self.tested if self.data.validation is None else self._seen(self.data.validation)
+
+    @cached_property
+    def tested(self) -> Split:
+        """The test images, as they are evaluated."""
+        return self._seen(self.data.test)
+
+    def _seen(self, split: Split) -> Split:
+        """Return `split` in the size and the view in which the recipe has it evaluated."""
+        size = self.recipe.evaluation.size or self.plan.input.height
+        view = view_of(size, self.recipe.evaluation.crop)
+        return split if size == self.plan.input.height and view is None else at_size(split, size, view)
+
+    @cached_property
+    def evaluated_plan(self) -> Plan | None:
+        """The plan of the images that are evaluated; None where that is the one that is trained.
+
+        Raises SpecError for a size that the network cannot take.
+        """
+        size = self.recipe.evaluation.size
+        if size is None or size == self.plan.input.height:
+            return None
+        return lower(self.spec, input_size=size)
 
     @property
     def epoch_steps(self) -> int:
@@ -66,6 +90,14 @@ class Run:
         Those that the run began with, where it goes on with other data.
         """
         return self.began_with or steps_per_epoch(len(self.data.train), self.recipe.batch)
+
+    def epoch_end(self, step: int) -> int:
+        """Return the step with which the epoch ends that follows `step` ones."""
+        return min((step // self.epoch_steps + 1) * self.epoch_steps, self.total_steps)
+
+    def epoch_number(self, step: int) -> int:
+        """Return the number, from 1, of the epoch that the last of `step` steps was in."""
+        return -(-step // self.epoch_steps)
 
     @property
     def total_steps(self) -> int:

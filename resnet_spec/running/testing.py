@@ -54,7 +54,7 @@ def best_of_test(
         rule = f"{folder.best} does not hold the weights of epoch {position.best_epoch}"
         return None, (f"{rule}: their test accuracy is not known",)
     evaluator.load(found.start.state)
-    result = evaluate(evaluator, run.data.test, together=together)
+    result = evaluate(evaluator, run.tested, together=together)
     return result, () if result.problem is None else (f"best epoch, test images: {result.problem}",)
 
 
