@@ -100,6 +100,11 @@ HINTS: tuple[Hint, ...] = (
     _set("--flip --hflip --horizontal-flip", "augment.flip", "", "true"),
     _set("--reprob --random-erase --random-erasing", "augment.erase", "0.25"),
     _set("--aug-repeats --repeated-aug --ra-reps", "augment.repeats", "2"),
+    Hint(
+        "--crop-pct --crop-fraction --center-crop",
+        (Answer("--set evaluation.crop={value}", _RECIPES), Answer("--crop {value}")),
+        "0.95",
+    ),
     _set("--eval-interval --val-interval --val-freq --eval-every", "evaluate_every", "5"),
     _set("--save-interval --save-freq --save-every --checkpoint-every", "checkpoint_every", "5"),
     _set("--optimizer --optim --opt", "optimizer.kind", "adamw"),

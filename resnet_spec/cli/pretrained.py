@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from resnet_spec.data.dataset import Dataset
+    from resnet_spec.data.views import View
     from resnet_spec.describing.spec import Spec
     from resnet_spec.weights.loading import Pretrained
 
@@ -39,6 +40,24 @@ def add_ignore_classes(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take labels by position, whatever the names of the classes",
     )
+
+
+def add_crop(parser: argparse.ArgumentParser) -> None:
+    """Add --crop."""
+    what = "the part of an image's shorter side that is looked at (default: as the weights' run did)"
+    parser.add_argument("--crop", type=float, metavar="F", help=what)
+
+
+def view_asked(crop: float | None, weights: Pretrained) -> View | None:
+    """Return how images are looked at: by --crop, or as the weights say. Raises DataError."""
+    from resnet_spec.data.at_size import view_of
+    from resnet_spec.errors import DataError, problem
+
+    if crop is None:
+        return weights.view
+    if not 0.0 < crop <= 1.0:
+        raise DataError(problem("--crop", crop, "must be > 0 and <= 1", "0.875 is the usual"))
+    return view_of(weights.spec.input.size, crop)
 
 
 def add_pretrained(parser: argparse.ArgumentParser) -> None:
