@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from resnet_spec.describing.average import Average
-from resnet_spec.describing.descriptions import Description, Fraction, Positive, Table
+from resnet_spec.describing.descriptions import Description, Fraction, Table
 from resnet_spec.describing.image_changes import ImageChanges
 from resnet_spec.describing.schedule import Schedule
 from resnet_spec.errors import RecipeError, did_you_mean, problem
@@ -127,7 +127,7 @@ class Recipe(Description):
     freeze: str = "none"
     """What keeps its weights and its statistics: `none`; `stem`; `stages=N`, the stem and the first
     N stages; `backbone`, all but the classifier."""
-    head_rate: Positive = 1.0
+    head_rate: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
     """Factor on the learning rate of the classifier."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Factor on the learning rate for each group that lies between a weight and the loss: 1 in the
