@@ -75,7 +75,8 @@ def test_parts_and_mapped_labels_stay() -> None:
     data = Dataset("two", ("a", "b"), 16, 3, (0.5,) * 3, (0.2,) * 3, arrays(16), arrays(16))
     matched = match_classes(("a", "b"), ("b", "a"), count=2, where="two", ignore=False)
     mapped = relabelled(data, matched).train
-    part = at_size(Part(mapped, np.array([1])), 24)
+    whole: Any = Part(mapped, np.array([1]))
+    part = at_size(whole, 24)
     assert part.labels.tolist() == [0]
     first = np.array([0])
     assert np.array_equal(part.images(first), arrays(24).images(np.array([1])))

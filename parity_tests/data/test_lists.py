@@ -191,7 +191,10 @@ def test_a_list_from_python(images: Path) -> None:
         ([("pictures/0.png", "a\nb")], r"mine, train[0]: label = 'a\nb': must be a line"),
         ([("pictures/9.png", 0)], "mine, train[0]: there is no file"),
         ([("pictures/0.png", 2)], "mine, train[0]: 2 is no place in 2 classes"),
-        ([("pictures/0.png", -1)], "mine, train[0]: label = -1: is no class; leave images without a label out"),
+        (
+            [("pictures/0.png", -1)],
+            "mine, train[0]: label = -1: is no class; leave images",
+        ),
         ([("pictures/0.png", "yess")], "'yess' is not a class of the data; did you mean 'yes'"),
         ([("pictures/0.png", 0)], "mine: the training list has no image of the class 'yes'"),
     ],

@@ -44,7 +44,7 @@ def add_ignore_classes(parser: argparse.ArgumentParser) -> None:
 
 def add_crop(parser: argparse.ArgumentParser) -> None:
     """Add --crop."""
-    what = "the part of an image's shorter side that is looked at (default: as the weights' run did)"
+    what = "the part of an image's shorter side that is seen (default: as the weights' run did)"
     parser.add_argument("--crop", type=float, metavar="F", help=what)
 
 

@@ -42,7 +42,8 @@ def at_size(split: Split, size: int, view: View | None = None) -> Split:
         case Absent():
             return found
         case Part() | Relabelled():
-            return replace(found, whole=at_size(found.whole, size, view))
+            parted: Any = replace(found, whole=at_size(found.whole, size, view))
+            return parted
         case EncodedSplit() | SampleSplit() | ArraySplit():
             return replace(found, size=size, view=view or found.view)
         case _:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from resnet_spec.data import data_place
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.at_size import viewed
 from resnet_spec.data.augmenting import check_channels
 from resnet_spec.data.dataset import Dataset
-from resnet_spec.data.at_size import viewed
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.fitted_spec import fitted
 from resnet_spec.data.given import name_of
@@ -26,8 +26,8 @@ from resnet_spec.describing.split_settings import sorted_settings
 from resnet_spec.errors import BackendError, DataError, RecipeError, did_you_mean, problem
 from resnet_spec.group import ALONE, Group
 from resnet_spec.planning.lowering import lower
-from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.pace import Pace
+from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.going_back import names_file, read_to_go_on
 from resnet_spec.running.opened import Opened

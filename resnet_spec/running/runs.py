@@ -70,7 +70,8 @@ class Run:
         """Return `split` in the size and the view in which the recipe has it evaluated."""
         size = self.recipe.evaluation.size or self.plan.input.height
         view = view_of(size, self.recipe.evaluation.crop)
-        return split if size == self.plan.input.height and view is None else at_size(split, size, view)
+        is_as_trained = size == self.plan.input.height and view is None
+        return split if is_as_trained else at_size(split, size, view)
 
     @cached_property
     def evaluated_plan(self) -> Plan | None:

@@ -28,8 +28,8 @@ from resnet_spec.running.together import Together, by_rank
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
-from resnet_spec.weights.adopting import Head
 from resnet_spec.running.watch import Watch
+from resnet_spec.weights.adopting import Head
 
 Watching = Callable[[Run, int], AbstractContextManager[Watch]]
 """Opens what watches a run that begins at a step."""
