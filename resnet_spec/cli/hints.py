@@ -89,8 +89,15 @@ HINTS: tuple[Hint, ...] = (
     _set("--label-smoothing --smoothing", "label_smoothing", "0.1"),
     _set("--ema --model-ema", "ema.decay", "", "0.9999"),
     _set("--ema-decay --model-ema-decay", "ema.decay", "0.9999"),
-    _set("--model-ema-warmup", "ema.warmup", "", "power"),
-    _set("--model-ema-steps", "ema.every", "32"),
+    Hint(
+        "--model-ema-warmup",
+        (Answer("--set ema.decay=0.9999 --set ema.warmup=power", _RECIPES),),
+    ),
+    Hint(
+        "--model-ema-steps",
+        (Answer("--set ema.decay=0.999 --set ema.every={value}", _RECIPES),),
+        "32",
+    ),
     _set("--accumulate --grad-accum --grad-accum-steps --accum-iter", "accumulate", "2"),
     _set("--amp --bf16 --bfloat16 --mixed-precision --autocast", "precision", "", "bfloat16"),
     _set("--fp16 --half --float16", "precision", "", "float16"),

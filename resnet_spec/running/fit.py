@@ -144,7 +144,7 @@ class _Going:
         step = self.position.step
         stage = self.sessions.enter(step)
         fixed = stage.plan.noises, stage.split, self.run.recipe, step, end, self.together.group
-        source = train_batches(*fixed, mean=stage.plan.input.mean)
+        source = train_batches(*fixed, stage.plan.input.mean)
         with prefetch(source, depth=2) as batches:
             while step < end and (steps := self._agreed(end - step, interrupt)):
                 clock = time.perf_counter()

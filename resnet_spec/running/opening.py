@@ -53,8 +53,7 @@ def check_trains(backend: str, recipe: Recipe | None, classes: int) -> None:
         return
     if recipe.needs_targets:
         _check_loss(backend, recipe, classes)
-    found = manifest_of(backend)
-    if recipe.ema.varies and (found is None or not found.keeps):
+    if recipe.ema.varies and not ((found := manifest_of(backend)) and found.keeps):
         name, value = next(_varying(recipe))
         rule = f"{backend} keeps the same of an average at every step"
         raise BackendError(problem(name, value, rule, "remove it, or use another backend"))
