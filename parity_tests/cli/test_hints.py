@@ -97,6 +97,13 @@ def test_no_word_is_an_option_of_the_command_that_it_is_answered_for() -> None:
             assert word not in (answer(word, "7", parser.command, own) or "").split()
 
 
+def without_option(words: list[str]) -> list[str]:
+    """Return the settings of an answer, each of which stands behind a --set of its own."""
+    settings = [word for word in words if word != "--set"]
+    assert len(settings) - words.count("--set") in (0, 1)
+    return settings
+
+
 def test_every_answer_works() -> None:
     """Options are the command's own; settings are those of a recipe or a network."""
     answered: set[str] = set()
@@ -111,7 +118,7 @@ def test_every_answer_works() -> None:
             option, *rest = shlex.split(found.removeprefix("use "))
             assert option in own, (parser.prog, found)
             if option == "--set":
-                for_recipe, for_spec = sorted_settings(rest)
+                for_recipe, for_spec = sorted_settings(without_option(rest))
                 load_spec("resnet50", for_spec)
                 takes = ("train", "find-rate", "compare", "show samples")
                 assert not for_recipe or parser.command in takes
@@ -125,7 +132,7 @@ def test_settings_of_answers_are_fields_of_a_recipe() -> None:
     for hint in HINTS:
         found = answer(hint.words.split()[0], None, "train", own) or ""
         if found.startswith("use --set "):
-            for_recipe, _ = sorted_settings(shlex.split(found)[2:])
+            for_recipe, _ = sorted_settings(without_option(shlex.split(found)[1:]))
             load_recipe("imagenet-90", for_recipe)  # An unknown field is an error.
             settings.update(for_recipe)
     assert len(settings) >= 5

@@ -91,11 +91,11 @@ HINTS: tuple[Hint, ...] = (
     _set("--ema-decay --model-ema-decay", "ema.decay", "0.9999"),
     Hint(
         "--model-ema-warmup",
-        (Answer("--set ema.decay=0.9999 ema.warmup=power", _RECIPES),),
+        (Answer("--set ema.decay=0.9999 --set ema.warmup=power", _RECIPES),),
     ),
     Hint(
         "--model-ema-steps",
-        (Answer("--set ema.decay=0.999 ema.every={value}", _RECIPES),),
+        (Answer("--set ema.decay=0.999 --set ema.every={value}", _RECIPES),),
         "32",
     ),
     _set("--accumulate --grad-accum --grad-accum-steps --accum-iter", "accumulate", "2"),
