@@ -24,12 +24,14 @@ def write_run(
     state: str = "complete",
     error: str = "",
     validation: float | None = None,
+    own: dict[str, Any] | None = None,
     **more: Any,
 ) -> Result:
     """Write a run whose accuracy at the end of every epoch is given; more: of the summary.
 
     validation: the fraction held out; then the accuracies are of those images, and the test images'
-    is lower by 0.1 for the last weights and by 0.05 for the best.
+    is lower by 0.1 for the last weights and by 0.05 for the best. own: the same of the data's own
+    validation part, as `HeldOut.to_dict` gives it.
     """
     folder = out / "runs" / f"{network.split()[0]}-{backend}-seed{seed}"
     folder.mkdir(parents=True)
@@ -43,17 +45,18 @@ def write_run(
         "jobs": 1,
         "threads": 2,
         **({} if validation is None else {"validation": validation}),
+        **({} if own is None else {"validation": "own"}),
     }
     (folder / "cell.json").write_text(json.dumps(cell))
     epochs = [_epoch(number, accuracy) for number, accuracy in enumerate(accuracies, 1)]
-    if validation is not None:
+    if validation is not None or own is not None:
         epochs = [_validated(epoch) for epoch in epochs]
         more = {
             "best_of": "validation",
             "best_accuracy": max(accuracies),
             "best_test_accuracy": max(accuracies) - 0.05,
             "final_accuracy": accuracies[-1] - 0.1,
-            "held_out": {"fraction": validation, "count": 100, "digest": "xxh3-128:0"},
+            "held_out": own or {"fraction": validation, "count": 100, "digest": "xxh3-128:0"},
             **more,
         }
     for epoch in epochs:

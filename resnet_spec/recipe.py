@@ -88,7 +88,7 @@ class Evaluated(Table):
 
 
 class EarlyStopping(Table):
-    """When a run ends before its length is up; of runs that hold images out for validation."""
+    """When a run ends before its length is up; of runs that have validation images."""
 
     patience: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     """Evaluations in a row without a better one after which the run ends; 0 is off."""

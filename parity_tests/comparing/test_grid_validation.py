@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from grid_runs import write_run
+from three_parts import folder
 from tiny_run import TINY
 
 from resnet_spec.cli.main import main
@@ -19,7 +20,7 @@ from resnet_spec.comparing.page import page
 from resnet_spec.comparing.processes import arguments_of
 from resnet_spec.comparing.standing import standing
 from resnet_spec.comparing.tables import Table, tables_of
-from resnet_spec.errors import GridError, RecipeError
+from resnet_spec.errors import DataError, GridError, RecipeError
 from resnet_spec.files.writing import write_json
 from resnet_spec.reporting.plots import solid_text
 from resnet_spec.running.metrics import read_metrics
@@ -82,7 +83,7 @@ def test_runs_by_validation_and_by_the_test_images_are_told_apart(tmp_path: Path
     held, plain = table.rows
     assert held[4:6] == ("-", "0.7500") and plain[4:6] == ("0.6000", "-")
     note = "runs have chosen their best epochs by different images (validation = 0.1; test images)"
-    assert found.notes == (f"{note}, and those with validation were trained on fewer",)
+    assert found.notes == (f"{note}, and those that held images out were trained on fewer",)
     text = str(page(found, {}))
     assert "digits (0.1 of the training images for validation)" in text
     assert ">its test accuracy<" in text and ">0.7500<" in text
@@ -164,3 +165,50 @@ def test_a_run_that_stopped_early_is_its_cell_s(tmp_path: Path) -> None:
         standing(cell)
     with pytest.raises(RecipeError, match=r"early_stopping\.patience = 2: needs validation"):
         cells_of(Grid(**fixed, set=settings), tmp_path)
+
+
+def test_a_grid_on_data_with_its_own_part_says_so(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    pets = folder(tmp_path / "pets")
+    fixed: dict[str, Any] = {"networks": [str(tmp_path / "tiny.toml")], "backends": ["numpy"]}
+    fixed |= {"input_size": 8, "set": ["epochs=1", "batch=9"]}
+    (cell,) = cells_of(Grid(**fixed, data=str(pets)), tmp_path)
+    assert cell.to_dict()["validation"] == "own"
+    assert cell.run.dataset.splits["validation"].count == 6
+    assert "--validation" not in arguments_of(cell, "new")
+    with pytest.raises(DataError, match=r"tiny: --validation = 0\.2: .* has a validation part of"):
+        cells_of(Grid(**fixed, data=str(pets), validation=0.2), tmp_path)
+
+    for name, told in (("val", "tested on what is the validation part"), ("test", "validation =")):
+        (before,) = cells_of(Grid(**fixed, data=f"{pets}@{name}"), tmp_path)
+        summary = write_run(tmp_path / name, "tiny", "numpy", 0, [0.5]).summary
+        assert summary is not None
+        fields = asdict(replace(summary, dataset=before.run.dataset.to_dict(), complete=False))
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        write_json(cell.folder / "summary.json", fields)
+        write_json(cell.folder / "cell.json", before.to_dict())
+        with pytest.raises(GridError, match=told):
+            standing(cell)
+        assert standing(before) == "new"
+
+
+def test_runs_by_other_own_parts_are_told_apart(tmp_path: Path) -> None:
+    own = {"fraction": None, "count": 6, "digest": "xxh3-128:1"}
+    for name, digest in (("a", "xxh3-128:1"), ("b", "xxh3-128:1"), ("c", "xxh3-128:2")):
+        held = {**own, "digest": digest}
+        write_run(tmp_path / name, "one", "torch", "ab".find(name) % 2, [0.5], own=held)
+    write_run(tmp_path / "d", "one", "torch", 0, [0.5])
+    write_run(tmp_path / "e", "one", "torch", 0, [0.5], validation=0.1)
+    runs = {it.parts[-3]: it for it in sorted(tmp_path.glob("*/runs/*"))}
+    pair = of_folders([runs["a"], runs["b"]])
+    assert [group.key.network for group in pair.groups] == ["one"] and pair.notes == ()
+    assert "digits (its own part for validation)" in str(page(pair, {}))
+    rule = "runs have chosen their best epochs by different images"
+    two = of_folders([runs["b"], runs["c"]])
+    assert two.notes == (f"{rule} (2 validation parts of the data)",)
+    found = of_folders([runs["a"], runs["d"], runs["e"]])
+    parts = "validation = 0.1; the data's validation part; test images"
+    assert found.notes == (
+        f"{rule} ({parts}), and those that held images out were trained on fewer",
+    )
+    assert len(found.groups) == 3

@@ -127,9 +127,8 @@ def test_damaged_files_are_one_line_with_the_path(tmp_path: Path, content: bytes
 @pytest.mark.parametrize(
     ("splits", "taken", "others"),
     [
-        (("val", "test"), "val", "test"),
-        (("test", "validation"), "validation", "test"),
-        (("valid", "test"), "valid", "test"),
+        (("val", "valid"), "val", "valid"),
+        (("eval", "validation"), "validation", "eval"),
         (("eval", "test"), "test", "eval"),
         (("valid",), "valid", ""),
         (("eval",), "eval", ""),

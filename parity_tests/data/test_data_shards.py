@@ -169,13 +169,9 @@ def test_a_person_chooses_the_split(tmp_path: Path) -> None:
     make(tmp_path, "train", "test", "validation")
     labelled(tmp_path / "validation.parquet", [2, 1])
     data = load_data(tmp_path)
-    assert data.test.labels.tolist() == LABELS
-    assert data.notes == (
-        f"evaluation is on the split test; validation is there, too (write {tmp_path}@validation "
-        "for that)",
-    )
     chosen = load_data(f"{tmp_path}@validation")
     assert chosen.test.labels.tolist() == [2, 1]
+    assert (chosen.validation, chosen.notes) == (None, ())
     assert len(chosen.train) == 3 and chosen.name == data.name
     assert load_data(f"{tmp_path / 'train.parquet'}@validation").test.labels.tolist() == [2, 1]
     with pytest.raises(DataError, match=r"@eval: has no split 'eval'; it has test, train, validat"):
@@ -195,3 +191,37 @@ def test_validation_alone_can_be_evaluated(tmp_path: Path) -> None:
     assert data.notes == (f"{tmp_path} has no train*.parquet: it can be evaluated, not trained on",)
     with pytest.raises(DataError, match=r"has no train\*.parquet to train on"):
         data.train.images(np.arange(1))
+
+
+def test_a_dataset_with_three_parts_has_them(tmp_path: Path) -> None:
+    make(tmp_path, "train", "test", "validation", "valid")
+    labelled(tmp_path / "validation.parquet", [2, 1], first=50)
+    data = load_data(tmp_path)
+    assert data.validation is not None and data.validation.labels.tolist() == [2, 1]
+    assert data.test.labels.tolist() == LABELS
+    ways = " or ".join(f"{tmp_path}@{name}" for name in ("test", "validation", "valid"))
+    both = "validation is on the split validation and the test on the split test"
+    assert data.notes == (f"{both}; valid is there, too (write {ways} for one of them alone)",)
+    alone = load_data(f"{tmp_path}@validation")
+    assert np.array_equal(data.validation.images(np.arange(2)), alone.test.images(np.arange(2)))
+
+
+@pytest.mark.parametrize(("name", "left"), [("validation", [0, 1, 2]), ("test", [0, 1])])
+def test_a_part_without_labels_leaves_the_other_to_test_on(
+    tmp_path: Path, name: str, left: list[int]
+) -> None:
+    make(tmp_path, "train", "test")
+    labelled(tmp_path / "validation.parquet", [0, 1], first=50)
+    labelled(tmp_path / f"{name}.parquet", [-1, -1])
+    data = load_data(tmp_path)
+    assert (data.test.labels.tolist(), data.validation) == (left, None)
+    assert data.notes == (f"the split {name} has no labels and is left out",)
+
+
+def test_a_validation_part_has_the_training_files_classes(tmp_path: Path) -> None:
+    for place, name in enumerate(("train", "test", "validation")):
+        labelled(tmp_path / f"{name}.parquet", ["a", "b"], first=10 * place)
+    labelled(tmp_path / "validation.parquet", ["b", "wolf"])
+    assert "validation.parquet: row 1: 'wolf' is not a class of the training" in refused(tmp_path)
+    labelled(tmp_path / "validation.parquet", [])
+    assert "validation.parquet" in refused(tmp_path)

@@ -127,7 +127,14 @@ def test_a_part_is_told_from_another_of_the_same_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"fraction": 0.1, "count": 3}, {"fraction": 2.0, "count": 3, "digest": "x"}]
+    "fields",
+    [
+        {},
+        {"fraction": 0.1, "count": 3},
+        {"fraction": 2.0, "count": 3, "digest": "x"},
+        {"count": 3, "digest": "x"},
+        {"fraction": None, "count": 0, "digest": "x"},
+    ],
 )
 def test_what_does_not_say_which_images_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="does not say which images"):

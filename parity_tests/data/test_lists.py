@@ -85,9 +85,9 @@ def test_numbers_are_in_the_order_of_numbers(images: Path) -> None:
 
 def test_another_split_can_be_asked_for(images: Path) -> None:
     write(lists(images), "val.csv", "path,label", "pictures/3.png,b")
-    assert load_data(images).test.labels.tolist() == [1]
-    assert "evaluation is on val.csv; test is there, too" in load_data(images).notes[0]
+    assert load_data(f"{images}@val").test.labels.tolist() == [1]
     assert load_data(f"{images}@test").test.labels.tolist() == [0, 1]
+    assert load_data(f"{images}@test").validation is None
     with pytest.raises(DataError, match="has no split 'eval'"):
         load_data(f"{images}@eval")
 

@@ -250,7 +250,8 @@ def test_without_it_the_best_is_of_the_test_images_and_says_so(
     assert not any("validation" in name for name in names)
     best = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert best.chosen["by"] == "test" and best.held_out is None
-    with pytest.raises(DataError, match="their run held no images out for validation"):
+    rule = "--split = validation: the data has no validation part, and their run held no images out"
+    with pytest.raises(DataError, match=rule):
         path = str(tmp_path / "run" / "best.safetensors")
         main_raises(["evaluate", path, "--split", "validation"])
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from resnet_spec.data import load_data
 from resnet_spec.data.augmenting import box_of, choices_of
 from resnet_spec.data.batches import train_batches
 from resnet_spec.data.draws import COPY
 from resnet_spec.describing.recipes import load_recipe
+from resnet_spec.errors import DataError
 from resnet_spec.showing import samples
 
 
@@ -84,8 +88,12 @@ def test_samples_as_a_table_and_as_tiles() -> None:
     assert head.split() == ["index", "class", "crop", "(y,", "x)", "flip"]
     assert len(rows) == 2 and all(row.endswith("-") for row in rows)
     assert [tile.title for tile in samples.tiles(found)] == [it.label for it in found]
-    tested = samples.test_samples(data, 2)
+    tested = samples.evaluated_samples(data, "test", 2)
     assert [(it.index, it.crop, it.flip) for it in tested] == [(0, None, None), (1, None, None)]
+    with pytest.raises(DataError, match=r"--split = validation: digits has no validation part of"):
+        samples.evaluated_samples(data, "validation", 2)
+    own = samples.evaluated_samples(replace(data, validation=data.train), "validation", 1)
+    assert np.array_equal(own[0].pixels, data.train.images(np.array([0]))[0])
 
 
 def test_samples_say_how_they_were_made() -> None:

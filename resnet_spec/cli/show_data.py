@@ -24,7 +24,7 @@ def _samples_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser, "change one field of the recipe, as in augment.pad=2")
     parser.add_argument("--seed", type=int, metavar="S", help="the run's seed (default: recipe's)")
     parser.add_argument("--count", type=int, default=32, metavar="N", help="images (default: 32)")
-    parser.add_argument("--split", choices=("train", "test"), default="train")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="train")
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     add_output(parser)
 
@@ -37,14 +37,15 @@ def _samples(args: argparse.Namespace) -> int:
 
     count = counted(args, _MOST)
     settings = [*args.settings, *([] if args.seed is None else [f"seed={args.seed}"])]
-    if args.split == "test" and (args.recipe or settings):
-        raise RecipeError("--split test: is not augmented; leave --recipe, --set and --seed out")
+    if args.split != "train" and (args.recipe or settings):
+        rule = "is not augmented; leave --recipe, --set and --seed out"
+        raise RecipeError(f"--split {args.split}: {rule}")
     recipe = load_recipe(args.recipe or "demo", settings)
     data = load_data(args.data, size=args.input_size)
     tell(data.notes)
     output = output_of(args, data.name)
-    if args.split == "test":
-        found = samples.test_samples(data, count)
+    if args.split != "train":
+        found = samples.evaluated_samples(data, args.split, count)
         heading, caption = samples.about(data, args.split, None)
     else:
         found = samples.training_samples(data, recipe, count)

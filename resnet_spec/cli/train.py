@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="--resume though the data is not what the run began with",
     )
     add_ignore_classes(parser)
-    held_out = "hold out this part of the training images, to choose the best epoch by"
+    held_out = "hold out this part of the training images, to choose the best epoch by (default: "
+    held_out += "the data's own validation part, or the test images)"
     parser.add_argument("--validation", type=float, metavar="F", help=held_out)
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--device", default="auto", help="cpu, cuda:0, ... (default: the best)")

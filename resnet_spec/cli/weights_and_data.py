@@ -57,9 +57,10 @@ class WeightsOnData:
         if self.data.validation is not None:
             return self.data.validation
         kept = self.weights.checkpoint
-        rule = "their run held no images out for validation"
+        rule = "the data has no validation part, and their run held no images out"
         if kept is not None and kept.held_out is not None:
             rule = "the data is not that which their run held images out of"
+            rule = rule if kept.held_out.fraction else "the data has no validation part"
         raise DataError(f"--split = {name}: {rule}; give test or train")
 
     def session(self, backend: str, device: str, precision: str) -> Session:
@@ -109,6 +110,8 @@ def _parted(read: Dataset, data: Dataset, weights: Pretrained, split: str) -> Da
     kept = weights.checkpoint
     if split == "test" or kept is None or kept.held_out is None or kept.dataset is None:
         return data
+    if kept.held_out.fraction is None:
+        return data
     if kept.dataset.image_changes(Fingerprint.of(read, ("train",)), ("train",)):
         return data
     parted, held_out = hold_out(data, kept.held_out.fraction, batch=1)
@@ -144,6 +147,7 @@ def _read(args: argparse.Namespace, weights: Pretrained) -> tuple[str, Dataset, 
     The last is looked for only where nobody names other data.
     """
     from resnet_spec.data import load_data
+    from resnet_spec.data.as_before import as_before
     from resnet_spec.data.fingerprint import Fingerprint
     from resnet_spec.data.kept import load_kept
 
@@ -156,7 +160,10 @@ def _read(args: argparse.Namespace, weights: Pretrained) -> tuple[str, Dataset, 
     data = load_kept(kept.data, weights.source, size)
     if kept.dataset is None:
         return kept.data, data, ()
-    read = "test" if args.split == "test" else "train"
-    changes = kept.dataset.image_changes(Fingerprint.of(data, (read,)))
+    data = as_before(data, kept.dataset)
+    is_held_out = args.split == "validation" and data.validation is None
+    changes = kept.dataset.image_changes(
+        Fingerprint.of(data, ("train" if is_held_out else args.split,))
+    )
     told = f"the data has changed since the run: {', '.join(changes)}"
     return kept.data, data, (told,) if changes else ()

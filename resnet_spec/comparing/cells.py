@@ -64,7 +64,7 @@ class Cell:
             "data": self.run.data_name,
             "input_size": self.input_size,
             "device": self.device,
-            "validation": None if self.run.held_out is None else self.run.held_out.fraction,
+            "validation": None if self.run.held_out is None else self.run.held_out.told,
             "spec": self.run.spec.to_dict(),
             "recipe": self.run.recipe.to_dict(),
         }

@@ -12,7 +12,12 @@ from typing import Literal
 
 from resnet_spec.comparing.cell_folder import CELL
 from resnet_spec.comparing.cells import RUNS
-from resnet_spec.comparing.data_identity import data_keys, different_data, different_validation
+from resnet_spec.comparing.data_identity import (
+    chosen_by,
+    data_keys,
+    different_data,
+    different_validation,
+)
 from resnet_spec.comparing.grid import SCALED, Grid
 from resnet_spec.comparing.results import Result, read_result
 from resnet_spec.comparing.standing import read_fields, read_summary
@@ -24,6 +29,7 @@ from resnet_spec.comparing.statistics import (
     groups_of,
     spreads,
 )
+from resnet_spec.data.held_out import OWN
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import DataError, GridError, did_you_mean, not_one_of, problem
 from resnet_spec.printing.cards import Card, Shown, rounded
@@ -173,6 +179,7 @@ def _single(folder: Path) -> Result:
     summary = read_summary(folder)
     assert summary is not None
     asked = summary.asked or _header(folder / LAST)
+    held_out = summary.held_out
     cell: Fields = {
         "network": summary.spec,
         "backend": summary.backend,
@@ -180,7 +187,7 @@ def _single(folder: Path) -> Result:
         "data": summary.data,
         "spec": asked["spec"],
         "recipe": asked["recipe"],
-        "validation": (summary.held_out or {}).get("fraction"),
+        "validation": None if held_out is None else held_out.get("fraction") or OWN,
     }
     return read_result(folder, cell)
 
@@ -196,7 +203,8 @@ def _header(path: Path) -> Fields:
 
 def _told_apart(results: Sequence[Result]) -> list[Result]:
     """Give runs of one name, but of other settings, names of their own."""
-    texts = [_settings(it, key) for it, key in zip(results, data_keys(results), strict=True)]
+    told = zip(results, data_keys(results), chosen_by(results), strict=True)
+    texts = [_settings(result, data, by) for result, data, by in told]
     settings: dict[str, list[str]] = {}
     for result, text in zip(results, texts, strict=True):
         found = settings.setdefault(result.cell["network"], [])
@@ -215,11 +223,10 @@ def _told_apart(results: Sequence[Result]) -> list[Result]:
     return named
 
 
-def _settings(result: Result, data: str) -> str:
+def _settings(result: Result, data: str, by: tuple[float | str | None, str]) -> str:
     """Return what two runs of one name must have in common to differ by chance alone."""
     recipe = {key: value for key, value in result.cell["recipe"].items() if key != "seed"}
-    held_out = result.cell.get("validation")
-    return json.dumps([result.cell["spec"], recipe, data, held_out], sort_keys=True)
+    return json.dumps([result.cell["spec"], recipe, data, by], sort_keys=True)
 
 
 def _named(result: Result, settings: str, found: Sequence[str]) -> Result:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from resnet_spec.comparing.results import Result
 from resnet_spec.comparing.standing import read_summary
 from resnet_spec.data.fingerprint import Fingerprint
+from resnet_spec.data.held_out import OWN
 from resnet_spec.running.runs import Summary
 
 
@@ -21,7 +22,7 @@ class _Told(NamedTuple):
 
 
 def data_keys(results: Sequence[Result]) -> list[str]:
-    """Return a text for each run, the same for runs on the same data.
+    """Return a text for each run, the same for runs on the same images to train and to test on.
 
     Runs in docs/studies/records do not say theirs: they are on that of another of the same name.
     Raises DataError for what is no identity.
@@ -36,15 +37,34 @@ def different_data(results: Sequence[Result]) -> list[str]:
 
 def different_validation(results: Sequence[Result]) -> list[str]:
     """Return a note where runs have chosen their best epochs by different images."""
-    found = {result.cell.get("validation") for result in results}
+    found = set(chosen_by(results))
     if len(found) < 2:
         return []
-    held = ", ".join(f"{value:g}" for value in sorted(it for it in found if it is not None))
-    rest = "test images" if None in found else "others"
-    return [
-        f"runs have chosen their best epochs by different images (validation = {held}; {rest}), "
-        "and those with validation were trained on fewer"
+    held = sorted(told for told, _ in found if isinstance(told, float))
+    own = [digest for told, digest in found if told == OWN]
+    parts = [f"validation = {', '.join(f'{it:g}' for it in held)}"] if held else []
+    parts += [f"{len(own)} validation parts of the data"] if len(own) > 1 else []
+    parts += ["the data's validation part"] if len(own) == 1 else []
+    parts += ["test images"] if (None, "") in found else []
+    rule = f"runs have chosen their best epochs by different images ({'; '.join(parts)})"
+    fewer = ", and those that held images out were trained on fewer"
+    return [f"{rule}{fewer if held else ''}"]
+
+
+def chosen_by(results: Sequence[Result]) -> list[tuple[float | str | None, str]]:
+    """Return by which images each run chooses its best epoch.
+
+    The fraction that it holds out, or `own` and a digest of that part, which is another's where a
+    run has not said it yet; None: the test images.
+    """
+    told = [result.cell.get("validation") for result in results]
+    held = [None if it.summary is None else it.summary.held_out for it in results]
+    own = [
+        str((held_out or {}).get("digest", "")) if it == OWN else ""
+        for it, held_out in zip(told, held, strict=True)
     ]
+    known = next((digest for digest in own if digest), "")
+    return [(it, own[i] or known if it == OWN else "") for i, it in enumerate(told)]
 
 
 def different_data_of(folders: Mapping[str, Path]) -> list[str]:
@@ -76,7 +96,8 @@ def _keys(runs: Sequence[_Told]) -> list[str]:
 
 
 def _key(dataset: Fingerprint) -> str:
-    return repr((dataset.classes, dataset.channels, sorted(dataset.splits.items())))
+    parts = [dataset.splits.get(name) for name in ("train", "test")]
+    return repr((dataset.classes, dataset.channels, parts))
 
 
 def _differences(runs: Sequence[_Told]) -> list[str]:

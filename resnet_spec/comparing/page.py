@@ -11,6 +11,7 @@ from resnet_spec.comparing.comparison import Comparison
 from resnet_spec.comparing.number_text import duration, number
 from resnet_spec.comparing.results import Result
 from resnet_spec.comparing.tables import Table, tables_of
+from resnet_spec.data.held_out import OWN
 from resnet_spec.printing.markup import Markup, element
 from resnet_spec.reporting.html.document import document
 from resnet_spec.reporting.html.tables import environments
@@ -108,8 +109,12 @@ def _recipe(result: Result) -> str:
     schedule = f"{recipe['schedule']['kind']} {recipe['schedule']['rate']:g}"
     parts = (recipe["name"], length, f"batch {recipe['batch']}", schedule, recipe["precision"])
     held = result.cell.get("validation")
-    validation = "" if held is None else f" ({held:g} of the training images for validation)"
+    validation = "" if held is None else f" ({_held_out(held)} for validation)"
     return f"{result.cell['data']}{validation}: {', '.join(parts)}"
+
+
+def _held_out(told: float | str) -> str:
+    return "its own part" if told == OWN else f"{told:g} of the training images"
 
 
 def _svg(figure: Any, name: str, caption: str) -> Markup:

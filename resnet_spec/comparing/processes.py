@@ -50,7 +50,8 @@ def arguments_of(cell: Cell, at: Standing) -> list[str]:
     # What an earlier try left without a checkpoint to go on from is the cell's own.
     out = ["--out", str(place.path), "--overwrite"]
     held = cell.run.held_out
-    validation = [] if held is None else ["--validation", repr(held.fraction)]
+    is_asked = held is not None and held.fraction is not None
+    validation = ["--validation", repr(held.fraction)] if held and is_asked else []
     return ["train", *network, "--backend", cell.backend, *out, *size, *validation, *either]
 
 

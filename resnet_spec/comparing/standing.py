@@ -113,7 +113,12 @@ def _dataset(place: RunFolder) -> Fingerprint | None:
 
 
 def _check_data(cell: Cell, known: Fingerprint) -> None:
-    changes = known.changes(cell.run.dataset)
+    now = cell.run.dataset
+    own = now.splits.get("validation")
+    if own is not None and "validation" not in known.splits and own == known.splits.get("test"):
+        what = f"a run that was tested on what is the validation part of {cell.run.data_name}"
+        raise _other(cell.folder, f"{what} (PATH@NAME is that part alone)")
+    changes = known.changes(now)
     if changes:
         what = f"a run on other data than {cell.run.data_name} is now"
         raise _other(cell.folder, f"{what} ({'; '.join(changes)})")

@@ -111,7 +111,7 @@ def load_data(
     root: folder of named datasets; None is $RESNET_SPEC_DATA or the user's cache folder.
 
     A name wins over a folder of the same name: write `./cifar10` for the folder. `PATH@validation`
-    evaluates on that split of Parquet files and image folders. Raises DataError.
+    evaluates on that split alone, of Parquet files, image folders and lists. Raises DataError.
     """
     rule = "must be a whole number of pixels"
     check_kind(DataError, "input size", size, [Integral, NoneType], rule)

@@ -61,9 +61,7 @@ def viewed(data: Dataset, view: View | None) -> Dataset:
             return split
         return at_size(split, data.size, view)
 
-    validation = None if data.validation is None else changed(data.validation)
-    parts = {"train": changed(data.train), "test": changed(data.test), "validation": validation}
-    return replace(data, **parts)
+    return replace(data, **{name: changed(split) for name, split in data.splits.items()})
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,10 +80,15 @@ class Ordered:
         return cls(names, places, () if names == tuple(stored) else notes)
 
 
-def absent_notes(classes: Sequence[str], train: Labels, test: Labels) -> tuple[str, ...]:
+NO_LABELS: Labels = np.empty(0, np.int64)
+
+
+def absent_notes(
+    classes: Sequence[str], train: Labels, test: Labels, validation: Labels = NO_LABELS
+) -> tuple[str, ...]:
     """Return a note for each split that has images, and of some classes none; and on one class."""
     notes = [f"all images are of one class, {classes[0]}"] if len(classes) == 1 else []
-    for name, labels in (("training", train), ("test", test)):
+    for name, labels in (("training", train), ("validation", validation), ("test", test)):
         counts = np.bincount(labels, minlength=len(classes))
         pairs = zip(classes, counts.tolist(), strict=True)
         absent = [name for name, count in pairs if not count]

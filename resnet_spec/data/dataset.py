@@ -48,9 +48,9 @@ class Split(Protocol):
 class Dataset:
     """A named dataset. `mean` and `std` are per channel, of images scaled to 0..1.
 
-    validation: what a run chooses its best epoch by, held out of `train` (see `held_out`); None:
-    nothing is. notes: what was left out, joined or assumed when it was read, one line each, for a
-    person.
+    validation: what a run chooses its best epoch by: the dataset's own part, or images that the run
+    holds out of `train` (see `held_out`); None: there is none, and it chooses by the test images.
+    notes: what was left out, joined or assumed when it was read, one line each, for a person.
     """
 
     name: str
@@ -71,19 +71,32 @@ class Dataset:
         train: tuple[Images, NDArray[np.integer[Any]]],
         test: tuple[Images, NDArray[np.integer[Any]]],
         classes: Sequence[str],
+        validation: tuple[Images, NDArray[np.integer[Any]]] | None = None,
     ) -> Dataset:
         """Return a dataset of (images, labels) in memory, with the statistics of its images.
+
+        validation: what runs choose their best epoch by; None: the test images.
 
         Images are uint8 [N, size, size, C], labels whole numbers [N] from 0. Raises DataError where
         they are not, or not one label for each image; the rest is checked where it is used, as in
         `load_data` and `train`.
         """
-        for part, pair in (("train", train), ("test", test)):
+        pairs = {"train": train, "test": test}
+        pairs |= {} if validation is None else {"validation": validation}
+        for part, pair in pairs.items():
             _check_pair(f"{name}, {part}", pair)
         size, channels = train[0].shape[2:]
         mean, std = channel_statistics(train[0])
-        first, second = (ArraySplit(x, np.asarray(y, np.int64), size) for x, y in (train, test))
-        return cls(name, tuple(classes), size, channels, mean, std, first, second)
+        first, second, *own = (
+            ArraySplit(x, np.asarray(y, np.int64), size) for x, y in pairs.values()
+        )
+        return cls(name, tuple(classes), size, channels, mean, std, first, second, (), *own)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Its parts by name: `train`, `test` and, where there is one, `validation`."""
+        parts = {"train": self.train, "test": self.test}
+        return parts if self.validation is None else {**parts, "validation": self.validation}
 
 
 def _check_pair(where: str, pair: Any) -> None:

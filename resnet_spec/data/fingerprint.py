@@ -16,7 +16,7 @@ import xxhash
 from resnet_spec.data.dataset import Dataset, Split
 from resnet_spec.errors import DataError
 
-_SPLITS = ("train", "test")
+_SPLITS = ("train", "validation", "test")
 
 
 @runtime_checkable
@@ -64,9 +64,8 @@ class Fingerprint:
 
     @classmethod
     def of(cls, data: Dataset, splits: Iterable[str] = _SPLITS) -> Fingerprint:
-        """Return the identity of `data`, with these of its splits."""
-        known = {"train": data.train, "test": data.test}
-        parts = {name: known[name] for name in splits}
+        """Return the identity of `data`, with those of these splits that it has."""
+        parts = {name: data.splits[name] for name in splits if name in data.splits}
         prints = {name: SplitPrint.of(split, len(data.classes)) for name, split in parts.items()}
         return cls(data.name, tuple(data.classes), data.size, data.channels, prints)
 
@@ -105,7 +104,8 @@ class Fingerprint:
     def changes(self, now: Fingerprint, splits: Iterable[str] = _SPLITS) -> list[str]:
         """Return what is another in `now`, one clause each; empty where both are the same data.
 
-        The name is not compared (a folder may be renamed), nor is what either does not know.
+        The name is not compared (a folder may be renamed), nor is what either does not know, as a
+        validation part that the other does not have.
         """
         return [*self._kinds(now), *self.image_changes(now, splits)]
 

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from resnet_spec.data.absent import Absent
-from resnet_spec.data.classes import absent_notes, order_notes, sorted_names
+from resnet_spec.data.classes import NO_LABELS, absent_notes, order_notes, sorted_names
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
 from resnet_spec.data.images import SUFFIXES
-from resnet_spec.data.splits import EVALUATED, NAMES, TRAIN, no_such_split, others_note
+from resnet_spec.data.splits import (
+    EVALUATED,
+    NAMES,
+    TEST,
+    TRAIN,
+    no_such_split,
+    parts_note,
+    parts_of,
+)
 from resnet_spec.data.statistics import KNOWN
 from resnet_spec.data.walking import (
     Left,
@@ -36,12 +44,16 @@ _ALSO = {"training": TRAIN, "testing": "test"}
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The folders of a dataset. train: None where there is none to train on, for `reason`."""
+    """The folders of a dataset. train: None where there is none to train on, for `reason`.
+
+    validation: None where there is none beside the test part.
+    """
 
     train: Path | None
     test: Path
     reason: str
     notes: tuple[str, ...]
+    validation: Path | None = None
 
 
 def is_image_folder(path: Path) -> bool:
@@ -66,18 +78,17 @@ def is_class_folder(path: Path) -> bool:
 def read_image_folder(path: Path, size: int | None, asked: str | None = None) -> Dataset:
     """Return the dataset in `path`. Classes are the folders of `train/`, numbers by their value.
 
-    asked: the split to evaluate on; None chooses. Images are decoded when they are read. The
-    statistics are ImageNet's.
+    asked: the split to evaluate on, alone; None chooses, and takes `val/` for validation where
+    `test/` is there, too. Images are decoded when they are read. The statistics are ImageNet's.
     """
     splits = _splits(path)
     if asked is not None and asked not in splits:
         raise no_such_split(path, asked, list(splits))
-    train = splits.get(TRAIN)
-    test, notes = (splits[asked], ()) if asked is not None else _test_split(path, splits)
-    reason = f"{path}: has no train/ to train on"
-    if train is None:
-        notes = (*notes, f"{path} has no train/: it can be evaluated, not trained on")
-    return _dataset(path, size, _Chosen(train, test, reason, notes))
+    chosen = _chosen(path, splits, asked)
+    if chosen.train is None:
+        note = f"{path} has no train/: it can be evaluated, not trained on"
+        chosen = replace(chosen, notes=(*chosen.notes, note))
+    return _dataset(path, size, chosen)
 
 
 def read_class_folder(path: Path, size: int | None, asked: str | None = None) -> Dataset:
@@ -93,13 +104,16 @@ def _dataset(path: Path, size: int | None, chosen: _Chosen) -> Dataset:
     size = size or _SIZE
     home = chosen.train or chosen.test
     classes = sorted_names(_folders(home))
-    _check_classes(chosen.test, classes, home)
+    for part in (chosen.test, chosen.validation):
+        if part is not None:
+            _check_classes(part, classes, home)
     left = Left()
     test = _split(chosen.test, classes, size, left)
     train = _split(chosen.train, classes, size, left) if chosen.train else None
+    own = _split(chosen.validation, classes, size, left) if chosen.validation else None
     _check_whole(train, classes, chosen.train)
     mean, std = KNOWN["imagenet"]
-    counts = absent_notes(classes, np.empty(0, np.int64), test.labels)
+    counts = absent_notes(classes, NO_LABELS, test.labels, NO_LABELS if own is None else own.labels)
     return Dataset(
         name=path.resolve().name,
         classes=classes,
@@ -110,6 +124,7 @@ def _dataset(path: Path, size: int | None, chosen: _Chosen) -> Dataset:
         train=train or Absent(chosen.reason),
         test=test,
         notes=(*chosen.notes, *order_notes(classes), *counts, *left.notes(str(path))),
+        validation=own,
     )
 
 
@@ -132,25 +147,40 @@ def _holds_parquet(folder: str) -> bool:
     return any(entry.name.endswith(".parquet") for entry in entries_of(folder))
 
 
-def _test_split(path: Path, splits: dict[str, Path]) -> tuple[Path, tuple[str, ...]]:
-    """Return the folder that is evaluated on, and notes on the others."""
+def _chosen(path: Path, splits: dict[str, Path], asked: str | None) -> _Chosen:
+    """Return the folders that are used, with notes on the others."""
+    train, reason = splits.get(TRAIN), f"{path}: has no train/ to train on"
+    if asked is not None:
+        return _Chosen(train, splits[asked], reason, ())
     names = [name for name in EVALUATED if name in splits]
     usable = [name for name in names if _has_folders(splits[name])]
-    notes = [
-        f"{splits[name].name}/ has no folders of classes and is left out"
-        for name in names
-        if name not in usable
-    ]
-    if usable:
-        others = [f"{splits[name].name}" for name in usable[1:]]
-        return splits[usable[0]], (
-            *notes,
-            *others_note(f"{splits[usable[0]].name}/", others, path),
-        )
-    if names:
+    if len(usable) > 1 and TEST in usable and _is_one_lump(splits[TEST], train):
+        usable.remove(TEST)
+    if not usable and names:
         raise DataError(f"{splits[names[0]]}: has no folder; it must have one for each class")
-    expected = ", ".join(f"{name}/" for name in EVALUATED)
-    raise DataError(f"{path}: has train/ and nothing to evaluate on; add one of {expected}")
+    if not usable:
+        expected = ", ".join(f"{name}/" for name in EVALUATED)
+        raise DataError(f"{path}: has train/ and nothing to evaluate on; add one of {expected}")
+    parts = parts_of(usable, trains=train is not None)
+    notes = (
+        *(
+            f"{splits[name].name}/ has no folders of classes and is left out"
+            for name in names
+            if name not in usable
+        ),
+        *parts_note(parts, usable, lambda name: f"{splits[name].name}/", path),
+    )
+    own = None if parts.validation is None else splits[parts.validation]
+    return _Chosen(train, splits[parts.test], reason, notes, own)
+
+
+def _is_one_lump(test: Path, train: Path | None) -> bool:
+    """Whether `test` has its images in one folder that is no class, as Tiny ImageNet's `images/`.
+
+    They are to be predicted: nobody says what they are.
+    """
+    folders = _folders(test)
+    return train is not None and len(folders) == 1 and folders[0] not in _folders(train)
 
 
 def _has_folders(path: Path) -> bool:

@@ -49,7 +49,7 @@ def _problems(data: Dataset, size: int | None) -> Iterator[str]:
             yield problem(f"{name}: {what}", values, f"must be {data.channels} numbers")
     if any(value <= 0 for value in data.std):
         yield problem(f"{name}: std", data.std, "must be above 0")
-    for which, split in (("train", data.train), ("test", data.test)):
+    for which, split in data.splits.items():
         yield from (f"{name}, {which}: {line}" for line in _problems_of(data, split))
 
 

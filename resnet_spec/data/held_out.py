@@ -1,10 +1,11 @@
-"""Validation images: a part of the training images that a run holds out, drawn once, by class.
+"""Validation images: the dataset's own part, or one of the training images, which a run holds out.
 
-Which ones is a function of the labels and the fraction alone, the same in every framework, for any
-number of processes and at any step. The draw has a seed of its own and not the recipe's: a run
-with another seed starts from other weights and sees other batches of the *same* training images.
-So accuracies of several seeds are of the same validation images, and weights that go from one run
-to another have not been trained on images that the other chooses by.
+What is held out is drawn once, by class. Which images is a function of the labels and the fraction
+alone, the same in every framework, for any number of processes and at any step. The draw has a seed
+of its own and not the recipe's: a run with another seed starts from other weights and sees other
+batches of the *same* training images. So accuracies of several seeds are of the same validation
+images, and weights that go from one run to another have not been trained on images that the other
+chooses by.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from numpy.typing import NDArray
 
 from resnet_spec.data.dataset import Dataset, Images, Places, Split
 from resnet_spec.data.draws import Stream, words
-from resnet_spec.data.fingerprint import Identified
+from resnet_spec.data.fingerprint import Fingerprint, Identified
 from resnet_spec.errors import DataError, check_kind, problem
 
 OPTION = "--validation"
+OWN = "own"
+"""What stands for the fraction where the images are the dataset's own validation part."""
 SEED = 0
 """Of the draw; part of what a fraction means."""
 _MOST_NAMED = 3
@@ -33,24 +36,47 @@ _MOST_NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """What a run holds out: the fraction asked for, how many images it is, and which.
+    """Which images a run is validated on: their number, and a part of what.
 
-    digest: `xxh3-128:` and 32 hex digits, of the places in the training images, in order.
+    fraction: that of the training images which was asked for; None: the dataset's own validation
+    part. digest: `xxh3-128:` and 32 hex digits, of the places in the training images, in order; of
+    an own part that of its labels and content (`fingerprint.SplitPrint`).
     """
 
-    fraction: float
+    fraction: float | None
     count: int
     digest: str
 
     @classmethod
+    def own(cls, read: Fingerprint) -> HeldOut | None:
+        """Return that of a dataset's own validation part; None where it has none.
+
+        read: the dataset's identity, before its labels were mapped to a network's.
+        """
+        part = read.splits.get("validation")
+        return None if part is None else cls(None, part.count, part.digest)
+
+    @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> HeldOut:
         """Return what `to_dict` wrote. Raises DataError for another table."""
-        found = fields.get("fraction"), fields.get("count"), fields.get("digest")
+        found = fields.get("fraction", 0.0), fields.get("count"), fields.get("digest")
         match found:
             case (float(fraction), int(count), str(digest)) if 0 < fraction < 1 and count > 0:
                 return cls(fraction, count, digest)
+            case (None, int(count), str(digest)) if count > 0:
+                return cls(None, count, digest)
             case _:
                 raise DataError("held_out: does not say which images are held out for validation")
+
+    @property
+    def told(self) -> float | str:
+        """The fraction, or `own`: what records of runs call it."""
+        return OWN if self.fraction is None else self.fraction
+
+    @property
+    def of_training(self) -> int:
+        """How many of the training images are not trained on."""
+        return 0 if self.fraction is None else self.count
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

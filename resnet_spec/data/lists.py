@@ -1,45 +1,46 @@
 """Images by a list of (path, label): pairs in Python, or CSV files with a line for each image.
 
-A folder of lists has `train.csv` and `test.csv` (or another split's), with the columns `path` and
-`label`; paths are below the folder of their list. Classes are the labels of the training list, by
-name, numbers by their value.
+A folder of lists has `train.csv` and `test.csv` (or another split's, and `validation.csv` beside
+them), with the columns `path` and `label`; paths are below the folder of their list. Classes are
+the labels of the training list, by name, numbers by their value.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
 from resnet_spec.data.absent import Absent
-from resnet_spec.data.classes import absent_notes, check_unique, order_notes, sorted_names
+from resnet_spec.data.classes import (
+    NO_LABELS,
+    absent_notes,
+    check_unique,
+    order_notes,
+    sorted_names,
+)
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
+from resnet_spec.data.list_files import Sample, check_name, is_unlabelled, read_list
 from resnet_spec.data.samples import checked_classes, checked_size
-from resnet_spec.data.splits import EVALUATED, NAMES, TRAIN, no_such_split, others_note
+from resnet_spec.data.splits import (
+    EVALUATED,
+    NAMES,
+    TRAIN,
+    Parts,
+    no_such_split,
+    parts_note,
+    parts_of,
+)
 from resnet_spec.data.statistics import KNOWN
 from resnet_spec.data.walking import entries_of
 from resnet_spec.errors import DataError, did_you_mean
 
 _SIZE = 224
-_MOST_BYTES = 1 << 30
-_LONGEST_NAME = 1000
-_SHOWN = 40
 _ENDING = ".csv"
-_PATHS = ("path", "file", "filename", "file_name", "image", "image_path")
-_LABELS = ("label", "class", "category", "class_name")
-
-
-class Sample(NamedTuple):
-    """An image file and its class, by name or, from Python, by number. where: for errors."""
-
-    path: str
-    label: str | int
-    where: str
 
 
 def is_lists(path: Path) -> bool:
@@ -48,22 +49,20 @@ def is_lists(path: Path) -> bool:
 
 
 def read_lists(path: Path, size: int | None, asked: str | None = None) -> Dataset:
-    """Return the dataset of the lists in a folder. asked: the split to evaluate on; None chooses.
+    """Return the dataset of the lists in a folder.
 
-    The statistics are ImageNet's, as of image folders. Raises DataError.
+    asked: the split to evaluate on, alone; None chooses, as of image folders, whose statistics
+    these are, too: ImageNet's. Raises DataError.
     """
     lists = _lists(path)
     if asked is not None and asked not in lists:
         raise no_such_split(path, asked, list(lists))
-    there = [name for name in EVALUATED if name in lists]
-    if not there and asked is None:
-        raise DataError(f"{path}: has {TRAIN}.csv and nothing to evaluate on; add test.csv")
-    tested = asked or there[0]
-    notes = () if asked else others_note(f"{tested}.csv", there[1:], path)
-    train = _read(lists[TRAIN]) if TRAIN in lists else None
+    train = read_list(lists[TRAIN]) if TRAIN in lists else None
+    parts, notes = (Parts(asked), ()) if asked else _parts(path, lists)
     if train is None:
         notes = (*notes, f"{path} has no {TRAIN}.csv: it can be evaluated, not trained on")
-    fixed = path.resolve().name, train, _read(lists[tested])
+    own = None if parts.validation is None else read_list(lists[parts.validation])
+    fixed = path.resolve().name, train, read_list(lists[parts.test]), own
     return _dataset(*fixed, size=size, root=path, place=str(path), notes=notes)
 
 
@@ -72,6 +71,7 @@ def from_files(
     train: str | Path | Iterable[tuple[str | Path, str | int]],
     test: str | Path | Iterable[tuple[str | Path, str | int]],
     *,
+    validation: str | Path | Iterable[tuple[str | Path, str | int]] | None = None,
     classes: Sequence[str] | None = None,
     size: int = _SIZE,
 ) -> Dataset:
@@ -79,6 +79,7 @@ def from_files(
 
     train, test: pairs (path, label), or the path of a CSV file with the columns `path` and `label`,
         whose paths are below its folder. A label is the name of a class, or its number.
+    validation: the same; what runs choose their best epoch by. None: the test images.
     classes: their names in order, in which whole numbers are then places; None takes the labels of
         `train`, numbers by their value.
     size: pixels per side. Grey images become three equal channels.
@@ -87,12 +88,13 @@ def from_files(
     training image.
     """
     found = _samples(train, f"{name}, {TRAIN}"), _samples(test, f"{name}, test")
-    return _dataset(name, *found, size=size, classes=classes, place=name)
+    own = None if validation is None else _samples(validation, f"{name}, validation")
+    return _dataset(name, *found, own, size=size, classes=classes, place=name)
 
 
 def _samples(part: Any, where: str) -> list[Sample]:
     if isinstance(part, str | Path):
-        return _read(Path(part))
+        return read_list(Path(part))
     if not isinstance(part, Iterable):
         kind = type(part).__name__
         raise DataError(f"{where}: must be pairs (path, label) or a .csv file, and is {kind}")
@@ -109,19 +111,9 @@ def _sample(pair: Any, where: str) -> Sample:
     kind = type(label).__name__
     if kind == "bool" or not issubclass(type(label), str | int | np.integer):
         raise DataError(f"{where}: label must be a name or a whole number, and is {kind}")
-    _check_name(str(label), where)
+    check_name(str(label), where)
     named = label if issubclass(type(label), str) else int(label)
     return Sample(str(Path(path).absolute()), named, where)
-
-
-def _check_name(label: str, where: str) -> None:
-    """Raise DataError for what is no name of a class: a quote that nobody closed takes in lines."""
-    if not label.isprintable() or not 0 < len(label) <= _LONGEST_NAME:
-        shown = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}..."
-        rule = f"must be a line of 1 to {_LONGEST_NAME} characters"
-        raise DataError(f"{where}: label = {shown!r}: {rule}")
-    if label[0] == "-" and label[1:].isdecimal():  # As -1, which says that there is none.
-        raise DataError(f"{where}: label = {label}: is no class; leave images without a label out")
 
 
 def _lists(path: Path) -> dict[str, Path]:
@@ -138,59 +130,22 @@ def _lists(path: Path) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path) -> list[Sample]:
-    """Return the samples of a CSV file. Raises DataError."""
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DataError(f"{path}: is larger than {_MOST_BYTES >> 20} MiB; part it")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return list(_rows(csv.reader(file, strict=True), path))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        why = " ".join(str(error).split())
-        raise DataError(f"{path}: is no CSV file of UTF-8 text ({why})") from None
-
-
-def _rows(rows: Any, path: Path) -> Iterable[Sample]:
-    header = next(rows, None)
-    if header is None:
-        raise DataError(f"{path}: is empty; it must have the columns path and label")
-    places = [_column(header, known, path) for known in (_PATHS, _LABELS)]
-    for row in rows:
-        if not row:
-            continue
-        where = f"{path}:{rows.line_num}"
-        if len(row) != len(header):
-            rule = f"has {len(row)} values, and the header has {len(header)}"
-            raise DataError(f"{where}: {rule}")
-        file, label = (row[place].strip() for place in places)
-        if not file or not label:
-            raise DataError(f"{where}: has no {'label' if file else 'path'}")
-        _check_name(label, where)
-        yield Sample(os.path.normpath(path.absolute().parent / file), label, where)
-
-
-def _column(header: Sequence[str], known: Sequence[str], path: Path) -> int:
-    """Return which column is called by one of the `known` names."""
-    names = [name.strip().lower() for name in header]
-    found = [place for place, name in enumerate(names) if name in known]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        both = " and ".join(names[place] for place in found)
-        raise DataError(f"{path}: has the columns {both}, of which one is to be {known[0]}")
-    shown = ", ".join(names)[:100]
-    raise DataError(
-        f"{path}: has no column {known[0]}; its first line must be a header with path and label, "
-        f"and is: {shown}"
-    )
+def _parts(path: Path, lists: dict[str, Path]) -> tuple[Parts, tuple[str, ...]]:
+    """Return what the lists are for, with notes; one without labels is passed over."""
+    there = [name for name in EVALUATED if name in lists]
+    if not there:
+        raise DataError(f"{path}: has {TRAIN}.csv and nothing to evaluate on; add test.csv")
+    names = [name for name in there if not is_unlabelled(lists[name])] or there[:1]
+    parts = parts_of(names, trains=TRAIN in lists)
+    left = (f"{name}.csv has no labels and is left out" for name in there if name not in names)
+    return parts, (*left, *parts_note(parts, names, lambda name: f"{name}.csv", path))
 
 
 def _dataset(
     name: str,
     train: list[Sample] | None,
     test: list[Sample],
+    validation: list[Sample] | None,
     *,
     size: int | None,
     classes: Sequence[str] | None = None,
@@ -204,6 +159,7 @@ def _dataset(
     size = _SIZE if size is None else checked_size(size, f"data {name}")
     split = _Maker(known, size, root, is_given=classes is not None)
     tested = split.made(test, f"{place}: the list to evaluate")
+    own = None if validation is None else split.made(validation, f"{place}: the validation list")
     trained = None if train is None else split.made(train, f"{place}: the training list")
     if trained is not None:
         counts = np.bincount(trained.labels, minlength=len(known))
@@ -212,6 +168,7 @@ def _dataset(
                 raise DataError(f"{place}: the training list has no image of the class {one!r}")
     mean, std = KNOWN["imagenet"]
     told = order_notes(known) if classes is None else ()
+    seen = tested.labels, NO_LABELS if own is None else own.labels
     return Dataset(
         name=name,
         classes=known,
@@ -221,7 +178,8 @@ def _dataset(
         std=std,
         train=trained or Absent(f"{place}: has no list to train on"),
         test=tested,
-        notes=(*notes, *told, *absent_notes(known, np.empty(0, np.int64), tested.labels)),
+        notes=(*notes, *told, *absent_notes(known, NO_LABELS, *seen)),
+        validation=own,
     )
 
 

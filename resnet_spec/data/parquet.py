@@ -35,28 +35,31 @@ _STEP = 512
 def read_parquet(path: Path, size: int | None, asked: str | None = None) -> Dataset:
     """Return the dataset in a folder, or the pair of a `train*.parquet` and its test file.
 
-    asked: the split to evaluate on; None chooses (see `parquet_splits`). Images of one small square
-    size (up to 64 pixels) are decoded at once and the statistics measured; others stay encoded, are
-    cut to `size` or 224 on reading, and get ImageNet's statistics. Colours and sizes are decided
-    over all images.
+    asked: the split to evaluate on, alone; None chooses (see `parquet_splits`). Images of one small
+    square size (up to 64 pixels) are decoded at once and the statistics measured; others stay
+    encoded, are cut to `size` or 224 on reading, and get ImageNet's statistics. Colours and sizes
+    are decided over all images.
     """
     chosen = choose(path, asked)
-    columns = columns_of([read_schema(it) for it in (*chosen.train, *chosen.test)])
-    rows = [_read(its, columns) for its in (chosen.train, chosen.test)]
+    files = chosen.train, chosen.test, chosen.validation
+    columns = columns_of([read_schema(it) for its in files for it in its])
+    rows = [_read(its, columns) for its in files]
     classes = labelled(*rows)
-    tables = _Table.of(rows[0], classes.train), _Table.of(rows[1], classes.test)
+    tables = [_Table.of(*pair) for pair in zip(rows, classes.labels, strict=True)]
     headers = [table.headers() for table in tables]
-    survey = Survey.of([*headers[0], *headers[1]])
+    survey = Survey.of([it for found in headers for it in found])
     if size is None:
         _check_sizes(survey, tables, headers)
     side = _small_side(survey)
+    splits: Sequence[Split]
     if side is not None:
         size = size or side
-        train, test, (mean, std) = _in_memory(tables, survey.channels, side, size)
+        splits, (mean, std) = _in_memory(tables, survey.channels, side, size)
     else:
         size = size or _LARGE_SIZE
-        train, test = (table.encoded(size, survey.channels) for table in tables)
+        splits = [table.encoded(size, survey.channels) for table in tables]
         mean, std = _imagenet(survey.channels)
+    train, test, validation = splits
     place = path.resolve()
     return Dataset(
         name=place.parent.name if place.suffix == ".parquet" else place.name,
@@ -69,8 +72,9 @@ def read_parquet(path: Path, size: int | None, asked: str | None = None) -> Data
         test=test,
         notes=(
             *(*chosen.notes, *columns.notes, *classes.notes, *survey.notes),
-            *absent_notes(classes.names, classes.train, classes.test),
+            *absent_notes(classes.names, *classes.labels),
         ),
+        validation=validation if chosen.validation else None,
     )
 
 
@@ -145,15 +149,15 @@ def _check_sizes(
 
 
 def _in_memory(
-    tables: tuple[_Table, _Table], channels: int, side: int, size: int
-) -> tuple[Split, Split, Statistics]:
-    """Return both splits decoded, and the statistics of the one that is trained on."""
-    train, test = (table.decoded(channels, side) for table in tables)
+    tables: Sequence[_Table], channels: int, side: int, size: int
+) -> tuple[Sequence[Split], Statistics]:
+    """Return the splits decoded, and the statistics of the first, which is trained on."""
+    decoded = [table.decoded(channels, side) for table in tables]
     splits = [
         ArraySplit(pixels, table.labels, size, (b"".join(content_of(table.images)),))
-        for pixels, table in zip((train, test), tables, strict=True)
+        for pixels, table in zip(decoded, tables, strict=True)
     ]
-    return splits[0], splits[1], channel_statistics(train if len(train) else test)
+    return splits, channel_statistics(next(pixels for pixels in decoded if len(pixels)))
 
 
 def _imagenet(channels: int) -> Statistics:

@@ -28,40 +28,45 @@ Parts = Sequence[ParquetImages]
 
 @dataclass(frozen=True)
 class Labelled:
-    """Class names, and the labels of all rows of the training and of the test files."""
+    """Class names, and the labels of all rows of each split, in the order in which they came."""
 
     names: tuple[str, ...]
-    train: Labels
-    test: Labels
+    labels: tuple[Labels, ...]
     notes: tuple[str, ...]
 
 
-def labelled(train: Parts, test: Parts) -> Labelled:
-    """Return the classes of a dataset; without training files they are those of the test files."""
-    if (train or test)[0].texts is not None:
-        return _by_text(train, test)
-    named = [part for part in (*train, *test) if part.names is not None]
+def labelled(train: Parts, *others: Parts) -> Labelled:
+    """Return the classes of a dataset; without training files they are those of the first others.
+
+    others: the test files, and those of other splits that are evaluated on.
+    """
+    first, splits = train or others[0], (train, *others)
+    every = [part for parts in splits for part in parts]
+    if first[0].texts is not None:
+        return _by_text(first, splits)
+    named = [part for part in every if part.names is not None]
     if named:
-        return _by_metadata(train, test, named[0])
-    names = _folder_names(train or test)
+        return _by_metadata(splits, named[0])
+    names = _folder_names(first)
     if names is not None:
-        moved, notes = _by_folder(names, test) if train else ({}, [])
-        if all(id(it) in moved or _highest([it]) < len(names) for it in (*train, *test)):
-            return _in_order(names, train, test, moved, notes)
-    numbers = tuple(str(i) for i in range(_highest((*train, *test)) + 1))
-    return _in_order(numbers, train, test, {}, ())
+        rest = [part for parts in others for part in parts]
+        moved, notes = _by_folder(names, rest) if train else ({}, [])
+        if all(id(it) in moved or _highest([it]) < len(names) for it in every):
+            return _in_order(names, splits, moved, notes)
+    numbers = tuple(str(i) for i in range(_highest(every) + 1))
+    return _in_order(numbers, splits, {}, ())
 
 
 def _highest(parts: Parts) -> int:
     return max((int(part.labels.max()) for part in parts if len(part.labels)), default=-1)
 
 
-def _by_text(train: Parts, test: Parts) -> Labelled:
-    """Return the classes that the texts of the training files are, in their order."""
-    texts = [text for part in train or test for text in part.texts or ()]
+def _by_text(first: Parts, splits: Sequence[Parts]) -> Labelled:
+    """Return the classes that the texts of the first files are, in their order."""
+    texts = [text for part in first for text in part.texts or ()]
     names = sorted_names(set(texts))
     places = {name: place for place, name in enumerate(names)}
-    for part in test if train else ():
+    for part in (part for parts in splits for part in parts):
         for row, text in enumerate(part.texts or ()):
             if text not in places:
                 places_in([text], names, f"{part.path}: row {row}", "the training files")
@@ -70,17 +75,17 @@ def _by_text(train: Parts, test: Parts) -> Labelled:
         found = [places[text] for part in parts for text in part.texts or ()]
         return np.array(found, dtype=np.int64)
 
-    return Labelled(names, labels(train), labels(test), order_notes(names))
+    return Labelled(names, tuple(map(labels, splits)), order_notes(names))
 
 
-def _by_metadata(train: Parts, test: Parts, first: ParquetImages) -> Labelled:
+def _by_metadata(splits: Sequence[Parts], first: ParquetImages) -> Labelled:
     """Return the classes that file `first` names; the labels of other files are mapped by name."""
     known = first.names or ()
     check_unique(known, str(first.path))
     moved: dict[int, Labels] = {}
     notes: list[str] = []
     unnamed: list[str] = []
-    for part in (*train, *test):
+    for part in (part for parts in splits for part in parts):
         names = known if part.names is None else part.names
         if _highest([part]) >= len(names):
             whose = f"{part.path}: names" if part.names else f"{part.path}: {first.path.name} names"
@@ -98,13 +103,12 @@ def _by_metadata(train: Parts, test: Parts, first: ParquetImages) -> Labelled:
     if unnamed:
         which = "name" if len(unnamed) > 1 else "names"
         notes.append(f"{few(unnamed)} {which} no classes, and is read with {first.path.name}'s")
-    return _in_order(known, train, test, moved, notes)
+    return _in_order(known, splits, moved, notes)
 
 
 def _in_order(
     stored: tuple[str, ...],
-    train: Parts,
-    test: Parts,
+    splits: Sequence[Parts],
     moved: dict[int, Labels],
     notes: Sequence[str],
 ) -> Labelled:
@@ -117,7 +121,7 @@ def _in_order(
         ]
         return order.places[np.concatenate(rows)] if rows else np.empty(0, np.int64)
 
-    return Labelled(order.names, labels(train), labels(test), (*notes, *order.notes))
+    return Labelled(order.names, tuple(map(labels, splits)), (*notes, *order.notes))
 
 
 def _pairs(parts: Parts) -> Iterator[tuple[int, str]]:
@@ -136,14 +140,14 @@ def _folder_names(parts: Parts) -> tuple[str, ...] | None:
     return tuple(names.values()) if is_one_to_one and max(names) == count - 1 else None
 
 
-def _by_folder(names: tuple[str, ...], test: Parts) -> tuple[dict[int, Labels], list[str]]:
-    """Return how to map labels of test files whose images' folders number the classes otherwise.
+def _by_folder(names: tuple[str, ...], others: Parts) -> tuple[dict[int, Labels], list[str]]:
+    """Return how to map labels of files whose images' folders number the classes otherwise.
 
     Folders that are no classes, as `test/`, say nothing. Raises DataError where they contradict.
     """
     moved: dict[int, Labels] = {}
     notes: list[str] = []
-    for part in test:
+    for part in others:
         if part.folders is None or not set(part.folders) <= set(names):
             continue
         pairs = dict(_pairs([part]))

@@ -51,6 +51,6 @@ def relabelled(data: Dataset, matched: Matched) -> Dataset:
         return replace(data, classes=matched.names)
     parts = {
         name: split if isinstance(split, Absent) else Relabelled(split, matched.order)
-        for name, split in (("train", data.train), ("test", data.test))
+        for name, split in data.splits.items()
     }
     return replace(data, classes=matched.names, **parts)

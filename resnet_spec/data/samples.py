@@ -6,7 +6,7 @@ torch's and torchvision's give (image, label), those of Hugging Face a table wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -35,16 +35,18 @@ def from_samples(
     train: Any,
     test: Any,
     *,
+    validation: Any = None,
     classes: Sequence[str] | None = None,
     size: int | None = None,
     image: str = "image",
     label: str = "label",
 ) -> Dataset:
-    """Return a dataset of two map-style ones.
+    """Return a dataset of two map-style ones, or three.
 
     train, test: have a length, and for a number (image, label) or a table with these.
         An image is Pillow's, an array uint8 [H, W] or [H, W, C], or a tensor uint8 [C, H, W]; a
         label a whole number from 0.
+    validation: as `test`; what runs choose their best epoch by. None: the test images.
     classes: their names; None asks the dataset (`classes`, or Hugging Face's features), or numbers
         them.
     size: pixels per side; None takes the first image's, which is square then. Up to 64 pixels all
@@ -56,29 +58,33 @@ def from_samples(
     dataset that gives another image each time it is asked: `augment` does that, the same in every
     framework.
     """
-    sources = [
-        Source(part, f"data {name}, {which}", image, label)
-        for which, part in (("train", train), ("test", test))
-    ]
-    first, channels = sources[0].first, max(source.channels for source in sources)
+    parts = {"train": train, "test": test}
+    parts |= {} if validation is None else {"validation": validation}
+    sources = {
+        which: Source(part, f"data {name}, {which}", image, label) for which, part in parts.items()
+    }
+    first = sources["train"].first
+    channels = max(source.channels for source in sources.values())
     if size is None and first.width != first.height:
         rule = f"the first image has {first.width} x {first.height} pixels; give size"
         raise DataError(f"data {name}: size: {rule}")
     size = first.width if size is None else checked_size(size, f"data {name}")
     names, labels, notes = _named(name, sources, classes)
-    keeps = size <= SMALL and _bytes(sources, size, channels) <= _MOST_BYTES
-    splits: list[Split] = [
-        _kept(source, found, size, channels)
+    keeps = size <= SMALL and _bytes(sources.values(), size, channels) <= _MOST_BYTES
+    splits: dict[str, Split] = {
+        which: _kept(source, labels[which], size, channels)
         if keeps
-        else SampleSplit(source, found, size, channels)
-        for source, found in zip(sources, labels, strict=True)
-    ]
+        else SampleSplit(source, labels[which], size, channels)
+        for which, source in sources.items()
+    }
+    first_split, own = splits["train"], splits.get("validation")
     mean, std = KNOWN["imagenet"]
-    if isinstance(splits[0], ArraySplit):
-        mean, std = channel_statistics(splits[0].pixels)
+    if isinstance(first_split, ArraySplit):
+        mean, std = channel_statistics(first_split.pixels)
     elif channels == 1:
         mean, std = (float(np.mean(mean)),), (float(np.mean(std)),)
-    return Dataset(name, names, size, channels, mean, std, *splits, notes=notes)
+    fixed = name, names, size, channels, mean, std
+    return Dataset(*fixed, first_split, splits["test"], notes, own)
 
 
 def checked_size(size: Any, where: str) -> int:
@@ -96,29 +102,32 @@ def checked_classes(classes: Any, where: str) -> tuple[str, ...]:
 
 
 def _named(
-    name: str, sources: Sequence[Source], classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], list[Places], tuple[str, ...]]:
+    name: str, sources: Mapping[str, Source], classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str, Places], tuple[str, ...]]:
     """Return the names of classes, the labels of each source as places among them, and notes.
 
-    Labels of two datasets that name their classes are matched by these names.
+    Labels of datasets that name their classes are matched by these names.
     """
     notes: tuple[str, ...] = ()
-    labels: list[Places] = [source.labels() for source in sources]
-    most = int(max(found.max() for found in labels))
+    labels: dict[str, Places] = {which: source.labels() for which, source in sources.items()}
+    most = int(max(found.max() for found in labels.values()))
     if classes is not None:
         names = checked_classes(classes, f"data {name}")
     else:
-        told = [source.classes() for source in sources]
-        names = told[0] or tuple(str(i) for i in range(most + 1))
-        for source, known in zip(sources, told, strict=True):
-            check_unique(known or (), source.where)
-        if told[0] and told[1] and told[0] != told[1]:
-            _check_labels(labels[1], told[1], sources[1])
-            places = places_in(told[1], told[0], sources[1].where, "the training data")
-            labels[1] = places[labels[1]]
-            notes = ("the test data has classes of another order: its labels are matched by name",)
-    for source, found in zip(sources, labels, strict=True):
-        _check_labels(found, names, source)
+        told = {which: source.classes() for which, source in sources.items()}
+        first = told["train"]
+        names = first or tuple(str(i) for i in range(most + 1))
+        for which, source in sources.items():
+            check_unique(told[which] or (), source.where)
+        for which, known in told.items():
+            if first and known and known != first:
+                _check_labels(labels[which], known, sources[which])
+                places = places_in(known, first, sources[which].where, "the training data")
+                labels[which] = places[labels[which]]
+                rule = "data has classes of another order: its labels are matched by name"
+                notes = (*notes, f"the {which} {rule}")
+    for which, source in sources.items():
+        _check_labels(labels[which], names, source)
     return names, labels, notes
 
 
@@ -130,7 +139,7 @@ def _check_labels(labels: Places, names: Sequence[str], source: Source) -> None:
         raise DataError(problem(where, most, f"must be 0 to {len(names) - 1}, a class's number"))
 
 
-def _bytes(sources: Sequence[Source], size: int, channels: int) -> int:
+def _bytes(sources: Iterable[Source], size: int, channels: int) -> int:
     return sum(len(source) for source in sources) * size * size * channels
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from resnet_spec.errors import DataError
 
-TRAIN = "train"
-NAMES = (TRAIN, "test", "validation", "val", "valid", "eval")
+TRAIN, TEST = "train", "test"
+VALIDATION = ("val", "validation", "valid")
+"""Which of them are for validation where `TEST` is there, too; alone they are what is tested on."""
+NAMES = (TRAIN, TEST, "validation", "val", "valid", "eval")
 """What a split can be called; docs/data.md says which is taken where several are there."""
 
-EVALUATED = ("val", "validation", "valid", "test", "eval")
+EVALUATED = (*VALIDATION, TEST, "eval")
 """Of folders and lists, the first of these in this order that is there is evaluated."""
+
+
+class Parts(NamedTuple):
+    """Which split is the test part, and which is for validation; None: none is."""
+
+    test: str
+    validation: str | None = None
 
 
 def split_of(name: str) -> str | None:
@@ -23,15 +33,33 @@ def split_of(name: str) -> str | None:
     return max(fitting, key=len) if fitting else None
 
 
-def others_note(taken: str, others: Sequence[str], place: object) -> tuple[str, ...]:
-    """Return a note that `taken` is evaluated on, and that it could have been another."""
-    if not others:
+def parts_of(names: Sequence[str], *, trains: bool) -> Parts:
+    """Return what the splits `names` are for, the first of which is preferred.
+
+    trains: whether there is a part to train on; without one nothing is to be validated.
+    """
+    validation = [name for name in names if name in VALIDATION]
+    if trains and validation and TEST in names:
+        return Parts(TEST, validation[0])
+    return Parts(names[0])
+
+
+def parts_note(
+    parts: Parts, names: Sequence[str], told: Callable[[str], str], place: object
+) -> tuple[str, ...]:
+    """Return a note on what each of the splits `names` is used for; () where there is one.
+
+    told: what a split is called where it lies. place: of the data, to write another choice.
+    """
+    rest = [name for name in names if name not in parts]
+    are = f"; {', '.join(rest)} {'are' if len(rest) > 1 else 'is'} there, too" if rest else ""
+    if parts.validation is not None:
+        ways = " or ".join(f"{place}@{name}" for name in (parts.test, parts.validation, *rest))
+        both = f"validation is on {told(parts.validation)} and the test on {told(parts.test)}"
+        return (f"{both}{are} (write {ways} for one of them alone)",)
+    if not rest:
         return ()
-    rest = ", ".join(others)
-    are = "are" if len(others) > 1 else "is"
-    return (
-        f"evaluation is on {taken}; {rest} {are} there, too (write {place}@{others[0]} for that)",
-    )
+    return (f"evaluation is on {told(parts.test)}{are} (write {place}@{rest[0]} for that)",)
 
 
 def no_such_split(place: object, asked: str, known: Sequence[str]) -> DataError:

@@ -4,7 +4,7 @@ Evaluation, checkpoints, metrics, interruption and resume are the same in every 
 stands in a folder: `metrics.jsonl` (a line per epoch), `last.safetensors` (everything, to go on),
 `previous.safetensors` (the one before it), `best.safetensors` (the evaluated weights of the best
 epoch), `summary.json` (at the end, and where the run fails). Each epoch is evaluated on the
-validation images where the run holds some out, and the test images once, at the end.
+validation images where the run has some, and then on the test images once, at the end.
 """
 
 from __future__ import annotations

@@ -14,10 +14,8 @@ from resnet_spec.data.absent import training_split
 from resnet_spec.data.at_size import viewed
 from resnet_spec.data.augmenting import check_channels
 from resnet_spec.data.dataset import Dataset
-from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.fitted_spec import fitted
 from resnet_spec.data.given import name_of
-from resnet_spec.data.held_out import hold_out
 from resnet_spec.data.kept import load_kept
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec import Spec
@@ -39,6 +37,7 @@ from resnet_spec.running.run_folder import Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
 from resnet_spec.running.stages import stages_of
 from resnet_spec.running.together import check_can_compile, check_can_join, check_can_shard
+from resnet_spec.running.validating import validated
 from resnet_spec.weights.adopting import adopt, with_statistics
 from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.loading import Pretrained, load_pretrained
@@ -114,7 +113,6 @@ def _fresh(request: Request, say: Say, reach: Reach) -> Job:
         for_recipe += [] if value is None else [f"{key}={value}"]
     recipe = load_recipe(usual if request.recipe is None else request.recipe, for_recipe)
     _check_precision(backend, recipe, reach)
-    _check_stopping(recipe, request)
     start = _Start(request, backend, recipe, for_spec)
     if request.pretrained is not None:
         return _pretrained(start, request.pretrained, say, reach)
@@ -247,10 +245,8 @@ def _run(
         spec = spec.model_copy(update={"classes": len(data.classes)})  # It says nothing of them.
     check_channels(start.recipe.augment, data.channels)
     spec, notes = fitted(spec, data)
-    read = held_out = None
-    if request.validation is not None:
-        read = Fingerprint.of(data)
-        data, held_out = hold_out(data, request.validation, start.recipe.batch)
+    place = None if isinstance(source, Dataset) else str(source)
+    data, read, held_out = validated(data, request.validation, start.recipe, place)
     for note in (*(f"note: {note}" for note in data.notes), *notes):
         say(note)
     out = request.folder() or Path("runs") / f"{spec.name}-{data.name}-{start.backend}"
@@ -270,14 +266,6 @@ def _checked_backend(name: str | None, reach: Reach) -> str:
         raise BackendError("--backend: is required; see: resnet-spec backends")
     reach.backend(name)
     return name
-
-
-def _check_stopping(recipe: Recipe, request: Request) -> None:
-    patience = recipe.early_stopping.patience
-    if patience and request.validation is None:
-        rule = "needs validation images: by the test images the end would be chosen, too"
-        remedy = "add --validation F, as 0.1"
-        raise RecipeError(problem("early_stopping.patience", patience, rule, remedy))
 
 
 def _check_precision(backend: str, recipe: Recipe, reach: Reach) -> None:

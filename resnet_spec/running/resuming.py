@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from resnet_spec.data.as_before import as_before
 from resnet_spec.data.batches import steps_per_epoch
 from resnet_spec.data.class_matching import Matched, match_classes
 from resnet_spec.data.dataset import Dataset
@@ -37,7 +38,7 @@ class GoesOn:
     """What a run goes on with.
 
     data: its classes are the network's. dataset: what it is as it was read. held_out: which images
-    are held out for validation. notes: one line each.
+    are for validation. notes: one line each.
     """
 
     data: Dataset
@@ -63,29 +64,33 @@ def going_on(
     where: how the data was named, for errors. With other data, by consent, classes are matched by
     name unless that is consented to as well; schedule, epochs and evaluation keep the steps per
     epoch that the run began with; the best epoch counts anew where the images that it is chosen by
-    are others. What the run held out for validation it holds out again.
+    are others. What the run held out for validation it holds out again; a validation part of the
+    data's own that it did not begin with is not used (`as_before`).
 
     Raises DataError, with what differs, for data that is not what the run began with, and for data
     that cannot be gone on with; CheckpointError for a start that is no run's.
     """
     position = Position.from_dict(start.progress)
-    before, now = start.dataset, Fingerprint.of(data)
+    before = start.dataset
     if before is None or not position.epoch_steps:
         rule = "does not say what data its run began with"
         raise CheckpointError(problem("--resume", folder, rule, "train it anew"))
+    data = as_before(data, before)
+    now = Fingerprint.of(data)
     _check_epoch(position, start, before, folder)
     changes = before.changes(now)
     if changes and not consent.data:
         rule = f"is not what the run in {folder} began with: {'; '.join(changes)}"
         raise DataError(f"{where}: {rule}; give that data, or go on with this by {ACCEPT}")
-    _check_network(start, recipe, now, where)
+    _check_usable(start, recipe, now, where)
     matched = _matched(start, data, where, consent, is_same=not changes)
     _check_end(position, recipe, folder)
     notes = [*matched.notes, *_lost_epochs(position, folder)]
-    data, held_out = _held_out_again(start, relabelled(data, matched), recipe)
+    data, held_out = _held_out_again(start, relabelled(data, matched), recipe, now)
     if changes:
         notes.append(_told(changes, position, len(data.train) // recipe.batch))
         judged_by = "test" if held_out is None else "train"
+        judged_by = "validation" if held_out and held_out.fraction is None else judged_by
         position = _changed(position, (*changes, *matched.notes), before, now, judged_by)
     elif held_out != start.held_out:
         rule = "the validation images are not those that its run held out"
@@ -94,17 +99,21 @@ def going_on(
 
 
 def _held_out_again(
-    start: Checkpoint, data: Dataset, recipe: Recipe
+    start: Checkpoint, data: Dataset, recipe: Recipe, read: Fingerprint
 ) -> tuple[Dataset, HeldOut | None]:
-    """Return the data with the part held out that the run began with, and which that is."""
-    if start.held_out is None:
-        return data, None
+    """Return the data with the part for validation that the run began with, and which that is."""
+    if start.held_out is None or start.held_out.fraction is None:
+        return data, HeldOut.own(read)
     return hold_out(data, start.held_out.fraction, recipe.batch)
 
 
 def check_same_run(found: Run, wanted: Run) -> None:
     """Raise RecipeError, with what differs, where the run `found` was begun as another one."""
-    kinds = ((run.spec.to_dict(), run.recipe.to_dict(), _told_held(run)) for run in (found, wanted))
+    asked = _asked(found), _asked(wanted)
+    kinds = (
+        (run.spec.to_dict(), run.recipe.to_dict(), {"validation": held})
+        for run, held in zip((found, wanted), asked, strict=True)
+    )
     lines = [
         f"{key} = {was}, not {now}"
         for a, b in zip(*kinds, strict=True)
@@ -116,8 +125,10 @@ def check_same_run(found: Run, wanted: Run) -> None:
         raise RecipeError(f"--auto-resume: {rule} ({told}); give its own, or another --out")
 
 
-def _told_held(run: Run) -> dict[str, float | str]:
-    return {"validation": "none" if run.held_out is None else run.held_out.fraction}
+def _asked(run: Run) -> float | str:
+    """Return what is held out, as it was asked for; the data says whether it has its own part."""
+    held = run.held_out
+    return "none" if held is None or held.fraction is None else held.fraction
 
 
 def _changed_fields(
@@ -160,7 +171,7 @@ def _check_epoch(position: Position, start: Checkpoint, before: Fingerprint, fol
     if split is None or position.data_changes:
         return
     assert start.recipe is not None
-    held = 0 if start.held_out is None else start.held_out.count
+    held = 0 if start.held_out is None else start.held_out.of_training
     steps = steps_per_epoch(split.count - held, start.recipe.batch)
     if position.epoch_steps != steps:
         found = f"epoch_steps = {position.epoch_steps}: must be {steps}, by its data and batch"
@@ -179,8 +190,12 @@ def _lost_epochs(position: Position, folder: Path) -> list[str]:
     return [f"{folder / FILE_NAME}: has {lines} of {done} epochs; curves lack the others"]
 
 
-def _check_network(start: Checkpoint, recipe: Recipe, now: Fingerprint, where: str) -> None:
+def _check_usable(start: Checkpoint, recipe: Recipe, now: Fingerprint, where: str) -> None:
     """Refuse data that no consent makes fit."""
+    is_own = start.held_out is not None and start.held_out.fraction is None
+    if is_own and "validation" not in now.splits:
+        rule = "has no validation part, and the run chooses its best epoch by one"
+        raise DataError(f"{where}: {rule}; give data that has one")
     if now.channels != start.spec.input.channels:
         rule = f"has {now.channels} channels, and the network was made for"
         raise DataError(f"{where}: {rule} {start.spec.input.channels}")

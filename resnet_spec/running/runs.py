@@ -31,8 +31,8 @@ class Run:
 
     data_name: the place of the data. read: its identity where its labels were mapped since; None:
     that of `data`. began_with: the steps of an epoch of a run that goes on; 0: as the data has it.
-    held_out: which images are `data.validation`; they are not in `data.train`, and `read` is the
-    data with them in it. None: none are.
+    held_out: which images are `data.validation`: the data's own part, or images that are not in
+    `data.train`, and `read` is the data with them in it. None: there are none.
     """
 
     spec: Spec

@@ -28,6 +28,7 @@ from resnet_spec.running.together import Together, by_rank
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
+from resnet_spec.running.validating import own_part_note
 from resnet_spec.running.watch import Watch
 from resnet_spec.weights.adopting import Head
 
@@ -85,8 +86,9 @@ def train(
     accept_data: go on, with `resume`, though the data is not what the run began with.
     ignore_classes: take labels by position where the classes of weights and data differ.
     validation: the part of the training images that is held out, by class, to evaluate each epoch
-        and to choose the best one by; the test images are looked at once, at the end. None: each
-        epoch is evaluated on the test images, and the best one chosen by them.
+        and to choose the best one by; the test images are looked at once, at the end. None: the
+        data's own validation part does that; where it has none, each epoch is evaluated on the test
+        images, and the best one chosen by them.
     track: one or several of tensorboard, mlflow and wandb.
     watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each; None
         prints the lines where progress is shown.
@@ -179,6 +181,8 @@ def _trained(
     if recipe.ema.decay > 0 or recipe.augment.progressive or plan is not None:
         evaluator = made(plan or run.plan, precision=recipe.precision)
     begins(run, session.info)
+    if (note := own_part_note(run)) is not None:
+        say(f"note: {note}")
     if at and job.start is not None and run.is_done(Position.from_dict(job.start.progress)):
         say(f"note: the run in {run.out} is complete: nothing is left to train")
     tracked = Tracked.of(run, session.info)

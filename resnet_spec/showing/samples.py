@@ -16,6 +16,7 @@ from resnet_spec.data.augmenting import box_of, choices_of
 from resnet_spec.data.batches import steps_per_epoch, test_batches, train_batches
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.draws import COPY
+from resnet_spec.errors import DataError, problem
 from resnet_spec.planning.costs_text import table
 from resnet_spec.recipe import Recipe
 from resnet_spec.showing.canvas import Tile, short, tiles_figure
@@ -82,9 +83,15 @@ def _changes(recipe: Recipe, epoch: int, place: int, size: int) -> str | None:
     return "; ".join(done) or "nothing"
 
 
-def test_samples(data: Dataset, count: int) -> list[Sample]:
-    """Return the first `count` test images, as they are evaluated."""
-    batches = test_batches(First(data.test, count), count)
+def evaluated_samples(data: Dataset, split: str, count: int) -> list[Sample]:
+    """Return the first `count` images of `split`, test or validation, as they are evaluated.
+
+    Raises DataError where the dataset has no validation part of its own.
+    """
+    if split not in data.splits:
+        rule = f"{data.name} has no validation part of its own"
+        raise DataError(problem("--split", split, rule, f"give {' or '.join(data.splits)}"))
+    batches = test_batches(First(data.splits[split], count), count)
     return list(_samples(batches, data.classes, lambda step, row, index: None))
 
 
@@ -107,7 +114,7 @@ def _samples(
 
 
 def about(data: Dataset, split: str, recipe: Recipe | None) -> tuple[str, str]:
-    """Return a heading and what was done to the images; recipe: None for test images."""
+    """Return a heading and what was done to the images; recipe: None for evaluated ones."""
     heading = f"{data.name}, {split} images, {data.size} px"
     if recipe is None:
         return heading, "as they are evaluated: in order, nothing drawn"

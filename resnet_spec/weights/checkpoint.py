@@ -52,7 +52,8 @@ class Checkpoint(Shown):
     state: what `Session.state` returns. class_names: () when unknown. data: the place or name that
     the training data was read from. progress: what `fit` needs to go on, {} for weights alone.
     dataset: the identity of the training data; None for weights that no run here made.
-    held_out: which of its training images were held out for validation; None: none were.
+    held_out: which images are for validation, of those to train on or of the data's own part; None:
+    none are.
     chosen: of the weights of a run's best epoch, by which images they were chosen ("by"), with what
     "accuracy" and in which "epoch".
     """
@@ -208,7 +209,7 @@ def dataset_of(fields: Mapping[str, Any]) -> Fingerprint | None:
 
 
 def held_out_of(fields: Mapping[str, Any]) -> HeldOut | None:
-    """Return which images a checkpoint's header or a summary says were held out; None for none.
+    """Return which images a checkpoint's header or a summary says validation is on; None for none.
 
     Raises DataError for what does not say so.
     """

@@ -52,8 +52,8 @@ class Tracked:
         return dict(_flat("", self.tables))
 
 
-def _held_out(run: Run) -> dict[str, float]:
-    return {} if run.held_out is None else {"validation": run.held_out.fraction}
+def _held_out(run: Run) -> dict[str, float | str]:
+    return {} if run.held_out is None else {"validation": run.held_out.told}
 
 
 def _flat(prefix: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
