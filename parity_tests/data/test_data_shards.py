@@ -171,7 +171,8 @@ def test_a_person_chooses_the_split(tmp_path: Path) -> None:
     data = load_data(tmp_path)
     chosen = load_data(f"{tmp_path}@validation")
     assert chosen.test.labels.tolist() == [2, 1]
-    assert (chosen.validation, chosen.notes) == (None, ())
+    assert chosen.validation is None
+    assert chosen.notes == ("1 of 3 classes have no test image: 0",)
     assert len(chosen.train) == 3 and chosen.name == data.name
     assert load_data(f"{tmp_path / 'train.parquet'}@validation").test.labels.tolist() == [2, 1]
     with pytest.raises(DataError, match=r"@eval: has no split 'eval'; it has test, train, validat"):
@@ -195,23 +196,23 @@ def test_validation_alone_can_be_evaluated(tmp_path: Path) -> None:
 
 def test_a_dataset_with_three_parts_has_them(tmp_path: Path) -> None:
     make(tmp_path, "train", "test", "validation", "valid")
-    labelled(tmp_path / "validation.parquet", [2, 1], first=50)
+    labelled(tmp_path / "validation.parquet", [2, 1, 0, 0], first=50)
     data = load_data(tmp_path)
-    assert data.validation is not None and data.validation.labels.tolist() == [2, 1]
+    assert data.validation is not None and data.validation.labels.tolist() == [2, 1, 0, 0]
     assert data.test.labels.tolist() == LABELS
     ways = " or ".join(f"{tmp_path}@{name}" for name in ("test", "validation", "valid"))
-    both = "validation is on the split validation and the test on the split test"
+    both = "the split validation is the validation part, and the split test the test part"
     assert data.notes == (f"{both}; valid is there, too (write {ways} for one of them alone)",)
     alone = load_data(f"{tmp_path}@validation")
     assert np.array_equal(data.validation.images(np.arange(2)), alone.test.images(np.arange(2)))
 
 
-@pytest.mark.parametrize(("name", "left"), [("validation", [0, 1, 2]), ("test", [0, 1])])
+@pytest.mark.parametrize(("name", "left"), [("validation", [0, 1, 2]), ("test", [0, 2, 1, 1])])
 def test_a_part_without_labels_leaves_the_other_to_test_on(
     tmp_path: Path, name: str, left: list[int]
 ) -> None:
     make(tmp_path, "train", "test")
-    labelled(tmp_path / "validation.parquet", [0, 1], first=50)
+    labelled(tmp_path / "validation.parquet", [0, 2, 1, 1], first=50)
     labelled(tmp_path / f"{name}.parquet", [-1, -1])
     data = load_data(tmp_path)
     assert (data.test.labels.tolist(), data.validation) == (left, None)

@@ -45,7 +45,7 @@ def test_a_dataset_with_three_parts_has_them(
     assert data.validation is not None
     assert data.validation.labels.tolist() == [0, 0, 1, 1, 2, 2]
     val, test = told.format("val"), told.format("test")
-    note = f"validation is on {val} and the test on {test}"
+    note = f"{val} is the validation part, and {test} the test part"
     assert data.notes == (
         f"{note} (write {tmp_path}@test or {tmp_path}@val for one of them alone)",
     )
@@ -58,7 +58,7 @@ def test_a_dataset_with_three_parts_has_them(
 def test_what_else_is_there_is_said(tmp_path: Path, make: Callable[..., Path], told: str) -> None:
     data = load_data(make(tmp_path, valid=1, eval=1), size=8)
     assert data.validation is not None and len(data.validation) == 6
-    both = f"validation is on {told.format('val')} and the test on {told.format('test')}"
+    both = f"{told.format('val')} is the validation part, and {told.format('test')} the test part"
     ways = " or ".join(f"{tmp_path}@{name}" for name in ("test", "val", "valid", "eval"))
     note = f"{both}; valid, eval are there, too (write {ways} for one of them alone)"
     assert data.notes == (note,)

@@ -55,7 +55,9 @@ def parts_note(
     are = f"; {', '.join(rest)} {'are' if len(rest) > 1 else 'is'} there, too" if rest else ""
     if parts.validation is not None:
         ways = " or ".join(f"{place}@{name}" for name in (parts.test, parts.validation, *rest))
-        both = f"validation is on {told(parts.validation)} and the test on {told(parts.test)}"
+        both = (
+            f"{told(parts.validation)} is the validation part, and {told(parts.test)} the test part"
+        )
         return (f"{both}{are} (write {ways} for one of them alone)",)
     if not rest:
         return ()
