@@ -45,7 +45,7 @@ def test_what_bash_offers(scripts: Path) -> None:
     assert offered(scripts, "train", "--out", "") == []  # A file's name, which is bash's own.
     assert offered(scripts, "list", "--format", "j") == ["json"]
     assert offered(scripts, "show", "s") == ["samples", "spec"]
-    assert offered(scripts, "show", "samples", "--split", "") == ["train", "test"]
+    assert offered(scripts, "show", "samples", "--split", "v") == ["validation"]
     assert offered(scripts, "completion", "z") == ["zsh"]
 
 
