@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from resnet_spec.comparing.comparison import of_folders
 from resnet_spec.comparing.grid import Grid
 from resnet_spec.comparing.page import page
 from resnet_spec.comparing.processes import arguments_of
+from resnet_spec.comparing.results import write_results
 from resnet_spec.comparing.standing import standing
 from resnet_spec.comparing.tables import Table, tables_of
 from resnet_spec.errors import DataError, GridError, RecipeError
@@ -207,6 +209,17 @@ def test_runs_by_other_own_parts_are_told_apart(tmp_path: Path) -> None:
     two = of_folders([runs["b"], runs["c"]])
     assert two.notes == (f"{rule} (2 validation parts of the data)",)
     found = of_folders([runs["a"], runs["d"], runs["e"]])
+    write_results(tmp_path, found.results, None, found.notes)
+    rows = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
+    assert [(row["best_of"], row["validation"]) for row in rows] == [
+        ("validation", ""),
+        ("test", ""),
+        ("validation", "0.1"),
+    ]
+    cells = [
+        json.loads(line)["cell"] for line in (tmp_path / "results.jsonl").read_text().splitlines()
+    ]
+    assert [cell.get("validation") for cell in cells] == ["own", None, 0.1]
     parts = "validation = 0.1; the data's validation part; test images"
     assert found.notes == (
         f"{rule} ({parts}), and those that held images out were trained on fewer",

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from resnet_spec.comparing.cell_folder import CELL, FAILURE
 from resnet_spec.comparing.standing import read_fields, read_summary
+from resnet_spec.data.held_out import OWN
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import DataError, GridError
 from resnet_spec.files.json_text import json_text
@@ -80,6 +81,7 @@ class Result:
         summary = self.summary
         known = {} if summary is None else asdict(summary)
         environment = known.get("environment", {})
+        held_out = self.cell.get("validation")
         return {
             **{key: self.cell.get(key) for key in ("network", "backend", "seed")},
             "state": self.state,
@@ -88,7 +90,8 @@ class Result:
             "images_per_second": self.images_per_second,
             "seconds_to_target": self.seconds_to(target),
             "target_accuracy": target,
-            **{key: self.cell.get(key) for key in ("jobs", "threads", "data", "validation")},
+            **{key: self.cell.get(key) for key in ("jobs", "threads", "data")},
+            "validation": None if held_out == OWN else held_out,  # A column of numbers.
             "recipe": self.cell["recipe"]["name"],
             **{key: environment.get(key) for key in _OF_ENVIRONMENT},
             "error": self.error or None,
