@@ -194,7 +194,7 @@ def test_files_and_samples_may_have_a_validation_part(tmp_path: Path) -> None:
         from_files("pets", parts["train"], parts["test"], validation=pairs)
 
     class Named(list[Any]):
-        classes = ("b", "a", "c")
+        classes: tuple[str, ...] = ("b", "a", "c")
 
     train, test, own = (list(zip(*images(n), strict=True)) for n in (9, 3, 6))
     samples = from_samples("mine", train, test, validation=own)
