@@ -194,9 +194,10 @@ def test_other_validation_images_are_refused_or_choose_anew(tmp_path: Path) -> N
     shutil.copy(pets / "val" / "cat" / "00.png", pets / "val" / "cat" / "02.png")
     with pytest.raises(DataError, match=r"6 -> 7 validation images; give that data, or go on with"):
         resnet_spec.train(resume=tmp_path / "run")
-    lines = list[str]()
-    summary = resnet_spec.train(resume=tmp_path / "run", accept_data=True, say=lines.append)
+    before = load_checkpoint(tmp_path / "run" / "last.safetensors").progress
+    summary = resnet_spec.train(resume=tmp_path / "run", accept_data=True)
     assert summary.held_out is not None and summary.held_out["count"] == 7
+    assert before["best_epoch"] == 1 and summary.best_epoch in (2, 3)
     assert any("6 -> 7 validation images" in note for note in summary.notes)
 
 
