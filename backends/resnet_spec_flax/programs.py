@@ -40,11 +40,6 @@ class Inputs(NamedTuple):
     targets: Any = None
     soft: Any = None
 
-    @property
-    def compared(self) -> tuple[Any, ...]:
-        """What logits are compared with: labels, targets, a teacher's targets."""
-        return self.labels, self.targets, self.soft
-
 
 Keep = tuple[Any, Any] | None
 """How much of the average a step keeps and how much of the weights it takes; None: as always."""
@@ -168,7 +163,8 @@ class Program:
         def loss_of(added: dict[str, jax.Array], images: jax.Array) -> jax.Array:
             model = self._model(weights, inputs.noise, train=True)
             self._tap(model, lambda name, output: output + added[name])
-            return self._loss(self._logits(model, images), *inputs.compared) * scale
+            logits = self._logits(model, images)
+            return self._loss(logits, inputs.labels, inputs.targets, inputs.soft) * scale
 
         shapes = jax.eval_shape(outputs_of, images)
         zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
@@ -221,7 +217,7 @@ class Program:
             for name in self._plan.remat:
                 find(model, name).is_computed_again = True
             logits = self._logits(model, images)
-            loss = self._loss(logits, *inputs.compared)
+            loss = self._loss(logits, inputs.labels, inputs.targets, inputs.soft)
             correct = (logits.argmax(1) == inputs.labels).sum()
             return loss * scale, (loss, correct, read(model, statistics))
 

@@ -6,8 +6,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resnet_spec.data.dataset import Dataset
-    from resnet_spec.describing.spec import Spec
     from resnet_spec.weights.loading import Pretrained
 
 WEIGHTS = "a checkpoint, a weight file of any kind, published weights or hf:OWNER/NAME"
@@ -62,26 +60,3 @@ def weights_of(args: argparse.Namespace, place: str | None, *, whole: bool = Tru
         source, spec=args.spec, names=args.names, settings=args.settings, part=args.part
     )
     return weights.whole() if whole else weights
-
-
-def with_known_statistics(
-    weights: Pretrained, data: Dataset | None = None
-) -> tuple[Spec, tuple[str, ...]]:
-    """Return the weights' spec with a mean and a deviation, and a note on where they are from.
-
-    They are the weights' own where these have some, else the data's, else ImageNet's.
-    """
-    from resnet_spec.data.statistics import KNOWN
-
-    spec = weights.spec
-    if spec.input.mean:
-        return spec, ()
-    (mean, std), source = KNOWN["imagenet"], "ImageNet"
-    if data is not None and data.channels == spec.input.channels:
-        mean, std, source = data.mean, data.std, data.name
-    elif spec.input.channels != len(mean):
-        return spec, ("input.mean, input.std: nothing says them; images are scaled to 0..1",)
-    values = {"mean": mean, "std": std}
-    shape = spec.input.model_copy(update=values)
-    note = f"input.mean, input.std: the weights do not say; those of {source} are taken"
-    return spec.model_copy(update={"input": shape}), (note,)

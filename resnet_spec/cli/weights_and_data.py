@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from resnet_spec.cli.pretrained import add_ignore_classes, weights_of, with_known_statistics
+from resnet_spec.cli.pretrained import add_ignore_classes, weights_of
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
     """
     from resnet_spec.data.encoded import viewed
     from resnet_spec.data.relabelled import relabelled
+    from resnet_spec.weights.known_statistics import with_known_statistics
 
     weights = weights_of(args, args.checkpoint)
     place, read, changes = _read(args, weights)

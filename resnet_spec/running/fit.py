@@ -35,6 +35,7 @@ from resnet_spec.running.run_folder import LAST
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.summarising import finished_summary, write_summary
+from resnet_spec.running.teaching import Teach, untaught
 from resnet_spec.running.testing import Ended, best_of_test, chosen
 from resnet_spec.running.together import Together
 from resnet_spec.weights.checkpoint import Checkpoint
@@ -60,13 +61,15 @@ def fit(
     watch: Watch,
     start: Checkpoint | None = None,
     together: Together | None = None,
+    teach: Teach = untaught,
 ) -> Summary:
     """Train `session` by the run's recipe, from its seed or from `start`.
 
     evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of
     the weights. together: the processes that train it, of which the first decides and writes, and
-    alone sees the run's folder. Ctrl-C ends the chunk under way, writes the last checkpoint and
-    returns a summary that is not `complete`. A run that is complete keeps the summary that it has.
+    alone sees the run's folder. teach: see `teaching.Teach`. Ctrl-C ends the chunk under way,
+    writes the last checkpoint and returns a summary that is not `complete`. A run that is complete
+    keeps the summary that it has.
 
     Raises RecipeError when the loss, a weight or, at the end, a logit is no longer a number. That
     or any other error is left in the summary, with the last sound checkpoint.
@@ -76,7 +79,7 @@ def fit(
     is_finished = together.any(finished is not None)
     if finished is not None:
         return finished
-    going = _Going(run, Evaluators(session, evaluator, together), watch, start)
+    going = _Going(run, Evaluators(session, evaluator, together), watch, start, teach)
     if is_finished:
         return going.write_summary()
     try:
@@ -95,9 +98,9 @@ class _Going:
     """A run under way: where it stands, and who trains, evaluates and watches it."""
 
     def __init__(
-        self, run: Run, evaluators: Evaluators, watch: Watch, start: Checkpoint | None
+        self, run: Run, evaluators: Evaluators, watch: Watch, start: Checkpoint | None, teach: Teach
     ) -> None:
-        self.run, self.evaluators, self.watch = run, evaluators, watch
+        self.run, self.evaluators, self.watch, self.teach = run, evaluators, watch, teach
         self.session, self.together = evaluators.trained, evaluators.together
         self.folder = folder_of(run.out, self.together)
         self.speed = Speed()
@@ -126,7 +129,7 @@ class _Going:
         run, begun = self.run, time.perf_counter() - self.position.wall_s
         with Interrupt() as interrupt:
             while not run.is_done(self.position) and not self._stops:
-                end = _epoch_end(run, self.position.step)
+                end = run.epoch_end(self.position.step)
                 for log in self._chunks(end, interrupt):
                     self._check_loss(log)
                     self.position = self.position.after(log)
@@ -145,7 +148,8 @@ class _Going:
         run, step, group = self.run, self.position.step, self.together.group
         mean = run.plan.input.mean
         source = train_batches(run.plan.noises, run.data.train, run.recipe, step, end, group, mean)
-        with prefetch(source, depth=2) as batches:
+        with prefetch(source, depth=2) as made:
+            batches = self.teach(made)
             while step < end and (steps := self._agreed(end - step, interrupt)):
                 clock = time.perf_counter()
                 numbers = self._pace.between(step, step + steps)
@@ -167,7 +171,7 @@ class _Going:
     def _end_chunks(self, *, is_epoch: bool) -> None:
         """Evaluate where an epoch is done, and save where that is due."""
         run, step = self.run, self.position.step
-        is_last, number = step == run.total_steps, _epoch_number(run, step)
+        is_last, number = step == run.total_steps, run.epoch_of(step)
         evaluates = is_epoch and (is_last or number % run.recipe.evaluate_every == 0)
         saves = is_last or self._stops or (is_epoch and number % run.recipe.checkpoint_every == 0)
         checkpoint = self._checkpoint() if evaluates or saves else None
@@ -212,7 +216,7 @@ class _Going:
         if run.held_out is None:
             return Ended(lost, found)
         tested = self._sound(last, run.data.test, "on the test images ")
-        if self.position.best_epoch == _epoch_number(run, step):
+        if self.position.best_epoch == run.epoch_of(step):
             return Ended(lost, tested, tested)
         fixed = self.folder, self.position, self.together
         best, notes = best_of_test(run, self.evaluators.judged, *fixed)
@@ -246,7 +250,7 @@ class _Going:
         if stopping.patience:
             self.position = self.position.judged(result.accuracy, stopping.min_delta)
         if result.accuracy is not None and result.accuracy > self.position.best_accuracy:
-            number = _epoch_number(self.run, self.position.step)
+            number = self.run.epoch_of(self.position.step)
             self.position = replace(self.position, best_accuracy=result.accuracy, best_epoch=number)
             self.folder.save_best(replace(weights, chosen=chosen(self.run, self.position)))
 
@@ -263,7 +267,7 @@ class _Going:
             f"{split}_not_finite": not_finite,
         }
         epoch = Epoch(
-            epoch=_epoch_number(self.run, position.step),
+            epoch=self.run.epoch_of(position.step),
             step=position.step,
             rate=float(self._pace.rates[position.step - 1]),
             train_loss=position.loss_sum / position.count,
@@ -291,11 +295,3 @@ class _Going:
     def _fail(self, rule: str) -> NoReturn:
         remedy = "lower it or add schedule.warmup"
         raise RecipeError(problem("schedule.rate", self.run.recipe.schedule.rate, rule, remedy))
-
-
-def _epoch_end(run: Run, step: int) -> int:
-    return min((step // run.epoch_steps + 1) * run.epoch_steps, run.total_steps)
-
-
-def _epoch_number(run: Run, step: int) -> int:
-    return math.ceil(step / run.epoch_steps)

@@ -18,6 +18,7 @@ from resnet_spec.errors import RecipeError, problem
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.running.job import Job
 from resnet_spec.running.opening import open_session
+from resnet_spec.running.teaching import teaching
 
 Values = NDArray[np.float64]
 
@@ -175,13 +176,16 @@ def try_rates(
     """
     run = job.run
     made = open_session(run.backend, run.plan, run.recipe, job.device, compile=job.compile)
+    alike = {"device": job.device, "precision": run.recipe.precision, "compile": job.compile}
+    teach = teaching(job.teacher, run.backend, **alike)
     begins(made.info)
     start = initial_state(run.plan, run.recipe.seed) if job.start is None else job.start.state
     made.load(start)
     rates, losses = asked.rates, np.empty(0)
     fixed = run.plan.noises, run.data.train, run.recipe
     source = train_batches(*fixed, 0, asked.steps, mean=run.plan.input.mean)
-    with prefetch(source, depth=2) as batches:
+    with prefetch(source, depth=2) as ready:
+        batches = teach(ready)
         while (found := curve_of(rates, losses)) is None:
             # Of a fixed length, whatever the machine's speed: the same steps are taken each time.
             chunk = rates[len(losses) :][: max(asked.steps // _CHUNKS, 1)]

@@ -72,6 +72,14 @@ class Run:
         """Optimiser steps of the whole run."""
         return total_steps(self.recipe, self.epoch_steps)
 
+    def epoch_end(self, step: int) -> int:
+        """Return the step at which the epoch ends that step `step`, counted from 0, is in."""
+        return min((step // self.epoch_steps + 1) * self.epoch_steps, self.total_steps)
+
+    def epoch_of(self, step: int) -> int:
+        """Return the number, from 1, of the epoch that `step` steps lead into or to the end of."""
+        return -(-step // self.epoch_steps)
+
     def is_done(self, position: Position) -> bool:
         """Whether the run ends at `position`, at its last step or early."""
         patience = self.recipe.early_stopping.patience
@@ -80,7 +88,7 @@ class Run:
     @property
     def epochs(self) -> int:
         """Epochs of the whole run, the last of which may be cut short."""
-        return -(-self.total_steps // self.epoch_steps)
+        return self.epoch_of(self.total_steps)
 
 
 class Leg(NamedTuple):

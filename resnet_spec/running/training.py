@@ -23,6 +23,7 @@ from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Position, Run, Summary
+from resnet_spec.running.teaching import teaching
 from resnet_spec.running.together import Together, by_rank
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
@@ -174,6 +175,8 @@ def _trained(
     evaluator = session
     if recipe.ema.decay > 0:
         evaluator = made(precision=recipe.precision, group=group)
+    alike = {"device": job.device, "precision": recipe.precision, "compile": job.compile}
+    teach = teaching(job.teacher, run.backend, **alike, group=group)
     begins(run, session.info)
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
     if at and job.start is not None and run.is_done(Position.from_dict(job.start.progress)):
@@ -188,7 +191,7 @@ def _trained(
             say(f"tracked by {name}: {place}")
         watches = Watches(watch, tracking)
         with by_rank(group):
-            summary = fit(run, session, evaluator, watches, job.start, together)
+            summary = fit(run, session, evaluator, watches, job.start, together, teach)
         tracking.finish(summary)
         return summary
 
