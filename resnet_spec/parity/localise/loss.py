@@ -171,23 +171,24 @@ def _smoothing(logits: Array, labels: NDArray[np.int64], found: Array) -> float:
     return median_of(target[other]) * logits.shape[1]
 
 
+_WORDS = {"cross_entropy": "cross-entropy", "binary_cross_entropy": "binary cross-entropy"}
+
+
 def _of_settings(given: Given) -> Iterator[Hypothesis]:
     """Yield the other losses, and this one without what is set of it."""
-    loss, none = given.loss, {"threshold": None, "class_weights": ()}
-    other = given.with_loss(kind="cross_entropy", **none)
-    if loss.kind == "binary_cross_entropy":
-        detail = "cross-entropy, not binary cross-entropy"
-        yield Hypothesis("loss kind", detail, other.slope)
-    else:
-        detail = "binary cross-entropy, not cross-entropy"
-        other = given.with_loss(kind="binary_cross_entropy", **none)
-        yield Hypothesis("loss kind", detail, other.slope)
+    loss = given.loss
+    own, other = "cross_entropy", "binary_cross_entropy"
+    if loss.kind == other:
+        own, other = other, own
+    detail = f"{_WORDS[other]}, not {_WORDS[own]}"
+    swapped = given.with_loss(kind=other, threshold=None, class_weights=())
+    yield Hypothesis("loss kind", detail, swapped.slope)
     if loss.threshold is not None:
         detail = f"targets are taken as they are, without the threshold {number(loss.threshold)}"
         yield Hypothesis("loss threshold", detail, given.with_loss(threshold=None).slope)
     if loss.class_weights:
-        other = given.with_loss(class_weights=())
-        yield Hypothesis("class weights", "all classes count the same", other.slope)
+        alike = given.with_loss(class_weights=())
+        yield Hypothesis("class weights", "all classes count the same", alike.slope)
         weights = np.array(loss.class_weights)
         yield Hypothesis(
             "class weights",
