@@ -20,7 +20,7 @@ class Part(NamedTuple):
     """A part of a training batch on the device.
 
     images: normalised, [N, C, H, W]. labels: int64 [N]. noise: factors by the name of the op.
-    targets: [N, classes] where the recipe needs them, else None. soft: a teacher's, in the same way.
+    targets: [N, classes] where the recipe needs them, else None. soft: a teacher's, likewise.
     """
 
     images: Tensor

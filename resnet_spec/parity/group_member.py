@@ -25,8 +25,8 @@ from resnet_spec.group import Group
 from resnet_spec.loader import precisions_of
 from resnet_spec.parity.setup import Setup
 from resnet_spec.planning.lowering import lower
-from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.pace import keeps
+from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.found_group import found_group

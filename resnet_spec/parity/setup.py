@@ -77,9 +77,9 @@ def shortened(recipe: Recipe, short: Recipe) -> Recipe:
     """Return how `recipe` trains, in the length, the batches and the rates of `short`.
 
     Its loss, mixed images, optimiser, clipping, average, parts, decay, what is frozen and whose
-    rate differs are kept, and of its teacher all but who that is; every batch is mixed where some are, and what is done to each image by
-    itself is left out: it would be the same bytes for both sides. Raises RecipeError where the
-    parts do not divide the batch.
+    rate differs are kept, and of its teacher all but who that is; every batch is mixed where some
+    are, and what is done to each image by itself is left out: it would be the same bytes for both
+    sides. Raises RecipeError where the parts do not divide the batch.
     """
     augment = recipe.augment
     mixing = {"mixup": augment.mixup, "cutmix": augment.cutmix} if augment.mixes else {}
@@ -208,9 +208,7 @@ def make_batch(plan: Plan, count: int, draw: Draw) -> Batch:
     )
 
 
-def _finished(
-    batches: Iterable[Batch], plan: Plan, recipe: Recipe, seed: int
-) -> tuple[Batch, ...]:
+def _finished(batches: Iterable[Batch], plan: Plan, recipe: Recipe, seed: int) -> tuple[Batch, ...]:
     """Return batches as the recipe mixes them, with drawn logits of its teacher, who is not read.
 
     They are a few units wide, as a trained network's are.

@@ -26,8 +26,8 @@ from resnet_spec.describing.split_settings import sorted_settings
 from resnet_spec.errors import BackendError, DataError, RecipeError, did_you_mean, problem
 from resnet_spec.group import ALONE, Group
 from resnet_spec.planning.lowering import lower
-from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.pace import Pace
+from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.going_back import names_file, read_to_go_on
 from resnet_spec.running.opened import Opened
