@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_launching import command, finished
 from tiny_run import NETWORK as TINY
 from tiny_run import Stopped, Stops
 
@@ -268,6 +269,18 @@ def test_by_the_call_that_began_it_a_run_finds_a_teacher_that_was_moved(stopped:
     other = checkpoint(stopped / "other.safetensors", seed=1)
     with pytest.raises(RecipeError, match=r"loss\.teacher = .*moved\.safetensors, not .*other"):
         resnet_spec.train(**asked(other), **more)
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif("torch" not in installed_backends(), reason="torch is not installed")
+def test_a_run_in_two_processes_is_that_of_one(here: Path) -> None:
+    teacher = ["--set", f"loss.teacher={checkpoint(here / 't.safetensors')}"]
+    alone, two = (finished([*command(here / f"run{n}", processes=n), *teacher]) for n in (1, 2))
+    assert (alone.returncode, two.returncode) == (0, 0), alone.stderr + two.stderr
+    mine, expected = ends(here / "run2"), ends(here / "run1")
+    for name, array in expected.items():
+        # Logits are float32, which one rounding in float64 may carry to the next number.
+        assert np.allclose(mine[name], array, rtol=1e-6, atol=1e-7), name
 
 
 # --- Refusals -------------------------------------------------------------------------------------
