@@ -296,24 +296,17 @@ def refused(out: Path, teacher: str, *settings: str) -> str:
 
 def unfit(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield teachers that no run on digits can have, and what is said of them."""
-    place, letters = str(folder / "t.safetensors"), tuple("abcdefghij")
-    end = "; give a teacher of the data's classes"
-    yield (
-        checkpoint(folder / "t.safetensors", classes=("0", "1")),
-        (f"was made for 2 classes, and digits has 10{end}"),
-    )
-    yield (
-        checkpoint(folder / "t.safetensors", classes=letters),
-        (f"its classes are not those of digits: 10 classes -> 10 classes{end}"),
-    )
-    own = {**WIDE["input"], "channels": 1, "mean": [0.5], "std": [0.5]}
-    yield (
-        checkpoint(folder / "t.safetensors", input=own),
-        ("was made for 1 channels, and digits has 3"),
-    )
+    place, end = folder / "t.safetensors", "; give a teacher of the data's classes"
+    rule = f"was made for 2 classes, and digits has 10{end}"
+    yield checkpoint(place, classes=("0", "1")), rule
+    rule = "its classes are not those of digits: classes a, b, c and 7 more -> 0, 1, 2 and 7 more"
+    yield checkpoint(place, classes=tuple("abcdefghij")), f"{rule}{end}"
+    grey = {**WIDE["input"], "channels": 1, "mean": [0.5], "std": [0.5]}
+    yield checkpoint(place, input=grey), "was made for 1 channels, and digits has 3"
     yield str(folder / "gone.safetensors"), "there is no such file"
-    (folder / "torn.safetensors").write_bytes(Path(place).read_bytes()[:-8])
-    yield str(folder / "torn.safetensors"), "is damaged"
+    torn = folder / "torn.safetensors"
+    torn.write_bytes(place.read_bytes()[:-8])
+    yield str(torn), "ends before layer1.0.downsample.1.weight does; it is cut short"
 
 
 def test_a_teacher_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
