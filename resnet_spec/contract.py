@@ -243,9 +243,9 @@ class Session(Protocol):
             v = momentum * v + g
             w -= rate * tensor.rate * (g + momentum * v if nesterov else v)
 
-        Then, with an average, ema = keep * ema + (1 - keep) * tensor for every tensor of the
-        plan that is not frozen; with a keep of 1 the average stays as it is, bit by bit. A frozen
-        tensor and its average keep their bits.
+        Then, with an average, ema = keep * ema + (1 - keep) * tensor for every tensor of the plan
+        that is not frozen; with a keep of 1 the average stays as it is, bit by bit. A frozen tensor
+        and its average keep their bits.
 
         Nothing but the batches crosses the border inside the loop; results are fetched once at the
         end.

@@ -78,8 +78,9 @@ def faults_of(name: str) -> list[str]:
 
     Two distributions claim the name, its package is not there, or its manifest breaks a rule.
     """
-    claims = sorted(f"{_distribution(entry)} ({entry.value})" for entry in _entries()[name])
-    if len(claims) > 1:
+    if len(entries := _entries()[name]) > 1:
+        # A distribution's name is read from its metadata, each time anew.
+        claims = sorted(f"{_distribution(entry)} ({entry.value})" for entry in entries)
         rule = f"is the name of {len(claims)} backends, of {' and '.join(claims)}"
         return [f"backend = {name}: {rule}; uninstall all but one"]
     entry = entry_of(name)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from resnet_spec.describing.average import Average
-from resnet_spec.describing.descriptions import Description, Fraction, Positive, Table
+from resnet_spec.describing.descriptions import Description, Fraction, Table
 from resnet_spec.describing.image_changes import ImageChanges
 from resnet_spec.describing.schedule import Schedule
 from resnet_spec.errors import RecipeError, did_you_mean, problem
@@ -24,6 +24,8 @@ from resnet_spec.optimizers import Optimizer
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Size = Annotated[int, Field(ge=1, le=8192)]
+"""Of an image, in pixels per side."""
 
 
 LEAST_MIXING = 0.001
@@ -46,6 +48,10 @@ class Augment(ImageChanges):
 
     Szegedy et al. 2015.
     """
+    progressive: Annotated[tuple[Size, ...], Field(strict=False, max_length=64)] = ()
+    """Sizes of the images in equal parts of the run, in epochs, before the last part, which has the
+    network's own (progressive resizing; Tan & Le 2021, EfficientNetV2, without their changes of
+    strength). All are evaluated at the network's own size."""
     mixup: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
     """a of mixup (Zhang et al. 2018): an image's own share is drawn from Beta(a, a); 0 is off."""
     cutmix: Annotated[float, Field(ge=0.0, le=4.0)] = 0.0
@@ -69,6 +75,16 @@ class Augment(ImageChanges):
     def mixes(self) -> bool:
         """Whether images are mixed at some steps."""
         return (self.mixup > 0.0 or self.cutmix > 0.0) and self.mix_probability > 0.0
+
+
+class Evaluated(Table):
+    """How the images are seen by which a run is evaluated."""
+
+    size: Size | None = None
+    """Pixels per side. None: those trained on. Touvron et al. 2019: larger ones are better."""
+    crop: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """The part of the shorter side that the central crop takes, timm's `--crop-pct`. None: 0.875,
+    or all of an image of up to 64 pixels, or of one that is kept in memory."""
 
 
 class EarlyStopping(Table):
@@ -106,11 +122,12 @@ class Recipe(Description):
     Parameters and statistics stay in float32 under bfloat16 and float16.
     """
     ema: Average = Average()
+    evaluation: Evaluated = Evaluated()
     early_stopping: EarlyStopping = EarlyStopping()
     freeze: str = "none"
     """What keeps its weights and its statistics: `none`; `stem`; `stages=N`, the stem and the first
     N stages; `backbone`, all but the classifier."""
-    head_rate: Positive = 1.0
+    head_rate: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
     """Factor on the learning rate of the classifier."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Factor on the learning rate for each group that lies between a weight and the loss: 1 in the

@@ -6,7 +6,7 @@ of a chunk came back: nothing here waits for a device. Backends import this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import NamedTuple
 
@@ -212,15 +212,20 @@ def recipe_for_training(recipe: Recipe | None) -> Recipe:
     return recipe
 
 
-def steps(
-    batches: Iterable[Batch], rates: NDArray[np.float64], keeps: Sequence[float]
-) -> Iterator[tuple[float, float, Batch]]:
-    """Yield rate, keep and batch for every step, and take no batch that has no rate.
-
-    keeps: as `kept` gives them.
-    """
+def steps(batches: Iterable[Batch], rates: NDArray[np.float64]) -> Iterator[tuple[float, Batch]]:
+    """Yield a rate and a batch for every step, and take no batch that has no rate."""
     # `rates` comes first: zip then stops before it takes a batch too many.
-    return zip(rates.tolist(), keeps, batches, strict=False)
+    return zip(rates.tolist(), batches, strict=False)
+
+
+def kept_steps(
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    rates: NDArray[np.float64],
+    keeps: NDArray[np.float64] | None,
+) -> Iterator[tuple[float, float, Batch]]:
+    """Yield a rate, what is kept of the average, and a batch for every step; see `steps`."""
+    return zip(rates.tolist(), kept(recipe, rates, keeps), batches, strict=False)
 
 
 def kept(

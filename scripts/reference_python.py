@@ -29,7 +29,7 @@ SECTIONS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("", ("train", "load_recipe", "Recipe")),
         ("running.runs", ("Summary",)),
         ("running.metrics", ("read_metrics", "Epoch")),
-        ("running.fit", ("Watch",)),
+        ("running.watch", ("Watch",)),
     ),
     "Data": (
         ("", ("load_data", "Dataset")),

@@ -9,6 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+from resnet_spec.weights.checkpoint import checkpoint_header
+from resnet_spec.weights.last_two import LAST
+
 COLUMNS = (
     "backend",
     "version",
@@ -38,9 +41,14 @@ def row(path: Path) -> list[str]:
 
 
 def seed(run: Path) -> int:
-    """Return the seed, which a comparison notes in cell.json, and train in recipe.json."""
+    """Return the seed, which a comparison notes in cell.json, and train in the checkpoint."""
     cell = run / "cell.json"
-    return json.loads((cell if cell.is_file() else run / "recipe.json").read_text())["seed"]
+    if cell.is_file():
+        return json.loads(cell.read_text())["seed"]
+    header = checkpoint_header(run / LAST)
+    if header is None:
+        raise SystemExit(f"{run}: has neither cell.json nor {LAST}")
+    return header["recipe"]["seed"]
 
 
 def main() -> int:

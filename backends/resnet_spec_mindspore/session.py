@@ -25,7 +25,7 @@ from resnet_spec.session_state import (
     state_shapes,
     whole_state,
 )
-from resnet_spec.session_steps import Intake, filled, kept, recipe_for_training, step_log, steps
+from resnet_spec.session_steps import Intake, filled, kept_steps, recipe_for_training, step_log
 from resnet_spec_mindspore.averages import Average, Move, pace_of
 from resnet_spec_mindspore.containers import structure
 from resnet_spec_mindspore.devices import describe_environment, find_device, find_dtype
@@ -246,9 +246,8 @@ class Session:
         correct: list[Tensor] = []
         count: list[int] = []
         with mode(ms.GRAPH_MODE), training(self.native, True), self._others.answered():
-            for rate, keep, batch in steps(batches, rates, kept(recipe, rates, keeps)):
-                pace = pace_of(recipe.ema, rate, keep)
-                for loss, hits in self._take_step(batch, pace, recipe):
+            for rate, keep, batch in kept_steps(batches, recipe, rates, keeps):
+                for loss, hits in self._take_step(batch, pace_of(recipe.ema, rate, keep), recipe):
                     losses.append(loss)
                     correct.append(hits)
                 count.append(len(batch))

@@ -14,7 +14,7 @@ from resnet_spec.optimizers import clipped, row_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, family, state_shapes, whole_state
-from resnet_spec.session_steps import Intake, Part, kept, recipe_for_training, step_log, steps
+from resnet_spec.session_steps import Intake, Part, kept_steps, recipe_for_training, step_log
 from resnet_spec_numpy.losses import loss_of
 from resnet_spec_numpy.modules import empty
 from resnet_spec_numpy.passes import Run, reached_of
@@ -145,7 +145,7 @@ class Session:
         losses: list[float] = []
         correct: list[int] = []
         count: list[int] = []
-        for rate, keep, batch in steps(batches, rates, kept(recipe, rates, keeps)):
+        for rate, keep, batch in kept_steps(batches, recipe, rates, keeps):
             loss, hits = self._step(batch, rate, recipe)
             self._move_average(keep)
             losses.append(loss)

@@ -17,7 +17,7 @@ from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, state_shapes, whole_state
-from resnet_spec.session_steps import kept, recipe_for_training, step_log, steps
+from resnet_spec.session_steps import kept_steps, recipe_for_training, step_log
 from resnet_spec_torch.devices import (
     REDUCED,
     describe,
@@ -225,7 +225,7 @@ class Session:
             stack.enter_context(mode(self.native, training=True))
             stack.enter_context(memory_errors(self._device))
             stack.enter_context(self._others.errors())
-            for rate, keep, batch in steps(batches, rates, kept(recipe, rates, keeps)):
+            for rate, keep, batch in kept_steps(batches, recipe, rates, keeps):
                 loss, hits = self._step(batch, rate, recipe)
                 if self._average and keep < 1.0:
                     move_average(self._average, self._weights(), self._plan, keep)

@@ -45,6 +45,15 @@ def test_a_folder_of_lists_is_a_dataset(images: Path) -> None:
     assert data.name == images.name
 
 
+def test_an_image_without_a_label_is_no_class_of_its_own(images: Path) -> None:
+    write(lists(images), "test.csv", "path,label", "pictures/4.png,a", "pictures/5.png,-1")
+    with pytest.raises(DataError, match=r"test\.csv:3: label = -1: is no class; leave images"):
+        load_data(images)
+    pairs = [(str(images / f"pictures/{i}.png"), i - 1) for i in range(3)]
+    with pytest.raises(DataError, match=r"mine, train\[0\]: label = -1: is no class"):
+        from_files("mine", pairs, pairs)
+
+
 def test_it_is_the_same_wherever_it_lies(images: Path, tmp_path: Path) -> None:
     before = Fingerprint.of(load_data(lists(images)))
     moved = tmp_path / "moved"
@@ -182,7 +191,10 @@ def test_a_list_from_python(images: Path) -> None:
         ([("pictures/0.png", "a\nb")], r"mine, train[0]: label = 'a\nb': must be a line"),
         ([("pictures/9.png", 0)], "mine, train[0]: there is no file"),
         ([("pictures/0.png", 2)], "mine, train[0]: 2 is no place in 2 classes"),
-        ([("pictures/0.png", -1)], "mine, train[0]: -1 is no place in 2 classes"),
+        (
+            [("pictures/0.png", -1)],
+            "mine, train[0]: label = -1: is no class; leave images",
+        ),
         ([("pictures/0.png", "yess")], "'yess' is not a class of the data; did you mean 'yes'"),
         ([("pictures/0.png", 0)], "mine: the training list has no image of the class 'yes'"),
     ],

@@ -171,3 +171,9 @@ def test_which_tensors_decay(role: Role, always: bool, norms: bool, biases: bool
     assert decays(False, False) == always
     assert decays(True, False) == norms
     assert decays(False, True) == biases
+
+
+@pytest.mark.parametrize("field", ["head_rate", "optimizer.weight_decay"])
+def test_factors_that_no_training_survives_are_named(field: str) -> None:
+    with pytest.raises(RecipeError, match=rf"{field} = 1e\+308: must be <= 1000000"):
+        load_recipe("demo", [f"{field}=1e308"])

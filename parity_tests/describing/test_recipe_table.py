@@ -92,3 +92,11 @@ def test_losses_and_policies_of_the_sources() -> None:
     wide = rates(load_recipe("wrn"), PER_EPOCH)
     drops = [0.1, 0.02, 0.004, 0.0008]
     assert np.unique(wide)[::-1].tolist() == pytest.approx(drops)
+
+
+def test_cifar_94_has_the_rates_of_its_source() -> None:
+    """dawn.py: PiecewiseLinear([0, 5, 24], [0, 0.4, 0]), here taken at the middle of each step."""
+    recipe, steps = load_recipe("cifar-94"), 97
+    middle = (np.arange(24 * steps) + 0.5) / steps
+    assert rates(recipe, steps) == pytest.approx(np.interp(middle, [0, 5, 24], [0, 0.4, 0]))
+    assert (recipe.batch, recipe.optimizer.nesterov, recipe.optimizer.momentum) == (512, True, 0.9)

@@ -96,6 +96,7 @@ def test_soft_targets_stand_beside_those_of_the_labels() -> None:
     labels, targets, soft = compared_with(TAUGHT, recipe(temperature=2.0), 3)
     assert labels.tolist() == [0, 2, 1, 1]
     assert targets is not None and targets.tolist() == np.eye(3)[labels].tolist()
+    assert soft is not None
     assert np.array_equal(soft, soft_targets(recipe(temperature=2.0).loss, TEACHER))
     assert compared_with(BATCH, Recipe(steps=1, augment={"mixup": 0.2}), 3).soft is None
 
@@ -125,7 +126,8 @@ def test_a_teacher_s_logits_are_checked(batch: Batch, given: Recipe | None, line
 
 
 def test_parts_and_processes_have_the_logits_of_their_own_images() -> None:
-    assert np.array_equal(taken(TAUGHT, np.array([3, 1])).teacher, TEACHER[[3, 1]])
+    two = taken(TAUGHT, np.array([3, 1])).teacher
+    assert two is not None and np.array_equal(two, TEACHER[[3, 1]])
     shares = [share_of(TAUGHT, Group(rank, 2)).teacher for rank in range(2)]
     assert np.array_equal(np.concatenate(shares), TEACHER)  # pyright: ignore
     setup = make_setup(CASES["plain"].plan, make_recipe(1, loss={"teacher": "t"}))

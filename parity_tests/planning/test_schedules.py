@@ -246,3 +246,17 @@ def test_what_is_refused(schedule: dict[str, object], line: str) -> None:
 def test_settings_that_were_there_before_may_lie_unread() -> None:
     kept = recipe(kind="cosine", milestones=[1, 2], period=2.5, gamma=0.5, every="epoch")
     assert len(rates(kept, 5)) == 20
+
+
+@pytest.mark.parametrize("kind", ["step", "cosine_restarts"])
+def test_a_period_that_rounds_to_no_step_is_refused(kind: str) -> None:
+    recipe = Recipe(epochs=2, schedule={"kind": kind, "period": 0.04})
+    with pytest.raises(RecipeError, match=r"schedule\.period = 0\.04: is less than a step"):
+        rates(recipe, 10)
+
+
+def test_a_run_of_more_steps_than_there_can_be_numbers_for_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"steps = 1000000000: makes 1,000,000,000 steps, and a"):
+        rates(Recipe(steps=1_000_000_000), 10)
+    with pytest.raises(RecipeError, match=r"epochs = 1000000: makes 1,000,000,000 steps"):
+        rates(Recipe(epochs=1_000_000), 1000)

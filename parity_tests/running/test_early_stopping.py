@@ -16,7 +16,7 @@ from tiny_run import Stopped, Stops
 import resnet_spec
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.errors import CheckpointError, RecipeError
-from resnet_spec.running import fit as module
+from resnet_spec.running import sessions as module
 from resnet_spec.running.evaluate import evaluate
 from resnet_spec.running.metrics import read_metrics
 from resnet_spec.running.runs import Position

@@ -113,6 +113,15 @@ def test_one_that_ends_while_it_waits_is_lost(address: str, pool: ThreadPoolExec
             each.result(5)
 
 
+def test_whoever_says_nothing_keeps_nobody_waiting(address: str, pool: ThreadPoolExecutor) -> None:
+    one, two = ranks(2, address)
+    waiting = pool.submit(told, one)
+    with connected(address):
+        start = time.monotonic()
+        assert told(two) == waiting.result() == []
+        assert time.monotonic() - start < 2
+
+
 def test_whoever_else_calls_is_not_counted(address: str, pool: ThreadPoolExecutor) -> None:
     one, two = ranks(2, address)
     first = pool.submit(told, one)

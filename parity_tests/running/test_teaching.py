@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError, RecipeError
 from resnet_spec.group import Group
-from resnet_spec.loader import installed_backends, load_backend
+from resnet_spec.loader import installed_backends
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 from resnet_spec.running.job import job_of
 from resnet_spec.running.metrics import read_metrics
+from resnet_spec.running.opening import open_session
 from resnet_spec.running.rate_range import Range, try_rates
 from resnet_spec.running.request import Request
 from resnet_spec.running.runs import Run
+from resnet_spec.running.stages import stages_of
 from resnet_spec.running.teaching import Teacher, taught, teaching
 from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from resnet_spec.weights.digests import digest
@@ -37,6 +40,7 @@ BACKENDS = [
     pytest.param(name, marks=pytest.mark.thorough if name in SLOW else ())
     for name in installed_backends()
 ]
+OPENED = partial(open_session, "numpy", precision="float64")
 SETTINGS = ("epochs=3", "batch=512", "augment.mixup=0.4", "loss.temperature=4")
 WIDE: dict[str, Any] = {
     **TINY,
@@ -77,11 +81,11 @@ def changed(one: Path, other: Path) -> list[str]:
 def test_a_teacher_sees_the_images_of_the_student(tmp_path: Path) -> None:
     place = checkpoint(tmp_path / "t.safetensors")
     run, teacher = _found(asked(place, "augment.flip=true"))
-    assert (teacher.plan.input.height, teacher.plan.input.mean) == (8, (0.2, 0.3, 0.4))
+    assert (teacher.spec.name, teacher.spec.input.mean) == ("wide", (0.2, 0.3, 0.4))
     assert teacher.order == tuple(range(10))
     batches = list(train_batches((), run.data.train, run.recipe, 0, 3))
-    found = list(teaching(teacher, "numpy", precision="float64")(iter(batches)))
-    session = load_backend("numpy").Session(lower(Spec(**WIDE, classes=10), 8), precision="float64")
+    found = list(teaching(teacher, run.plan, OPENED)(iter(batches), run.plan))
+    session = OPENED(lower(Spec(**WIDE, classes=10), 8))
     session.load(load_checkpoint(Path(place)).state)
     for one, other in zip(batches, found, strict=True):
         assert one.mix is not None and other.mix is one.mix and other.images is one.images
@@ -114,11 +118,30 @@ def test_classes_in_another_order_are_put_right(tmp_path: Path) -> None:
     assert "".join(theirs[i] for i in job.teacher.order) == ours
     assert any(line.startswith("note: loss.teacher: ") and "another order" in line for line in said)
     batch = Batch(*split, np.arange(16))
-    session = load_backend("numpy").Session(job.teacher.plan)
+    session = OPENED(lower(job.teacher.spec, 8))
     session.load(job.teacher.state)
     (logits,) = session.predict([batch])
     (found,) = taught(iter([batch]), session, job.teacher)
-    assert np.array_equal(found.teacher, logits[:, list(job.teacher.order)])  # pyright: ignore
+    assert found.teacher is not None
+    assert np.array_equal(found.teacher, logits[:, list(job.teacher.order)].astype(np.float32))
+
+
+def test_a_teacher_sees_images_in_the_sizes_in_which_they_are_trained(tmp_path: Path) -> None:
+    place = checkpoint(tmp_path / "t.safetensors")
+    given = asked(place, "epochs=2", "augment.progressive=[6]")
+    run, teacher = _found(given)
+    (first, last), found = stages_of(run), dict[int, Batch]()
+    teach = teaching(teacher, first.plan, OPENED)
+    for stage in (first, last, first):
+        made = train_batches((), stage.split, run.recipe, stage.first_step, stage.first_step + 1)
+        (found[stage.plan.input.height],) = teach(made, stage.plan)
+    assert found[6].images.shape[1:3] == (6, 6) and found[8].images.shape[1:3] == (8, 8)
+    session = OPENED(lower(teacher.spec, 6))
+    session.load(teacher.state)
+    (logits,) = session.predict([found[6]])
+    assert found[6].teacher is not None
+    assert np.array_equal(found[6].teacher, logits.astype(np.float32))
+    assert resnet_spec.train(**given, out=tmp_path / "run").complete
 
 
 def test_of_more_classes_the_data_s_are_taken(tmp_path: Path) -> None:
@@ -164,11 +187,11 @@ def test_a_student_learns_from_its_teacher_alone(tmp_path: Path) -> None:
 def test_processes_have_the_logits_of_their_own_images(size: int, tmp_path: Path) -> None:
     place = checkpoint(tmp_path / "t.safetensors")
     run, teacher = _found(asked(place, "batch=12"))
-    teach = teaching(teacher, "numpy", precision="float64")
-    (whole,) = teach(train_batches((), run.data.train, run.recipe, 0, 1))
+    teach = teaching(teacher, run.plan, OPENED)
+    (whole,) = teach(train_batches((), run.data.train, run.recipe, 0, 1), run.plan)
     groups = [Group(rank, size) for rank in range(size)]
     for group in groups:
-        (own,) = teach(train_batches((), run.data.train, run.recipe, 0, 1, group))
+        (own,) = teach(train_batches((), run.data.train, run.recipe, 0, 1, group), run.plan)
         expected = share_of(whole, group)
         assert own.teacher is not None and expected.teacher is not None
         assert np.array_equal(own.images, expected.images)

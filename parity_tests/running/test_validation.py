@@ -106,7 +106,7 @@ def test_the_test_images_are_looked_at_once(
         counts.append(len(split))
         return evaluate(session, split, *args, **more)
 
-    for module in ("fit", "testing"):
+    for module in ("sessions", "testing"):
         monkeypatch.setattr(f"resnet_spec.running.{module}.evaluate", counted)
     summary = trained(pets, tmp_path / "run")
     weights = 1 if summary.best_epoch == 3 else 2
@@ -138,7 +138,7 @@ def test_a_run_of_which_an_earlier_epoch_is_the_best_tests_its_weights(
     best = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert best.chosen == {"by": "validation", "accuracy": summary.best_accuracy, "epoch": 1}
     last = load_checkpoint(tmp_path / "run" / "last.safetensors").state
-    state = sessions[0].state()
+    state = sessions[0].trained.state()
     assert all(np.array_equal(state[name], array) for name, array in last.items())
     session = resnet_spec.session(best.spec, "numpy")
     session.load(best.state)

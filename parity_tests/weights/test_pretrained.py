@@ -20,7 +20,7 @@ from PIL import Image
 from serving import Server
 
 from resnet_spec.data import load_data
-from resnet_spec.data.encoded import viewed
+from resnet_spec.data.at_size import viewed
 from resnet_spec.data.views import View, central
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import CheckpointError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_spec.cli.pretrained import WEIGHTS, add_weights, weights_of
+from resnet_spec.cli.pretrained import WEIGHTS, add_crop, add_weights, view_asked, weights_of
 from resnet_spec.cli.saying import tell
 from resnet_spec.errors import DataError, problem
 
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     table = "write them as a table, too: FILE.csv or FILE.parquet, a row per image"
     parser.add_argument("--out", type=Path, metavar="FILE", help=table)
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
+    add_crop(parser)
     add_weights(parser)
 
 
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     paths, left_out = _files(given)
     weights = weights_of(args, None if is_option else args.checkpoint)
     spec, note = with_known_statistics(weights)
-    images = Images(paths, spec, weights.view)
+    images = Images(paths, spec, view_asked(args.crop, weights))
     session = load_backend(args.backend).Session(
         lower(spec), device=args.device, precision=args.precision
     )

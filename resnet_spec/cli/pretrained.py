@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from resnet_spec.data.views import View
     from resnet_spec.weights.loading import Pretrained
 
 WEIGHTS = "a checkpoint, a weight file of any kind, published weights or hf:OWNER/NAME"
@@ -39,6 +40,24 @@ def add_ignore_classes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_crop(parser: argparse.ArgumentParser) -> None:
+    """Add --crop."""
+    what = "the part of an image's shorter side that is seen (default: as the weights' run did)"
+    parser.add_argument("--crop", type=float, metavar="F", help=what)
+
+
+def view_asked(crop: float | None, weights: Pretrained) -> View | None:
+    """Return how images are looked at: by --crop, or as the weights say. Raises DataError."""
+    from resnet_spec.data.at_size import view_of
+    from resnet_spec.errors import DataError, problem
+
+    if crop is None:
+        return weights.view
+    if not 0.0 < crop <= 1.0:
+        raise DataError(problem("--crop", crop, "must be > 0 and <= 1", "0.875 is the usual"))
+    return view_of(weights.spec.input.size, crop)
+
+
 def add_pretrained(parser: argparse.ArgumentParser) -> None:
     """Add --pretrained."""
     parser.add_argument("--pretrained", metavar="NAME|FILE|hf:...", help=_FORMS)
@@ -59,4 +78,6 @@ def weights_of(args: argparse.Namespace, place: str | None, *, whole: bool = Tru
     weights = load_pretrained(
         source, spec=args.spec, names=args.names, settings=args.settings, part=args.part
     )
+    if args.spec is None and not any(it.startswith("input.size") for it in args.settings):
+        weights = weights.as_evaluated()
     return weights.whole() if whole else weights

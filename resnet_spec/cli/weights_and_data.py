@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from resnet_spec.cli.pretrained import add_ignore_classes, weights_of
+from resnet_spec.cli.pretrained import add_crop, add_ignore_classes, view_asked, weights_of
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="D", help="dataset (default: the one it was trained on)")
     parser.add_argument("--split", choices=("test", "validation", "train"), default="test")
     add_ignore_classes(parser)
+    add_crop(parser)
 
 
 def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
@@ -78,14 +79,15 @@ def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
 
     Raises CheckpointError for weights that cannot be had, DataError for data that does not fit.
     """
-    from resnet_spec.data.encoded import viewed
+    from resnet_spec.data.at_size import viewed
     from resnet_spec.data.relabelled import relabelled
     from resnet_spec.weights.known_statistics import with_known_statistics
 
     weights = weights_of(args, args.checkpoint)
+    view = view_asked(args.crop, weights)
     place, read, changes = _read(args, weights)
     matched = fitting(read, weights, f"--data = {place}", ignore=args.ignore_classes)
-    data = _parted(read, relabelled(viewed(read, weights.view), matched), weights, args.split)
+    data = _parted(read, relabelled(viewed(read, view), matched), weights, args.split)
     spec, note = with_known_statistics(weights, data)
     notes = (*weights.notes, *data.notes, *changes, *matched.notes, *note)
     return WeightsOnData(weights, spec, data, place, notes)

@@ -113,7 +113,7 @@ class Result:
 _OF_SUMMARY = (
     *("final_accuracy", "best_accuracy", "best_epoch", "final_loss", "final_test_loss"),
     *("best_of", "best_test_accuracy", "final_validation_accuracy"),
-    *("final_top5_accuracy", "final_calibration_error"),
+    *("final_top5_accuracy", "final_calibration_error", "final_weights_accuracy"),
     *("epochs", "steps", "images_per_second", "first_step_s", "compile_s", "peak_memory_mb"),
     "wall_s",
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.data.boxes import random_box
 from resnet_spec.data.statistics import channel_statistics
-from resnet_spec.data.views import boxed, resized
+from resnet_spec.data.views import View, boxed, central, image_of, resized
 from resnet_spec.errors import DataError
 
 Images = NDArray[np.uint8]
@@ -111,13 +111,15 @@ class ArraySplit:
 
     pixels: uint8 [N, H, W, C]; resized on reading (Pillow's bilinear filter) where `size` differs.
     labels: int64 [N].
-    identity: what the pixels were decoded from, where decoders may differ; () is the pixels.
+    identity: what the pixels were decoded from, where decoders may differ; () is the pixels. view:
+    how the samples are evaluated; None: whole.
     """
 
     pixels: Images = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
     size: int
     identity: tuple[bytes, ...] = field(default=(), repr=False)
+    view: View | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -134,6 +136,8 @@ class ArraySplit:
     def images(self, indices: Places) -> Images:
         """See `Split.images`."""
         found = self.pixels[indices]
+        if self.view is not None:
+            return np.stack([central(image_of(image), self.size, self.view) for image in found])
         if found.shape[1:3] == (self.size, self.size):
             return found
         return np.stack([resized(image, self.size) for image in found])

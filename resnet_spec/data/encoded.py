@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.data.archives import read_file
 from resnet_spec.data.boxes import random_box
-from resnet_spec.data.dataset import Dataset, Images, Places, Split
+from resnet_spec.data.dataset import Images, Places
 from resnet_spec.data.images import MOST_BYTES, decode
 from resnet_spec.data.views import Pixels, View, boxed, central
 
@@ -122,12 +122,3 @@ def _size(path: str) -> bytes:
         return b"\0%d" % Path(path).stat().st_size
     except OSError:  # Whoever reads the image says so.
         return b""
-
-
-def viewed(data: Dataset, view: View | None) -> Dataset:
-    """Return `data` with its images evaluated in `view`; small ones, in memory, have no margin."""
-
-    def changed(split: Split) -> Split:
-        return replace(split, view=view) if isinstance(split, EncodedSplit) and view else split
-
-    return replace(data, train=changed(data.train), test=changed(data.test))

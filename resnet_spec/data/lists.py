@@ -109,8 +109,7 @@ def _sample(pair: Any, where: str) -> Sample:
     kind = type(label).__name__
     if kind == "bool" or not issubclass(type(label), str | int | np.integer):
         raise DataError(f"{where}: label must be a name or a whole number, and is {kind}")
-    if issubclass(type(label), str):
-        _check_name(label, where)
+    _check_name(str(label), where)
     named = label if issubclass(type(label), str) else int(label)
     return Sample(str(Path(path).absolute()), named, where)
 
@@ -121,6 +120,8 @@ def _check_name(label: str, where: str) -> None:
         shown = label if len(label) <= _SHOWN else f"{label[:_SHOWN]}..."
         rule = f"must be a line of 1 to {_LONGEST_NAME} characters"
         raise DataError(f"{where}: label = {shown!r}: {rule}")
+    if label[0] == "-" and label[1:].isdecimal():  # As -1, which says that there is none.
+        raise DataError(f"{where}: label = {label}: is no class; leave images without a label out")
 
 
 def _lists(path: Path) -> dict[str, Path]:

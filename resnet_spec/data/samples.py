@@ -19,7 +19,7 @@ from resnet_spec.data.classes import check_unique, places_in
 from resnet_spec.data.dataset import ArraySplit, Dataset, Images, Places, Split
 from resnet_spec.data.sources import Source
 from resnet_spec.data.statistics import KNOWN, channel_statistics
-from resnet_spec.data.views import SMALL, Pixels, boxed, central
+from resnet_spec.data.views import SMALL, Pixels, View, boxed, central
 from resnet_spec.errors import DataError, problem
 from resnet_spec.printing.activity import doing
 
@@ -152,6 +152,7 @@ class SampleSplit:
     labels: NDArray[np.int64] = field(repr=False)
     size: int
     channels: int
+    view: View | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -171,7 +172,7 @@ class SampleSplit:
 
     def images(self, indices: Places) -> Images:
         """See `Split.images`."""
-        return np.stack([central(self._image(i), self.size) for i in indices.tolist()])
+        return np.stack([central(self._image(i), self.size, self.view) for i in indices.tolist()])
 
     def boxes(self, indices: Places, choices: NDArray[np.float64]) -> Images:
         """See `Split.boxes`."""

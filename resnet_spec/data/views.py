@@ -30,11 +30,13 @@ class View:
     """How images are evaluated: the shorter side to `side` pixels, of which the central `crop`.
 
     At another size than `crop` the side grows in proportion. interpolation: Pillow's filter.
+    cuts_small: whether small images have a margin cut off, too.
     """
 
     side: int = 256
     crop: int = 224
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    cuts_small: bool = False
 
 
 def central(image: Image.Image, size: int, view: View | None = None) -> Pixels:
@@ -42,7 +44,8 @@ def central(image: Image.Image, size: int, view: View | None = None) -> Pixels:
     from PIL import Image
 
     view = view or View()
-    shorter = size if size <= SMALL else size * view.side // view.crop
+    is_whole = size <= SMALL and not view.cuts_small
+    shorter = size if is_whole else size * view.side // view.crop
     width, height = image.size
     scaled = (
         (shorter, int(shorter * height / width))

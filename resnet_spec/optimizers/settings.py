@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from resnet_spec.describing.descriptions import Fraction, NotNegative, Positive, Table
+from resnet_spec.describing.descriptions import Fraction, Positive, Table
 
 ABSENT: Any = None
 """In the place of a setting that the kind does not read, or that is off: it is not written either,
@@ -27,7 +27,7 @@ class Settings(Table):
     """Of sgd, lars and rmsprop: the fraction of the old velocity that is kept."""
     nesterov: bool = ABSENT
     """Of sgd and lars: step with w -= rate (g + momentum v) instead."""
-    weight_decay: NotNegative = 1e-4
+    weight_decay: Annotated[float, Field(ge=0.0, le=1e6)] = 1e-4
     """Added to the gradient, times w, in sgd, adam, lars and rmsprop (coupled); to the step, beside
     all that the gradient has gone through, in adamw, lamb and lion (decoupled)."""
     decay_norms: bool = True

@@ -43,10 +43,7 @@ def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
     """
     figure = new_figure(11, 4.2, title)
     losses, accuracies = figure.subplots(1, 2)
-    everything = [epoch for epochs in runs.values() for epoch in epochs]
-    solid = solid_text(everything)
-    has_average = any(epoch.weights_accuracy is not None for epoch in everything)
-    dots = ", dotted: without the average" if has_average else ""
+    solid = solid_text([epoch for epochs in runs.values() for epoch in epochs])
     for i, (label, epochs) in enumerate(runs.items()):
         look = {"color": COLOURS[i % 7], "marker": MARKERS[i % 7], "markersize": 4}
         at = [epoch.epoch for epoch in epochs]
@@ -58,12 +55,14 @@ def curves_figure(runs: Mapping[str, Sequence[Epoch]], title: str = "") -> Any:
         accuracies.plot(at, [e.train_accuracy for e in epochs], linestyle="--", **look)
         accuracies.plot(tested_at, [e.accuracy for e in tested], label=label, **look)
         own = [epoch for epoch in tested if epoch.weights_accuracy is not None]
-        dotted = {"color": look["color"], "linestyle": ":"}
-        losses.plot([e.epoch for e in own], [e.weights_loss for e in own], **dotted)
-        accuracies.plot([e.epoch for e in own], [e.weights_accuracy for e in own], **dotted)
+        if own:
+            dotted = {"color": look["color"], "linestyle": ":", "label": f"{label}, no average"}
+            losses.plot([e.epoch for e in own], [e.weights_loss for e in own], **dotted)
+            accuracies.plot([e.epoch for e in own], [e.weights_accuracy for e in own], **dotted)
     for axes, name in ((losses, "loss"), (accuracies, "accuracy")):
         axes.set_xlabel("epoch")
-        axes.set_ylabel(f"{name} (dashed: train, solid: {solid}{dots})")
+        axes.locator_params(axis="x", integer=True)
+        axes.set_ylabel(f"{name} (dashed: train, solid: {solid})")
         axes.grid(alpha=0.3)
         for label in axes.legend().get_texts():
             label.set_parse_math(False)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -23,35 +23,25 @@ from resnet_spec.contract import Session, StepLog
 from resnet_spec.data.batches import prefetch, train_batches
 from resnet_spec.data.dataset import Split
 from resnet_spec.errors import CheckpointError, OutputError, RecipeError, problem
+from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.pace import Pace
 from resnet_spec.running.evaluate import Evaluation
-from resnet_spec.running.evaluators import Evaluators
 from resnet_spec.running.interruption import Interrupt
 from resnet_spec.running.metrics import Epoch
 from resnet_spec.running.origin_of_nan import origin_of_nan
 from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.run_folder import LAST
 from resnet_spec.running.runs import Position, Run, Summary
+from resnet_spec.running.sessions import Sessions
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.summarising import finished_summary, write_summary
 from resnet_spec.running.teaching import Teach, untaught
 from resnet_spec.running.testing import Ended, best_of_test, chosen
 from resnet_spec.running.together import Together
+from resnet_spec.running.watch import Watch
 from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.files.weight_file import finite_problems
-
-
-class Watch(Protocol):
-    """Hears of a run as it goes; the command line's shows a progress bar."""
-
-    def chunk(self, position: Position, speed: float) -> None:
-        """Some steps are done; `speed` is in images per second."""
-        ...
-
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch is done and evaluated, or not due for evaluation."""
-        ...
 
 
 def fit(
@@ -61,15 +51,18 @@ def fit(
     watch: Watch,
     start: Checkpoint | None = None,
     together: Together | None = None,
+    made: Callable[[Plan], Session] | None = None,
     teach: Teach = untaught,
 ) -> Summary:
     """Train `session` by the run's recipe, from its seed or from `start`.
 
-    evaluator: the session that evaluates; `session` itself unless the recipe keeps an average of
-    the weights. together: the processes that train it, of which the first decides and writes, and
-    alone sees the run's folder. teach: see `teaching.Teach`. Ctrl-C ends the chunk under way,
-    writes the last checkpoint and returns a summary that is not `complete`. A run that is complete
-    keeps the summary that it has.
+    session: of the plan of the step that comes next (`stages.stage_at`). evaluator: the session
+    that evaluates; `session` itself unless the recipe keeps an average of the weights, or images
+    are evaluated in another size. made: makes a session that trains a plan; needed where the recipe
+    has stages of several sizes. teach: see `teaching.Teach`. together: the processes that train it,
+    of which the first decides and writes, and alone sees the run's folder. Ctrl-C ends the chunk
+    under way, writes the last checkpoint and returns a summary that is not `complete`. A run that
+    is complete keeps the summary that it has.
 
     Raises RecipeError when the loss, a weight or, at the end, a logit is no longer a number. That
     or any other error is left in the summary, with the last sound checkpoint.
@@ -79,7 +72,7 @@ def fit(
     is_finished = together.any(finished is not None)
     if finished is not None:
         return finished
-    going = _Going(run, Evaluators(session, evaluator, together), watch, start, teach)
+    going = _Going(run, Sessions(run, session, evaluator, together, made, teach), watch, start)
     if is_finished:
         return going.write_summary()
     try:
@@ -98,10 +91,10 @@ class _Going:
     """A run under way: where it stands, and who trains, evaluates and watches it."""
 
     def __init__(
-        self, run: Run, evaluators: Evaluators, watch: Watch, start: Checkpoint | None, teach: Teach
+        self, run: Run, sessions: Sessions, watch: Watch, start: Checkpoint | None
     ) -> None:
-        self.run, self.evaluators, self.watch, self.teach = run, evaluators, watch, teach
-        self.session, self.together = evaluators.trained, evaluators.together
+        self.run, self.sessions, self.watch = run, sessions, watch
+        self.together = sessions.together
         self.folder = folder_of(run.out, self.together)
         self.speed = Speed()
         self._last: Evaluation | None = None
@@ -110,6 +103,11 @@ class _Going:
         """Whether a process was asked to stop, as all of them know it."""
         self.position: Position = self._begin(start).trained_by(run.backend)
         self._pace = Pace.of(run.recipe, run.epoch_steps)
+
+    @property
+    def session(self) -> Session:
+        """The session that trains."""
+        return self.sessions.trained
 
     def _begin(self, start: Checkpoint | None) -> Position:
         run = self.run
@@ -145,11 +143,12 @@ class _Going:
 
     def _chunks(self, end: int, interrupt: Interrupt) -> Iterator[StepLog]:
         """Yield the logs of the steps up to `end`, a chunk each; fewer when interrupted."""
-        run, step, group = self.run, self.position.step, self.together.group
-        mean = run.plan.input.mean
-        source = train_batches(run.plan.noises, run.data.train, run.recipe, step, end, group, mean)
-        with prefetch(source, depth=2) as made:
-            batches = self.teach(made)
+        step = self.position.step
+        stage = self.sessions.enter(step)
+        fixed = stage.plan.noises, stage.split, self.run.recipe, step, end, self.together.group
+        source = train_batches(*fixed, stage.plan.input.mean)
+        with prefetch(source, depth=2) as ready:
+            batches = self.sessions.taught(ready)
             while step < end and (steps := self._agreed(end - step, interrupt)):
                 clock = time.perf_counter()
                 numbers = self._pace.between(step, step + steps)
@@ -171,7 +170,7 @@ class _Going:
     def _end_chunks(self, *, is_epoch: bool) -> None:
         """Evaluate where an epoch is done, and save where that is due."""
         run, step = self.run, self.position.step
-        is_last, number = step == run.total_steps, run.epoch_of(step)
+        is_last, number = step == run.total_steps, run.epoch_number(step)
         evaluates = is_epoch and (is_last or number % run.recipe.evaluate_every == 0)
         saves = is_last or self._stops or (is_epoch and number % run.recipe.checkpoint_every == 0)
         checkpoint = self._checkpoint() if evaluates or saves else None
@@ -179,8 +178,8 @@ class _Going:
         result = own = None
         if checkpoint is not None and evaluates and not broken:
             weights = checkpoint.evaluated()
-            result = self._last = self.evaluators.evaluate(weights, run.judged)
-            own = self.evaluators.of_weights(run.judged)
+            result = self._last = self.sessions.evaluate(weights, run.judged)
+            own = self.sessions.evaluate_weights(checkpoint, run.judged)
             self._note_best(weights, result)
             is_last = run.is_done(self.position)
         if is_epoch:
@@ -199,7 +198,7 @@ class _Going:
         """Return what a run is evaluated once more for at its end."""
         if not self.run.is_done(self.position):
             return Ended()
-        weights = self.evaluators.of_weights(self.run.data.test)
+        weights = self.sessions.evaluate_weights(self._checkpoint(), self.run.tested)
         return replace(self._tested(), weights=weights)
 
     def _tested(self) -> Ended:
@@ -215,18 +214,18 @@ class _Going:
         lost = None if is_told else found
         if run.held_out is None:
             return Ended(lost, found)
-        tested = self._sound(last, run.data.test, "on the test images ")
-        if self.position.best_epoch == run.epoch_of(step):
+        tested = self._sound(last, run.tested, "on the test images ")
+        if self.position.best_epoch == run.epoch_number(step):
             return Ended(lost, tested, tested)
         fixed = self.folder, self.position, self.together
-        best, notes = best_of_test(run, self.evaluators.judged, *fixed)
-        if not self.evaluators.has_average:
+        best, notes = best_of_test(run, self.sessions.judged, *fixed)
+        if not self.sessions.is_apart:
             self.session.load(last.state)
         return Ended(lost, tested, best, notes)
 
     def _sound(self, last: Checkpoint, split: Split, where: str) -> Evaluation:
         """Return what the last weights give on `split`; the run fails where that is no number."""
-        result = self.evaluators.evaluate(last.evaluated(), split)
+        result = self.sessions.evaluate(last.evaluated(), split)
         if result.problem:
             self._fail(f"after the last step {where}{result.problem}")
         return result
@@ -250,7 +249,7 @@ class _Going:
         if stopping.patience:
             self.position = self.position.judged(result.accuracy, stopping.min_delta)
         if result.accuracy is not None and result.accuracy > self.position.best_accuracy:
-            number = self.run.epoch_of(self.position.step)
+            number = self.run.epoch_number(self.position.step)
             self.position = replace(self.position, best_accuracy=result.accuracy, best_epoch=number)
             self.folder.save_best(replace(weights, chosen=chosen(self.run, self.position)))
 
@@ -267,7 +266,7 @@ class _Going:
             f"{split}_not_finite": not_finite,
         }
         epoch = Epoch(
-            epoch=self.run.epoch_of(position.step),
+            epoch=self.run.epoch_number(position.step),
             step=position.step,
             rate=float(self._pace.rates[position.step - 1]),
             train_loss=position.loss_sum / position.count,

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from resnet_spec.data import data_place
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.at_size import viewed
 from resnet_spec.data.augmenting import check_channels
 from resnet_spec.data.dataset import Dataset
-from resnet_spec.data.encoded import viewed
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.fitted_spec import fitted
 from resnet_spec.data.given import name_of
@@ -37,6 +37,7 @@ from resnet_spec.running.request import Request
 from resnet_spec.running.resuming import Consent, check_same_run, going_on
 from resnet_spec.running.run_folder import Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
+from resnet_spec.running.stages import stages_of
 from resnet_spec.running.teaching import Teacher, teacher_of, where_it_is
 from resnet_spec.running.together import check_can_compile, check_can_join, check_can_shard
 from resnet_spec.weights.adopting import adopt, with_statistics
@@ -83,6 +84,8 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
         assert found is not None
         job = _continued(request, found, say, reach)
     Pace.of(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
+    # These raise for sizes that the network cannot take, or that the run has no time for.
+    _ = job.run.evaluated_plan, stages_of(job.run)
     check_trains(job.run.backend, job.run.recipe, job.run.plan.classes)
     _check_shares(job.run, group)
     if request.shard:
@@ -126,9 +129,7 @@ def _fresh(request: Request, say: Say, reach: Reach) -> Job:
 
 def _taught(job: Job, say: Say) -> Job:
     """Return the job with the run's teacher, whom its recipe then tells from others."""
-    recipe, teacher = teacher_of(job.run, job.begins.goes_on_from)
-    for note in () if teacher is None else teacher.notes:
-        say(f"note: loss.teacher: {note}")
+    recipe, teacher = teacher_of(job.run, say, job.begins.goes_on_from)
     start = None if job.start is None else replace(job.start, recipe=recipe)
     return replace(job, run=replace(job.run, recipe=recipe), start=start, teacher=teacher)
 

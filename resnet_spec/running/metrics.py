@@ -26,10 +26,9 @@ class Epoch:
     test_loss and test_accuracy are None where no evaluation was due, and where the network has
     none: test_not_finite is how many test images have a logit that is NaN or infinite. A run that
     holds images out for validation is evaluated on those: what is of the test images is None then,
-    and the validation_ fields are in their place. Where the run keeps an average of the weights, all
-    that is of the average, and the weights_ fields of the weights themselves, on the same images;
-    None without an average. wall_s counts from the start of the run, over all
-    its parts.
+    and the validation_ fields are in their place. Where the run keeps an average of the weights,
+    all that is of the average, and the weights_ fields are of the weights themselves on the same
+    images; None without one. wall_s counts from the start of the run, over all its parts.
     """
 
     epoch: int

@@ -54,8 +54,7 @@ def check_trains(backend: str, recipe: Recipe | None, classes: int) -> None:
     check_teaches(backend, recipe)
     if recipe.needs_targets:
         _check_loss(backend, recipe, classes)
-    found = manifest_of(backend)
-    if recipe.ema.varies and (found is None or not found.keeps):
+    if recipe.ema.varies and not ((found := manifest_of(backend)) and found.keeps):
         name, value = next(_varying(recipe))
         rule = f"{backend} keeps the same of an average at every step"
         raise BackendError(problem(name, value, rule, "remove it, or use another backend"))
@@ -63,8 +62,10 @@ def check_trains(backend: str, recipe: Recipe | None, classes: int) -> None:
 
 def check_teaches(backend: str, recipe: Recipe) -> None:
     """Raise BackendError where `recipe` has a teacher, and `backend` would not learn from it."""
+    if recipe.loss.teacher is None:
+        return
     found = manifest_of(backend)
-    if recipe.loss.teacher is not None and (found is None or not found.teachers):
+    if found is None or not found.teachers:
         rule = f"{backend} learns from no teacher"
         remedy = "remove it, or use another backend"
         raise BackendError(problem("loss.teacher", recipe.loss.teacher, rule, remedy))

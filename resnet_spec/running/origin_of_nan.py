@@ -13,6 +13,7 @@ from resnet_spec.contract import Batch, Session
 from resnet_spec.data.batches import train_batches
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.running.runs import Run
+from resnet_spec.running.stages import stage_at, stages_of
 from resnet_spec.running.together import Together
 
 _SOUND, _NOISE, _LOGITS = 0, 1, 2
@@ -30,8 +31,9 @@ def origin_of_nan(run: Run, session: Session, together: Together, step: int) -> 
     """
     if together.group.size == 1:
         return []
-    fixed = run.plan.noises, run.data.train, run.recipe
-    source = train_batches(*fixed, step, step + 1, together.group, run.plan.input.mean)
+    stage = stage_at(stages_of(run), step)
+    fixed = stage.plan.noises, stage.split, run.recipe
+    source = train_batches(*fixed, step, step + 1, together.group, stage.plan.input.mean)
     batch = next(source)
     session.load(initial_state(run.plan, run.recipe.seed))
     # All of them predict, sound noise or not: where weights are sharded they need each other.

@@ -14,10 +14,10 @@ from typing import Any
 
 from resnet_spec.loader import manifest_of
 from resnet_spec.printing.markup import Markup, element
-from resnet_spec.running.fit import Watch
 from resnet_spec.running.metrics import Epoch, splits_of
 from resnet_spec.running.runs import Position
 from resnet_spec.running.speed import speed_text
+from resnet_spec.running.watch import Watch
 
 _REFRESH_S = 0.5
 

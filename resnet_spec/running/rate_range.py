@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -175,9 +176,9 @@ def try_rates(
     read.
     """
     run = job.run
-    made = open_session(run.backend, run.plan, run.recipe, job.device, compile=job.compile)
-    alike = {"device": job.device, "precision": run.recipe.precision, "compile": job.compile}
-    teach = teaching(job.teacher, run.backend, **alike)
+    opened = partial(open_session, run.backend, device=job.device, compile=job.compile)
+    made = opened(run.plan, recipe=run.recipe)
+    teach = teaching(job.teacher, run.plan, partial(opened, precision=run.recipe.precision))
     begins(made.info)
     start = initial_state(run.plan, run.recipe.seed) if job.start is None else job.start.state
     made.load(start)
@@ -185,7 +186,7 @@ def try_rates(
     fixed = run.plan.noises, run.data.train, run.recipe
     source = train_batches(*fixed, 0, asked.steps, mean=run.plan.input.mean)
     with prefetch(source, depth=2) as ready:
-        batches = teach(ready)
+        batches = teach(ready, run.plan)
         while (found := curve_of(rates, losses)) is None:
             # Of a fixed length, whatever the machine's speed: the same steps are taken each time.
             chunk = rates[len(losses) :][: max(asked.steps // _CHUNKS, 1)]

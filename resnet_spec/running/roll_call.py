@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from typing import cast
 
 from resnet_spec.errors import MOST_LINES, BackendError, LostError
 from resnet_spec.group import Group, unmet
@@ -35,6 +36,8 @@ VERSION, BACKEND = "version", "backend"
 """The names of things that are told by their words. Of others it is told that they differ."""
 
 _GONE = "ended before all were there"
+_UNHEARD = "unheard"
+"""Of a connection: that nothing has come from it yet."""
 _MOST_LETTERS, _MOST_RANKS = 1000, 8
 _OTHERS_S = 1.0
 """How long the others may take to come, and to be told, once something is wrong."""
@@ -121,10 +124,16 @@ def _hear_of_all(group: Group, things: Things, deadline: float) -> None:
         roll = _Roll(group, things)
         while roll.absent and (ready := eyes.select(left(deadline))):
             for key, _ in ready:
-                if isinstance(one := key.fileobj, socket.socket) and one is not door:
-                    eyes.unregister(one)
+                one = cast("socket.socket", key.fileobj)
+                if one is door:
+                    if (new := _accepted(door)) is not None:
+                        eyes.register(stack.enter_context(new), selectors.EVENT_READ, _UNHEARD)
+                    continue
+                eyes.unregister(one)
+                if key.data is not _UNHEARD:
                     roll.gone(one)
-                elif (one := _accepted(door)) and roll.hear(stack.enter_context(one)):
+                # Nobody is waited for who says nothing: the others may be at the door.
+                elif roll.hear(one):
                     eyes.register(one, selectors.EVENT_READ)
             if roll.since is not None:
                 deadline = min(deadline, roll.since + _OTHERS_S)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from resnet_spec.contract import StepLog
+from resnet_spec.data.at_size import at_size, view_of
 from resnet_spec.data.batches import steps_per_epoch
 from resnet_spec.data.dataset import Dataset, Split
 from resnet_spec.data.fingerprint import Fingerprint
@@ -16,6 +17,7 @@ from resnet_spec.data.held_out import HeldOut
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError
 from resnet_spec.plan import Plan
+from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.schedules import total_steps
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.metrics import TEST, VALIDATION
@@ -54,10 +56,33 @@ class Run:
         """Which images each epoch is evaluated on, and the best one chosen by."""
         return TEST if self.held_out is None else VALIDATION
 
-    @property
+    @cached_property
     def judged(self) -> Split:
-        """Those images."""
-        return self.data.test if self.data.validation is None else self.data.validation
+        """Those images, as they are evaluated."""
+        return self.tested if self.data.validation is None else self._seen(self.data.validation)
+
+    @cached_property
+    def tested(self) -> Split:
+        """The test images, as they are evaluated."""
+        return self._seen(self.data.test)
+
+    def _seen(self, split: Split) -> Split:
+        """Return `split` in the size and the view in which the recipe has it evaluated."""
+        size = self.recipe.evaluation.size or self.plan.input.height
+        view = view_of(size, self.recipe.evaluation.crop)
+        is_as_trained = size == self.plan.input.height and view is None
+        return split if is_as_trained else at_size(split, size, view)
+
+    @cached_property
+    def evaluated_plan(self) -> Plan | None:
+        """The plan of the images that are evaluated; None where that is the one that is trained.
+
+        Raises SpecError for a size that the network cannot take.
+        """
+        size = self.recipe.evaluation.size
+        if size is None or size == self.plan.input.height:
+            return None
+        return lower(self.spec, input_size=size)
 
     @property
     def epoch_steps(self) -> int:
@@ -67,18 +92,18 @@ class Run:
         """
         return self.began_with or steps_per_epoch(len(self.data.train), self.recipe.batch)
 
+    def epoch_end(self, step: int) -> int:
+        """Return the step with which the epoch ends that follows `step` ones."""
+        return min((step // self.epoch_steps + 1) * self.epoch_steps, self.total_steps)
+
+    def epoch_number(self, step: int) -> int:
+        """Return the number, from 1, of the epoch that the last of `step` steps was in."""
+        return -(-step // self.epoch_steps)
+
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
         return total_steps(self.recipe, self.epoch_steps)
-
-    def epoch_end(self, step: int) -> int:
-        """Return the step at which the epoch ends that step `step`, counted from 0, is in."""
-        return min((step // self.epoch_steps + 1) * self.epoch_steps, self.total_steps)
-
-    def epoch_of(self, step: int) -> int:
-        """Return the number, from 1, of the epoch that `step` steps lead into or to the end of."""
-        return -(-step // self.epoch_steps)
 
     def is_done(self, position: Position) -> bool:
         """Whether the run ends at `position`, at its last step or early."""
@@ -88,7 +113,7 @@ class Run:
     @property
     def epochs(self) -> int:
         """Epochs of the whole run, the last of which may be cut short."""
-        return self.epoch_of(self.total_steps)
+        return -(-self.total_steps // self.epoch_steps)
 
 
 class Leg(NamedTuple):

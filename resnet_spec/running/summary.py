@@ -22,10 +22,10 @@ class Summary(Shown):
     fields are of the test images by the last weights, best_test_accuracy by those of the epoch that
     validation chose; then the test images are looked at once, at the end. held_out: which images
     were held out, as `HeldOut.to_dict` gives it. final_weights_accuracy: of the test images by the
-    last weights themselves, of a run that keeps an average of them, whose all else is. final_top5_accuracy: None with five classes or
-    fewer. final_calibration_error: see `measures.calibration_error`. class_accuracies: of the
-    classes in `dataset`, by the last weights; None for one without a test image. stopped_early: by
-    the recipe's `early_stopping`; such a run is complete.
+    last weights themselves, where all else is of an average of them. final_top5_accuracy: None with
+    five classes or fewer. final_calibration_error: see `measures.calibration_error`.
+    class_accuracies: of the classes in `dataset`, by the last weights; None for one without a test
+    image. stopped_early: by the recipe's `early_stopping`; such a run is complete.
     None: not evaluated, or without an accuracy, for logits that are not finite. failed: why the run
     came to no end, None where it did not fail. asked: spec and recipe of a run that has no
     checkpoint to hold them. final_loss: mean training loss of the last epoch. images_per_second:

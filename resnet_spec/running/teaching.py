@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from resnet_spec.contract import Batch, Session, State
 from resnet_spec.data.class_matching import Matched, differing, match_classes
+from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import CheckpointError, DataError, ResnetSpecError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
-from resnet_spec.running.opening import check_teaches, open_session
+from resnet_spec.running.opening import check_teaches
+from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Run
 from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.digests import digest
@@ -29,30 +31,29 @@ from resnet_spec.weights.known_statistics import with_known_statistics
 from resnet_spec.weights.loading import Pretrained, load_pretrained
 from resnet_spec.weights.published.finding import place_of
 
-Teach = Callable[[Iterator[Batch]], Iterator[Batch]]
-"""Adds a teacher's logits to batches, one by one as they are taken."""
+Teach = Callable[[Iterator[Batch], Plan], Iterator[Batch]]
+"""Adds a teacher's logits to batches of a plan's size, one by one as they are taken."""
 
 
 @dataclass(frozen=True)
 class Teacher:
     """Weights that a run learns from.
 
-    place: where they are, as the run's recipe has it. plan: their network at the size of the run's
-    images. order: which of its classes each of the run's is. notes: what was assumed, one line
-    each.
+    place: where they are, as the run's recipe has it. spec: their network, with its own statistics
+    of images. order: which of its classes each of the run's is.
     """
 
     place: str
-    plan: Plan
+    spec: Spec
     state: State = field(repr=False)
     order: tuple[int, ...]
-    notes: tuple[str, ...] = ()
 
 
-def teacher_of(run: Run, began: Path | None = None) -> tuple[Recipe, Teacher | None]:
+def teacher_of(run: Run, say: Say, began: Path | None = None) -> tuple[Recipe, Teacher | None]:
     """Return the run's recipe with where its teacher is and what, and that; None without one.
 
-    began: the folder of a run that goes on, which has the teacher that it began with.
+    say: hears of what was assumed, a line each. began: the folder of a run that goes on, which has
+    the teacher that it began with.
 
     Raises BackendError for a backend that learns from none, and CheckpointError for a teacher that
     cannot be had, is another one, or has other classes or channels than the data.
@@ -71,13 +72,15 @@ def teacher_of(run: Run, began: Path | None = None) -> tuple[Recipe, Teacher | N
     matched = _matched(weights, run, place)
     spec, note = with_known_statistics(weights, run.data)
     try:
-        plan = lower(spec, run.spec.input.size)
+        for size in (*recipe.augment.progressive, run.spec.input.size):
+            lower(spec, size)
     except ResnetSpecError as error:
         raise CheckpointError(*(f"loss.teacher = {place}: {it}" for it in error.problems)) from None
-    notes = (*weights.notes, *note, *matched.notes)
+    for line in (*weights.notes, *note, *matched.notes):
+        say(f"note: loss.teacher: {line}")
     update = {"teacher": place, "teacher_digest": found}
     settled = recipe.model_copy(update={"loss": loss.model_copy(update=update)})
-    return settled, Teacher(place, plan, weights.state, matched.order, notes)
+    return settled, Teacher(place, spec, weights.state, matched.order)
 
 
 def where_it_is(start: Checkpoint, wanted: Recipe) -> Checkpoint:
@@ -130,19 +133,26 @@ def _matched(weights: Pretrained, run: Run, place: str) -> Matched:
         raise _refused(place, rule, "give a teacher of the data's classes") from None
 
 
-def teaching(teacher: Teacher | None, backend: str, **options: Any) -> Teach:
+def teaching(teacher: Teacher | None, first: Plan, made: Callable[[Plan], Session]) -> Teach:
     """Return what adds the logits of `teacher` to batches; None: nothing is added.
 
-    options: of `open_session`, for its session. Raises BackendError as that does.
+    first: the plan that is trained first. made: makes a session that evaluates a plan, at once and
+    for every size of images that comes later. Raises BackendError as that does.
     """
     if teacher is None:
         return untaught
-    session = open_session(backend, teacher.plan, **options)
-    session.load(teacher.state)
-    return lambda batches: taught(batches, session, teacher)
+
+    @lru_cache(maxsize=1)
+    def session_at(size: int) -> Session:
+        session = made(lower(teacher.spec, size))
+        session.load(teacher.state)
+        return session
+
+    session_at(first.input.height)
+    return lambda batches, plan: taught(batches, session_at(plan.input.height), teacher)
 
 
-def untaught(batches: Iterator[Batch]) -> Iterator[Batch]:
+def untaught(batches: Iterator[Batch], plan: Plan) -> Iterator[Batch]:
     """Return batches as they are."""
     return batches
 

@@ -22,15 +22,15 @@ class Ended:
     """What is looked at once more at a run's end.
 
     epoch: the last epoch's evaluation where its line was lost. last: what the last weights gave on
-    the test images. best: what those of the best epoch gave, of a run with validation. weights: what
-    the last weights themselves gave, of a run with an average. notes: why that is not known.
+    the test images. best: what those of the best epoch gave, of a run with validation. notes: why
+    that is not known. weights: what the last weights gave where `last` is of their average.
     """
 
     epoch: Evaluation | None = None
     last: Evaluation | None = None
     best: Evaluation | None = None
-    weights: Evaluation | None = None
     notes: tuple[str, ...] = ()
+    weights: Evaluation | None = None
 
 
 def chosen(run: Run, position: Position) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def best_of_test(
         rule = f"{folder.best} does not hold the weights of epoch {position.best_epoch}"
         return None, (f"{rule}: their test accuracy is not known",)
     evaluator.load(found.start.state)
-    result = evaluate(evaluator, run.data.test, together=together)
+    result = evaluate(evaluator, run.tested, together=together)
     return result, () if result.problem is None else (f"best epoch, test images: {result.problem}",)
 
 

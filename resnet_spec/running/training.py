@@ -12,7 +12,7 @@ from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
 from resnet_spec.recipe import Recipe
-from resnet_spec.running.fit import Watch, fit
+from resnet_spec.running.fit import fit
 from resnet_spec.running.found_group import found_group
 from resnet_spec.running.job import Job
 from resnet_spec.running.job_of_group import in_common, job_together
@@ -23,11 +23,13 @@ from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Position, Run, Summary
+from resnet_spec.running.stages import stage_at, stages_of
 from resnet_spec.running.teaching import teaching
 from resnet_spec.running.together import Together, by_rank
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
+from resnet_spec.running.watch import Watch
 from resnet_spec.weights.adopting import Head
 
 Watching = Callable[[Run, int], AbstractContextManager[Watch]]
@@ -170,15 +172,17 @@ def _trained(
     begins: Callable[[Run, Mapping[str, str]], None],
 ) -> Summary:
     run, recipe, group = job.run, job.run.recipe, job.group
-    made = partial(open_session, run.backend, run.plan, device=job.device)
-    session = made(recipe, compile=job.compile, group=group, shard=job.shard)
-    evaluator = session
-    if recipe.ema.decay > 0:
-        evaluator = made(precision=recipe.precision, group=group)
-    alike = {"device": job.device, "precision": recipe.precision, "compile": job.compile}
-    teach = teaching(job.teacher, run.backend, **alike, group=group)
-    begins(run, session.info)
+    made = partial(open_session, run.backend, device=job.device, group=group)
+    train = partial(made, recipe=recipe, compile=job.compile, shard=job.shard)
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
+    first = stage_at(stages_of(run), at).plan
+    session = train(first)
+    evaluator, plan = session, run.evaluated_plan
+    if recipe.ema.decay > 0 or recipe.augment.progressive or plan is not None:
+        evaluator = made(plan or run.plan, precision=recipe.precision)
+    alone = partial(made, precision=recipe.precision, compile=job.compile)
+    teach = teaching(job.teacher, first, alone)
+    begins(run, session.info)
     if at and job.start is not None and run.is_done(Position.from_dict(job.start.progress)):
         say(f"note: the run in {run.out} is complete: nothing is left to train")
     tracked = Tracked.of(run, session.info)
@@ -191,7 +195,7 @@ def _trained(
             say(f"tracked by {name}: {place}")
         watches = Watches(watch, tracking)
         with by_rank(group):
-            summary = fit(run, session, evaluator, watches, job.start, together, teach)
+            summary = fit(run, session, evaluator, watches, job.start, together, train, teach)
         tracking.finish(summary)
         return summary
 

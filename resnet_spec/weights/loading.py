@@ -6,11 +6,12 @@ What `--pretrained` and the checkpoint arguments of the command line stand for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from resnet_spec.contract import State
+from resnet_spec.data.at_size import view_of
 from resnet_spec.data.imagenet_names import IMAGENET
 from resnet_spec.data.views import View
 from resnet_spec.describing.spec import Spec
@@ -80,7 +81,22 @@ class Pretrained(Shown):
     @property
     def view(self) -> View | None:
         """How its images are evaluated; None where nobody says."""
-        return None if self.entry is None else self.entry.view
+        if self.entry is not None:
+            return self.entry.view
+        recipe = None if self.checkpoint is None else self.checkpoint.recipe
+        size = self.spec.input.size
+        return None if recipe is None else view_of(size, recipe.evaluation.crop)
+
+    def as_evaluated(self) -> Pretrained:
+        """Return the weights of a run with the size of image that it was evaluated at."""
+        recipe = None if self.checkpoint is None else self.checkpoint.recipe
+        size = None if recipe is None else recipe.evaluation.size
+        if size is None or size == self.spec.input.size:
+            return self
+        shape = self.spec.input.model_copy(update={"size": size})
+        note = f"images are of {size} pixels, as in its run's evaluation (evaluation.size)"
+        spec = self.spec.model_copy(update={"input": shape})
+        return replace(self, spec=spec, notes=(*self.notes, note))
 
     @property
     def class_names(self) -> tuple[str, ...]:

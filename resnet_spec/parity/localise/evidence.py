@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,18 +57,20 @@ class Work:
 
     def node(self, op: Op, order: str | None = None, **options: Any) -> Any:
         """Return the reference's node: in float64, or in the judged precision in an `order`."""
-        package: Any = load_backend(REFERENCE)
         arithmetic = {"precision": "float64"}
         if order is not None:
             arithmetic = {"precision": self.precision, "order": order}
         given = {"state": self.state, "training": self.training, "noise": self.noise}
-        return package.Node(op, **{**given, **arithmetic, **options})
+        return self._reference.Node(op, **{**given, **arithmetic, **options})
 
     @property
     def orders(self) -> tuple[str, ...]:
         """The legitimate orders of summation."""
-        package: Any = load_backend(REFERENCE)
-        return package.ORDERS
+        return self._reference.ORDERS
+
+    @cached_property
+    def _reference(self) -> Any:
+        return load_backend(REFERENCE)
 
     def output(self, step: Step, inputs: tuple[Array, ...], order: str | None = None) -> Array:
         """Return the step's output for `inputs`."""

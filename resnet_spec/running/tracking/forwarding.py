@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from resnet_spec.errors import TrackingError
-from resnet_spec.running.fit import Watch
 from resnet_spec.running.metrics import FILE_NAME as METRICS
 from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.running.run_folder import TRACKING, RunFolder
 from resnet_spec.running.runs import Position, Summary
 from resnet_spec.running.tracking.choice import starter
 from resnet_spec.running.tracking.tracker import Outcome, Tracked, Tracker
+from resnet_spec.running.watch import Watch
 
 
 @dataclass
