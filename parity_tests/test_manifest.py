@@ -35,6 +35,8 @@ dialect = "torch"
 shards = true
 compiles = "asked"
 losses = ["binary_cross_entropy"]
+keeps = true
+teachers = true
 [formats.abx]
 ending = ".abx"
 layout = "NHWC"
@@ -51,7 +53,8 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     precisions = ("float32", "float16")
     texts = ("ab", "cd"), "pip install ab", precisions, modules, "torch"
     losses = ("binary_cross_entropy",)
-    expected = Manifest(*texts, formats, shards=True, compiles="asked", losses=losses)
+    flags = {"shards": True, "keeps": True, "teachers": True}
+    expected = Manifest(*texts, formats, compiles="asked", losses=losses, **flags)
     assert read_manifest(path, "ab") == expected
 
 
@@ -73,6 +76,7 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
         ('ending = ".abx"', 'ending = "abx"', "formats.abx.ending: must be a dot and a word, as"),
         ('ending = ".abx"', 'ending = "."', "formats.abx.ending: must be a dot and a word, as"),
         ("shards = true", "shards = 1", "shards: must be true or false, not 1"),
+        ("teachers = true", "teachers = 2", "teachers: must be true or false, not 2"),
         (
             'compiles = "asked"',
             'compiles = "ask"',

@@ -170,6 +170,14 @@ def test_a_loss_that_it_does_not_have_is_refused(
 _PARITY = ("parity", SMALL, "--backends", "tape", "--level", "gradients", "--classes", "10")
 
 
+def test_a_teacher_that_it_would_not_listen_to_is_refused(tape: Path, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "run"), "--set", "loss.teacher=nobody.safetensors")
+    done = run(*COMMAND, "train", SMALL, "--backend", "tape", *out, path=(tape,))
+    rule = "tape learns from no teacher; remove it, or use another backend"
+    assert done.stderr.endswith(f"error: loss.teacher = nobody.safetensors: {rule}\n")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+
+
 def test_it_needs_no_more_of_the_core_than_the_contract() -> None:
     sources = list((PACKAGE / "resnet_spec_tape").glob("*.py"))
     assert len(sources) == 4

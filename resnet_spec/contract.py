@@ -89,6 +89,8 @@ class Batch:
     indices: int64 [N], the samples' places in their split.
     noise: name of a `Dropout` or `DropPath` op -> float32 factors, [N, C] or [N], for training.
     mix: what was mixed into the images, whose `labels` are then those of their own part.
+    teacher: the logits of the recipe's teacher of these very images, float32 [N, classes] in the
+        order of the plan's classes; given in training where there is `recipe.loss.teacher`.
     """
 
     images: Array
@@ -100,6 +102,7 @@ class Batch:
     """[N], whether the image was mirrored left to right; None when never."""
     noise: Mapping[str, NDArray[np.float32]] = field(default_factory=dict[str, Any])
     mix: Mix | None = None
+    teacher: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -147,7 +150,8 @@ class Session(Protocol):
         """Lower `plan` on `device`.
 
         recipe: needed by `train`, and for its loss by `gradients` (None: cross-entropy). Where it
-            needs targets the manifest's `losses` has its kind.
+            needs targets the manifest's `losses` has its kind, and where it has a teacher the
+            manifest says `teachers = true`.
         device: "auto" takes the best there is; otherwise the framework's own word, as "cuda:0".
         precision: bfloat16 and float16 compute in it with float32 parameters and statistics.
         compile: torch only: run through `torch.compile`; the others always compile.
@@ -192,8 +196,9 @@ class Session(Protocol):
         """Return the loss in training mode and its gradient by trainable name; changes nothing.
 
         The loss is the mean smoothed cross-entropy of the labels, or, where `recipe.needs_targets`,
-        that of `recipe.loss.kind` with the targets that `session_steps.Intake` makes of a batch;
-        `losses.Loss` says how each is computed. Weight decay is not part of it.
+        that of `recipe.loss.kind` with the targets that `session_steps.Intake` makes of a batch,
+        and with the teacher's where there is `recipe.loss.teacher`; `losses.Loss` says how each is
+        computed. Weight decay is not part of it.
         """
         ...
 

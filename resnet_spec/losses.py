@@ -2,7 +2,8 @@
 
 A loss is settled here but for one function of logits and targets. Which share of which class an
 image is (its label, or two where images are mixed), smoothing, the threshold and class weights are
-all in the targets, made on the host; backends import `Loss` and have one function for each kind.
+all in the targets, made on the host; backends import `Loss` and have one function for each kind,
+and one more for what a teacher adds.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ OWN = ("threshold", "class_weights")
 """Settings that only some kinds read."""
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
 """Of a class. What is far above 1 is a rate that is too high, and overflows in float32."""
+OF_TEACHERS = ("teacher_weight", "temperature", "teacher_digest")
+"""Settings that are read where there is a teacher."""
 
 
 class Loss(Table):
@@ -37,6 +40,17 @@ class Loss(Table):
     class_weights: Annotated[tuple[Weight, ...], Field(strict=False)] = ()
     """Of cross_entropy: a factor on each class's targets, in the order of the classes. The mean is
     over the images, not over their weights. None: all are 1."""
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    """Weights to learn from: a file, a run, or a name of published ones. With a =
+    `teacher_weight` and T = `temperature` the loss is (1 - a) times the one above, and a T^2 times
+    the mean over images of -sum q log softmax(z / T), q = softmax(the teacher's logits / T)
+    (Hinton, Vinyals & Dean 2015). The teacher's logits are of the very images, mixed and all."""
+    teacher_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """a: how much of the loss is the teacher's."""
+    temperature: Annotated[float, Field(ge=0.01, le=1000.0)] = 1.0
+    """T: above 1 it shows more of what the teacher makes of classes that it does not choose."""
+    teacher_digest: Annotated[str, Field(pattern="^xxh3-128:[0-9a-f]{32}$")] | None = None
+    """Of the teacher's weights. A run fills it in as it begins, and goes on with no others."""
 
     def broken_rules(self) -> Iterator[str]:
         """Yield a line for each rule between fields that is broken."""
@@ -49,6 +63,11 @@ class Loss(Table):
         if self.class_weights and not any(self.class_weights):
             rule = "must not all be 0: nothing would be learnt"
             yield problem("loss.class_weights", list(self.class_weights), rule)
+        for name in OF_TEACHERS if self.teacher is None else ():
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                rule = "there is no teacher"
+                yield problem(f"loss.{name}", value, rule, "give loss.teacher, too")
 
     def problem_with(self, classes: int, smoothing: float = 0.0) -> str | None:
         """Return what is wrong with this loss for a network of so many classes.
@@ -84,6 +103,13 @@ def targets_of(loss: Loss, smoothing: float, shares: NDArray[np.float64]) -> NDA
     if loss.class_weights:
         return targets * np.array(loss.class_weights)
     return targets
+
+
+def soft_targets(loss: Loss, logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Return a teacher's probabilities [N, K] at the temperature, of its logits [N, K]."""
+    heated = logits.astype(np.float64) / loss.temperature
+    powers = np.exp(heated - heated.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def native_loss(loss: Loss, natives: Mapping[str, Callable[..., Native]], backend: str) -> Any:

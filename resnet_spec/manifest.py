@@ -55,6 +55,7 @@ class Manifest:
     long: "asked" is by its argument `compile`, which "never" refuses. losses: by which kinds of
     `losses.Loss` its sessions compare logits with targets for every class; all have the
     cross-entropy of labels. keeps: whether their `train` takes `keeps`, and so averages that vary.
+    teachers: whether they learn from a teacher's logits, too, where a batch has them.
     """
 
     requires: tuple[str, ...]
@@ -67,6 +68,7 @@ class Manifest:
     compiles: Compiles = "never"
     losses: tuple[str, ...] = ()
     keeps: bool = False
+    teachers: bool = False
 
 
 def read_manifest(path: Path, backend: str) -> Manifest:
@@ -91,6 +93,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         compiles=reader.compiles(table),
         losses=reader.losses(table),
         keeps=reader.flag(table, "keeps"),
+        teachers=reader.flag(table, "teachers"),
     )
     if reader.lines:
         raise BackendError(*reader.lines)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from resnet_spec.contract import Array, Batch, StepLog
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.group import ALONE, Group
-from resnet_spec.losses import targets_of
+from resnet_spec.losses import soft_targets, targets_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 
@@ -27,12 +27,25 @@ class Part(NamedTuple):
     images: [N, H, W, C], uint8 or normalised floating point. labels: int64 [N]; of mixed images
     those of the greater part. noise: factors by op, for each of `plan.noises` and in that order.
     targets: float64 [N, classes] where `recipe.needs_targets`, else None.
+    soft: the teacher's targets, float64 [N, classes], where there is `recipe.loss.teacher`.
     """
 
     images: Array
     labels: NDArray[np.int64]
     noise: dict[str, Array]
     targets: NDArray[np.float64] | None = None
+    soft: NDArray[np.float64] | None = None
+
+
+class Compared(NamedTuple):
+    """What the logits of a batch are compared with.
+
+    labels: int64 [N]; of mixed images those of the greater part. targets, soft: as in `Part`.
+    """
+
+    labels: NDArray[np.int64]
+    targets: NDArray[np.float64] | None = None
+    soft: NDArray[np.float64] | None = None
 
 
 class Intake:
@@ -88,9 +101,9 @@ class Intake:
         """
         size = self._size(batch, count)
         images = self.images(batch)
-        labels, targets = batch.labels, None
+        labels, targets, soft = Compared(batch.labels)
         if labelled:
-            labels, targets = compared_with(batch, self._recipe, self._classes)
+            labels, targets, soft = compared_with(batch, self._recipe, self._classes)
         noise = self._factors(batch)
         cuts = [slice(start, start + size) for start in range(0, len(batch), size)]
         return [
@@ -99,6 +112,7 @@ class Intake:
                 labels[cut],
                 {name: factors[cut] for name, factors in noise.items()},
                 None if targets is None else targets[cut],
+                None if soft is None else soft[cut],
             )
             for cut in cuts
         ]
@@ -128,27 +142,42 @@ class Intake:
         return {name: batch.noise[name] for name in self._noise}
 
 
-def compared_with(
-    batch: Batch, recipe: Recipe | None, classes: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64] | None]:
-    """Return the label of each image's greater part, int64 [N], and what logits are compared with.
+def compared_with(batch: Batch, recipe: Recipe | None, classes: int) -> Compared:
+    """Return what the logits [N, classes] of a batch are compared with.
 
-    That is the targets [N, classes] where `recipe.needs_targets`, or else None: the labels.
-    Raises BackendError for labels that are no classes, and for mixed images without such a recipe.
+    Raises BackendError for labels that are no classes, for mixed images and a teacher's logits
+    without a recipe that reads them, and for a teacher whose logits are not there.
     """
     labels, mix = _checked_labels(batch.labels, len(batch), classes, "batch.labels"), batch.mix
+    soft = _soft(batch, recipe, classes)
     if recipe is None or not recipe.needs_targets:
         if mix is not None:
             rule = "is given, and the session's recipe compares labels; set augment.mixup or cutmix"
             raise BackendError(f"batch.mix: {rule}")
-        return labels, None
+        return Compared(labels)
     if mix is not None:
         others = _checked_labels(mix.labels, len(batch), classes, "batch.mix.labels")
         own = mix.share
         if own.shape != labels.shape or not ((own >= 0.0) & (own <= 1.0)).all():
             raise BackendError(f"batch.mix.share: must be {len(batch)} numbers in 0..1")
         labels = np.where(own >= 0.5, labels, others)
-    return labels, targets_of(recipe.loss, recipe.label_smoothing, shares_of(batch, classes))
+    targets = targets_of(recipe.loss, recipe.label_smoothing, shares_of(batch, classes))
+    return Compared(labels, targets, soft)
+
+
+def _soft(batch: Batch, recipe: Recipe | None, classes: int) -> NDArray[np.float64] | None:
+    logits = batch.teacher
+    if recipe is None or recipe.loss.teacher is None:
+        if logits is not None:
+            rule = "is given, and the session's recipe has none; set loss.teacher"
+            raise BackendError(f"batch.teacher: {rule}")
+        return None
+    if logits is None:
+        raise BackendError("batch.teacher: is missing, and the session's recipe has a teacher")
+    if logits.shape != (len(batch), classes) or logits.dtype.kind != "f":
+        rule = f"must be floating point of shape {[len(batch), classes]}"
+        raise BackendError(problem("batch.teacher", f"{logits.dtype} {list(logits.shape)}", rule))
+    return soft_targets(recipe.loss, logits)
 
 
 def shares_of(batch: Batch, classes: int) -> NDArray[np.float64]:

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import optax
 
-from resnet_spec.losses import native_loss
+from resnet_spec.losses import Loss, native_loss
 from resnet_spec.recipe import Recipe
 
-LossOf = Callable[[jax.Array, Any, Any], jax.Array]
-"""Takes logits [N, K], labels [N], and targets [N, K] where the recipe needs them."""
+LossOf = Callable[[jax.Array, Any, Any, Any], jax.Array]
+"""Takes logits [N, K], labels [N], and targets and a teacher's [N, K] where the recipe needs them.
+"""
 
 LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "cross_entropy": optax.softmax_cross_entropy,
@@ -22,14 +23,26 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 """Each image's, or each image's and class's."""
 
 
+def distilled(logits: jax.Array, hard: jax.Array, soft: jax.Array, loss: Loss) -> jax.Array:
+    """Return what a teacher's targets `soft` [N, K] make of a loss `hard`; see `losses.Loss`."""
+    weight, heat = loss.teacher_weight, loss.temperature
+    by_teacher = optax.softmax_cross_entropy(logits / heat, soft).mean()
+    return (1.0 - weight) * hard + weight * heat**2 * by_teacher
+
+
 def loss_of(recipe: Recipe | None, classes: int, dtype: np.dtype) -> LossOf:
     """Return the mean loss of `recipe`; None: cross-entropy. See `resnet_spec.losses.Loss`."""
     if recipe is not None and recipe.needs_targets:
-        compare = native_loss(recipe.loss, LOSSES, "flax")
-        return lambda logits, labels, targets: compare(logits, targets).mean()
+        settings, compare = recipe.loss, native_loss(recipe.loss, LOSSES, "flax")
+
+        def of_targets(logits: jax.Array, labels: Any, targets: Any, soft: Any) -> jax.Array:
+            hard = compare(logits, targets).mean()
+            return hard if soft is None else distilled(logits, hard, soft, settings)
+
+        return of_targets
     smoothing = 0.0 if recipe is None else recipe.label_smoothing
 
-    def of_labels(logits: jax.Array, labels: Any, targets: Any) -> jax.Array:
+    def of_labels(logits: jax.Array, labels: Any, targets: Any, soft: Any) -> jax.Array:
         smooth = optax.smooth_labels(jax.nn.one_hot(labels, classes, dtype=dtype), smoothing)
         return optax.softmax_cross_entropy(logits, smooth).mean()
 

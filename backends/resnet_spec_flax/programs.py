@@ -28,16 +28,17 @@ from resnet_spec_flax.weights import Weights, as_state, read, trainable
 
 
 class Inputs(NamedTuple):
-    """A batch, on the host or on the device."""
+    """A batch, on the host or on the device.
+
+    images: [N, H, W, C], uint8 or normalised. labels: int32 [N]. noise: factors [N, C] or [N] by
+    name of the op. targets: [N, classes] where the recipe needs them. soft: a teacher's, too.
+    """
 
     images: Any
-    """[N, H, W, C], uint8 or normalised."""
     labels: Any
-    """int32 [N]."""
     noise: dict[str, Any]
-    """Factors [N, C] or [N] by name of the op."""
     targets: Any = None
-    """[N, classes] where the recipe needs them."""
+    soft: Any = None
 
 
 Keep = tuple[Any, Any] | None
@@ -162,7 +163,8 @@ class Program:
         def loss_of(added: dict[str, jax.Array], images: jax.Array) -> jax.Array:
             model = self._model(weights, inputs.noise, train=True)
             self._tap(model, lambda name, output: output + added[name])
-            return self._loss(self._logits(model, images), inputs.labels, inputs.targets) * scale
+            logits = self._logits(model, images)
+            return self._loss(logits, inputs.labels, inputs.targets, inputs.soft) * scale
 
         shapes = jax.eval_shape(outputs_of, images)
         zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
@@ -215,7 +217,7 @@ class Program:
             for name in self._plan.remat:
                 find(model, name).is_computed_again = True
             logits = self._logits(model, images)
-            loss = self._loss(logits, inputs.labels, inputs.targets)
+            loss = self._loss(logits, inputs.labels, inputs.targets, inputs.soft)
             correct = (logits.argmax(1) == inputs.labels).sum()
             return loss * scale, (loss, correct, read(model, statistics))
 

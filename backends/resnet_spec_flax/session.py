@@ -241,9 +241,10 @@ class Session:
         return [others.share(self._inputs(part)) for part in parts]
 
     def _inputs(self, part: Part) -> Inputs:
-        targets = None if part.targets is None else part.targets.astype(self._dtype)
-        labels = part.labels.astype(np.int32)
-        return Inputs(self._typed(part.images), labels, part.noise, targets)
+        labels, images = part.labels.astype(np.int32), self._typed(part.images)
+        shares = (part.targets, part.soft)
+        typed = (None if array is None else array.astype(self._dtype) for array in shares)
+        return Inputs(images, labels, part.noise, *typed)
 
     def _typed(self, images: Array) -> Array:
         """Return uint8 images as they are, others in the type of the parameters."""

@@ -30,8 +30,8 @@ from resnet_spec_flax.networks import LinenNetwork, Network, NnxNetwork, Weights
 Seen = dict[str, list[Array]]
 """Path of a module -> what it returned, call by call; "" is the model, with its logits."""
 Calls = dict[str, list[jax.Array]]
-Compared = tuple[jax.Array, jax.Array | None]
-"""Labels [N], and targets [N, classes] where the recipe needs them."""
+Compared = tuple[jax.Array, jax.Array | None, jax.Array | None]
+"""Labels [N], and targets and a teacher's [N, classes] where the recipe needs them."""
 
 
 def wrap(
@@ -203,9 +203,11 @@ class Model:
         return images
 
     def _compared(self, batch: Batch) -> Compared:
-        labels, targets = compared_with(batch, self._recipe, self._classes)
-        shares = None if targets is None else jnp.asarray(targets.astype(self._dtype))
-        return jnp.asarray(labels.astype(np.int32)), shares
+        labels, *shares = compared_with(batch, self._recipe, self._classes)
+        targets, soft = (
+            None if array is None else jnp.asarray(array.astype(self._dtype)) for array in shares
+        )
+        return jnp.asarray(labels.astype(np.int32)), targets, soft
 
     @contextmanager
     def _settings(self) -> Iterator[None]:

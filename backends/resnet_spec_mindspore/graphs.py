@@ -24,7 +24,7 @@ from resnet_spec.plan import Input, Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_mindspore.averages import Move
-from resnet_spec_mindspore.losses import loss_of
+from resnet_spec_mindspore.losses import loss_of, shares_in
 from resnet_spec_mindspore.modules import ResNet
 
 
@@ -82,7 +82,7 @@ class Loss(nn.Cell):
         super().__init__(auto_prefix=False)
         self.logits: Any = logits
         self.compare: Any = loss_of(recipe)
-        self.has_targets = recipe is not None and recipe.needs_targets
+        self.shares = shares_in(recipe)
         self.has_scale = loss_scale is not None
         if loss_scale is not None:
             self.loss_scale = loss_scale
@@ -92,11 +92,11 @@ class Loss(nn.Cell):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return (scaled loss, loss, correct images), all of shape ().
 
-        more: targets [N, classes] where the recipe needs them, then one tensor for each noise.
+        more: what the loss takes in the place of labels, then one tensor for each noise.
         """
-        if self.has_targets:
-            logits = self.logits(images, *more[1:])
-            loss = self.compare(logits, more[0])
+        if self.shares > 0:
+            logits = self.logits(images, *more[self.shares :])
+            loss = self.compare(logits, *more[: self.shares])
         else:
             logits = self.logits(images, *more)
             loss = self.compare(logits, labels)

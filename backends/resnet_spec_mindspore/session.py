@@ -42,7 +42,7 @@ from resnet_spec_mindspore.graphs import (
 )
 from resnet_spec_mindspore.group import Alone, Several
 from resnet_spec_mindspore.hooks import adding, hooked, keeping
-from resnet_spec_mindspore.losses import loss_of
+from resnet_spec_mindspore.losses import loss_of, shares_in
 from resnet_spec_mindspore.modules import empty, reduce, training
 from resnet_spec_mindspore.optimizers import OPTIMIZERS, trained_of
 from resnet_spec_mindspore.recomputed import recompute
@@ -85,7 +85,7 @@ class Session:
         self._shapes = state_shapes(plan, recipe, precision)
         self._intake = Intake(plan, group, recipe=recipe)
         self._loss_of: Any = loss_of(recipe)
-        self._has_targets = recipe is not None and recipe.needs_targets
+        self._shares = shares_in(recipe)
         self._slots = zero_slots(self._shapes)
         self._loss_scale = [p for name, p in self._slots.items() if family(name) == LOSS_SCALE]
         self._scale = self._loss_scale[0] if self._loss_scale else None
@@ -206,9 +206,8 @@ class Session:
         Op by op, as `activations`. Each output has zeros added to it, and the gradient is taken by
         those.
         """
-        ((images, compared, *noise),) = self._parts(batch, 1)
-        if self._has_targets:
-            compared, *noise = noise
+        ((images, labels, *more),) = self._parts(batch, 1)
+        compared, noise = more[: self._shares] or [labels], more[self._shares :]
         outputs = self.activations(batch, train=True)
         zeros = {name: Tensor(np.zeros(array.shape, np.float32)) for name, array in outputs}
         scale = self._scale
@@ -218,7 +217,7 @@ class Session:
             added.update(zip(zeros, more, strict=True))
             logits: Any = self.native(x, tuple(noise) or None)
             logits = logits.astype(ms.float32)
-            loss = self._loss_of(logits, compared)
+            loss = self._loss_of(logits, *compared)
             return loss if scale is None else loss * scale
 
         with ExitStack() as stack:
@@ -275,14 +274,12 @@ class Session:
     def _parts(
         self, batch: Batch, count: int, *, labelled: bool = True
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Yield images, labels, targets where the recipe needs them, and noise (in the plan's
-        order) of equal consecutive parts.
-        """
+        """Yield images, labels, what the loss takes, and noise (in the plan's order), by parts."""
         for part in self._intake.parts(batch, count, labelled=labelled):
-            targets = () if part.targets is None else (part.targets.astype(np.float32),)
-            labels = part.labels.astype(np.int32)
-            arrays = (typed(part.images), labels, *targets, *part.noise.values())
-            yield tuple(map(to_tensor, arrays))
+            given = (array for array in (part.targets, part.soft) if array is not None)
+            shares = (array.astype(np.float32) for array in given)
+            arrays = (typed(part.images), part.labels.astype(np.int32), *shares)
+            yield tuple(map(to_tensor, (*arrays, *part.noise.values())))
 
     def _statistics(self, *, frozen: bool = True) -> Parameters:
         """Return the running statistics by name. frozen: those of frozen norms, too."""

@@ -176,9 +176,9 @@ class Model:
         return self._normalise(to_tensor(images if is_raw else images.astype(np.float32)))
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        labels, targets = compared_with(batch, self._recipe, self._classes)
-        compared = labels.astype(np.int32) if targets is None else targets.astype(np.float32)
-        return self._loss_of(logits, to_tensor(compared))
+        labels, *shares = compared_with(batch, self._recipe, self._classes)
+        given = [array.astype(np.float32) for array in shares if array is not None]
+        return self._loss_of(logits, *map(to_tensor, given or [labels.astype(np.int32)]))
 
 
 @contextmanager

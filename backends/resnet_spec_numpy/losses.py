@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array
-from resnet_spec.losses import native_loss
+from resnet_spec.losses import Loss, native_loss
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_steps import Part
 
@@ -39,6 +39,20 @@ LOSSES: dict[str, Callable[[Array, Array], Compared]] = {
 }
 
 
+def distilled(logits: Array, hard: Compared, soft: Array, loss: Loss) -> Compared:
+    """Return what a teacher's targets `soft` [N, K] make of a loss `hard`, and its gradient.
+
+    (1 - a) L + a T^2 C(z / T, q) with the cross-entropy C, whose gradient by z is a T-th of that by
+    z / T (Hinton, Vinyals & Dean 2015).
+    """
+    weight, heat = loss.teacher_weight, loss.temperature
+    value, gradient = cross_entropy(logits / heat, soft)
+    return (
+        (1.0 - weight) * hard[0] + weight * heat**2 * value,
+        (1.0 - weight) * hard[1] + weight * heat * gradient,
+    )
+
+
 def smoothed_cross_entropy(
     logits: Array, labels: NDArray[np.int64], smoothing: float = 0.0
 ) -> Compared:
@@ -54,11 +68,14 @@ def smoothed_cross_entropy(
 def loss_of(recipe: Recipe | None) -> Callable[[Array, Part], Compared]:
     """Return the mean loss of `recipe` and its gradient; None: cross-entropy of the labels."""
     if recipe is not None and recipe.needs_targets:
-        compare = native_loss(recipe.loss, LOSSES, "numpy")
+        settings, compare = recipe.loss, native_loss(recipe.loss, LOSSES, "numpy")
 
         def compared(logits: Array, part: Part) -> Compared:
             assert part.targets is not None
-            return compare(logits, part.targets.astype(logits.dtype))
+            hard: Compared = compare(logits, part.targets.astype(logits.dtype))
+            if part.soft is None:
+                return hard
+            return distilled(logits, hard, part.soft.astype(logits.dtype), settings)
 
         return compared
     smoothing = 0.0 if recipe is None else recipe.label_smoothing

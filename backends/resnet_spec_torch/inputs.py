@@ -20,13 +20,14 @@ class Part(NamedTuple):
     """A part of a training batch on the device.
 
     images: normalised, [N, C, H, W]. labels: int64 [N]. noise: factors by the name of the op.
-    targets: [N, classes] where the recipe needs them, else None.
+    targets: [N, classes] where the recipe needs them, else None. soft: a teacher's, likewise.
     """
 
     images: Tensor
     labels: Tensor
     noise: Tensors
     targets: Tensor | None
+    soft: Tensor | None
 
 
 class Inputs:
@@ -56,9 +57,8 @@ class Inputs:
         """Yield equal consecutive parts for training mode."""
         for part in self._intake.parts(batch, count, labelled=labelled):
             noise = {name: self._moved(factors) for name, factors in part.noise.items()}
-            labels = self._moved(part.labels)
-            targets = None if part.targets is None else self._moved(part.targets).to(self._dtype)
-            yield Part(self._normalised(part.images), labels, noise, targets)
+            images, labels = self._normalised(part.images), self._moved(part.labels)
+            yield Part(images, labels, noise, self._typed(part.targets), self._typed(part.soft))
 
     def _normalised(self, given: Array) -> Tensor:
         # NHWC in memory is channels_last: the permutation moves nothing.
@@ -67,6 +67,9 @@ class Inputs:
         if images.dtype == torch.uint8:
             normalised = normalised.mul_(self._scale).add_(self._shift)
         return normalised.contiguous(memory_format=self._format)
+
+    def _typed(self, array: Array | None) -> Tensor | None:
+        return None if array is None else self._moved(array).to(self._dtype)
 
     def _moved(self, array: Array) -> Tensor:
         """Return `array` on the device; from pinned memory without waiting on CUDA."""

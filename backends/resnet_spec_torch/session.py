@@ -174,7 +174,7 @@ class Session:
             stack.enter_context(mode(self.native, training=train))
             stack.enter_context(hooked(self.native, self._plan.observed, keep))
             if train:
-                images, _, noise, _ = next(self._inputs.parts(batch, 1, labelled=False))
+                images, _, noise, *_ = next(self._inputs.parts(batch, 1, labelled=False))
             else:
                 images, noise = self._inputs.images(batch), {}
             stack.enter_context(handed(self.native, noise))
@@ -202,7 +202,7 @@ class Session:
             part.images.requires_grad_()
             with handed(self.native, part.noise), self._cast():
                 logits = self.native(part.images).to(self._dtype)
-            loss = self._loss_of(logits, part.labels, part.targets)
+            loss = self._loss_of(logits, part.labels, part.targets, part.soft)
             (found["input"],) = torch.autograd.grad(self._scaler.scale(loss), part.images)
         scale = self._scaler.get_scale()
         names = ("input", *self._plan.observed)
@@ -268,7 +268,7 @@ class Session:
         """Return the mean loss and the logits."""
         with handed(self.native, part.noise):
             logits = self._logits(part.images)
-        return self._loss_of(logits, part.labels, part.targets), logits
+        return self._loss_of(logits, part.labels, part.targets, part.soft), logits
 
     def _wrapped(self) -> nn.Module:
         wrapped = self._others.wrapped(self.native)

@@ -160,9 +160,12 @@ class Model:
         return normalised.contiguous()
 
     def _loss(self, output: object, batch: Batch) -> Tensor:
-        labels, targets = compared_with(batch, self._recipe, self._classes)
-        shares = None if targets is None else to_tensor(targets).to(self._device, self._dtype)
-        return self._loss_of(_logits(output), to_tensor(labels).to(self._device), shares)
+        labels, *shares = compared_with(batch, self._recipe, self._classes)
+        targets, soft = (
+            None if array is None else to_tensor(array).to(self._device, self._dtype)
+            for array in shares
+        )
+        return self._loss_of(_logits(output), to_tensor(labels).to(self._device), targets, soft)
 
 
 @contextmanager

@@ -43,6 +43,12 @@ def options(parser: Parser) -> set[str]:
         ("train x --batch-size 32", "--batch-size: unknown option; use --set batch=32"),
         ("evaluate --batch-size 32 x", "--batch-size: unknown option; use --batch 32"),
         ("train x --amp --lr 1", "--amp: unknown option; use --set precision=bfloat16"),
+        ("train x --teacher a.pth", "--teacher: unknown option; use --set loss.teacher=a.pth"),
+        (
+            "train x --distillation-alpha 0.5",
+            "use --set loss.teacher=FILE --set loss.teacher_weight=0.5",
+        ),
+        ("train x --distillation-tau 3", "loss.teacher=FILE --set loss.temperature=3"),
         ("train x --seed 1", "--seed: unknown option; use --set seed=1"),
         ("compare --gpu 0", "--gpu: unknown option; use --device cuda:0"),
         ("train x --pretrained-weights y", "use --pretrained y"),

@@ -28,7 +28,11 @@ BINARY: dict[str, Any] = {
     "label_smoothing": 0.0,
 }
 WEIGHTED: dict[str, Any] = {"loss": {"class_weights": [0.5, 1.0, 3.0]}}
-RECIPES = {"mixed": MIXED, "binary": BINARY, "weighted": WEIGHTED}
+TAUGHT: dict[str, Any] = {
+    "augment": {"mixup": 0.8},
+    "loss": {"teacher": "nobody", "teacher_weight": 0.7, "temperature": 4.0},
+}
+RECIPES = {"mixed": MIXED, "binary": BINARY, "weighted": WEIGHTED, "taught": TAUGHT}
 
 
 @cache
@@ -63,7 +67,18 @@ def remixed(given: Setup, change: Any) -> Setup:
     return replace(given, batches=(replace(first, mix=change(first.mix)), *rest))
 
 
-@pytest.mark.parametrize("name", ["mixed", "binary"])
+def retaught(change: Any) -> Any:
+    """Change the teacher's logits of the first batch."""
+
+    def changed(given: Setup) -> Setup:
+        first, *rest = given.batches
+        assert first.teacher is not None
+        return replace(given, batches=(replace(first, teacher=change(first.teacher)), *rest))
+
+    return changed
+
+
+@pytest.mark.parametrize("name", ["mixed", "binary", "taught"])
 def test_a_sound_side_has_no_finding(name: str) -> None:
     assert search("backward", Side(BACKEND, setup(name)), floors(name)) is None
 
@@ -98,6 +113,28 @@ def test_labels_that_are_mixed_otherwise_are_named(change: Any, detail: str) -> 
         ),
         ("binary", recipe(loss={"threshold": None}), "loss threshold", "targets are taken as"),
         ("weighted", recipe(loss={"class_weights": []}), "class weights", "all classes count"),
+        ("taught", recipe(loss={"temperature": 1.0}), "temperature", "1 in the place of 4"),
+        (
+            "taught",
+            recipe(loss={"teacher_weight": 0.3}),
+            "teacher's weight",
+            "0.7 is the labels' part, not the teacher's",
+        ),
+        ("taught", recipe(loss={"teacher_weight": 0.0}), "teacher's weight", "the labels alone"),
+        ("taught", retaught(lambda it: it[::-1]), "teacher's logits", "those of another image"),
+        (
+            "taught",
+            retaught(lambda it: np.roll(it, 1, axis=0)),
+            "teacher's logits",
+            "those of another image",
+        ),
+        ("taught", recipe(label_smoothing=0.0), "label smoothing form", "smoothing 0 instead"),
+        (
+            "taught",
+            recipe(loss={"kind": "binary_cross_entropy"}),
+            "loss kind",
+            "binary cross-entropy, not cross-entropy",
+        ),
     ],
 )
 def test_a_setting_that_is_otherwise_is_named(
@@ -160,3 +197,21 @@ def test_a_mean_over_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.detail == (
         "class weights: the mean is over the weights of the images, not over the images"
     )
+
+
+def test_a_square_that_is_left_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = module_of("numpy", "losses")
+
+    def unsquared(logits: Any, hard: Any, soft: Any, loss: Any) -> tuple[float, Any]:
+        weight, heat = loss.teacher_weight, loss.temperature
+        value, gradient = losses.cross_entropy(logits / heat, soft)
+        total = (1.0 - weight) * hard[0] + weight * value
+        return total, (1.0 - weight) * hard[1] + weight / heat * gradient
+
+    expected = floors("taught")
+    assert search("backward", Side("numpy", setup("taught")), expected) is None
+    monkeypatch.setattr(losses, "distilled", unsquared)
+    finding = search("backward", Side("numpy", setup("taught")), expected)
+    assert finding is not None
+    detail = "the teacher's part is not multiplied by the square of 4"
+    assert (finding.cause, finding.detail) == ("temperature", f"temperature: {detail}")

@@ -39,6 +39,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "accumulate": 2,
         "ema": {"decay": 0.9},
     },
+    "distilled": {
+        "augment": {"mixup": 0.8},
+        "loss": {"teacher": "nobody", "teacher_weight": 0.7, "temperature": 4.0},
+        "accumulate": 2,
+    },
 }
 
 pytestmark = pytest.mark.xdist_group("losses_everywhere")

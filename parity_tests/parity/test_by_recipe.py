@@ -25,6 +25,7 @@ EVERYTHING: dict[str, Any] = {
     "head_rate": 2.0,
     "layer_decay": 0.9,
     "label_smoothing": 0.1,
+    "loss": {"teacher": "nobody.safetensors", "teacher_weight": 0.25, "temperature": 2.0},
     "optimizer": {"no_decay": ["fc.*"]},
 }
 

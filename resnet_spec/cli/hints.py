@@ -87,6 +87,17 @@ HINTS: tuple[Hint, ...] = (
     _set("--patience --early-stopping", "early_stopping.patience", "5"),
     _set("--min-delta", "early_stopping.min_delta", "0.001"),
     _set("--label-smoothing --smoothing", "label_smoothing", "0.1"),
+    _set("--teacher --teacher-path --teacher-model --teacher-ckpt", "loss.teacher", "FILE"),
+    Hint(
+        "--distillation-alpha --distill-alpha --kd-alpha",
+        (Answer("--set loss.teacher=FILE --set loss.teacher_weight={value}", _RECIPES),),
+        "0.5",
+    ),
+    Hint(
+        "--distillation-tau --temperature --kd-temperature",
+        (Answer("--set loss.teacher=FILE --set loss.temperature={value}", _RECIPES),),
+        "3.0",
+    ),
     _set("--ema --model-ema", "ema.decay", "", "0.9999"),
     _set("--ema-decay --model-ema-decay", "ema.decay", "0.9999"),
     Hint(

@@ -8,14 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resnet_spec.cli.pretrained import (
-    WEIGHTS,
-    add_crop,
-    add_weights,
-    view_asked,
-    weights_of,
-    with_known_statistics,
-)
+from resnet_spec.cli.pretrained import WEIGHTS, add_crop, add_weights, view_asked, weights_of
 from resnet_spec.cli.saying import tell
 from resnet_spec.errors import DataError, problem
 
@@ -58,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.planning.lowering import lower
     from resnet_spec.running.evaluate import finite_rows, softmax
     from resnet_spec.running.predictions import write_predicted
+    from resnet_spec.weights.known_statistics import with_known_statistics
 
     if args.top < 1:
         raise DataError(problem("--top", args.top, "must be >= 1"))

@@ -6,9 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resnet_spec.data.dataset import Dataset
     from resnet_spec.data.views import View
-    from resnet_spec.describing.spec import Spec
     from resnet_spec.weights.loading import Pretrained
 
 WEIGHTS = "a checkpoint, a weight file of any kind, published weights or hf:OWNER/NAME"
@@ -83,26 +81,3 @@ def weights_of(args: argparse.Namespace, place: str | None, *, whole: bool = Tru
     if args.spec is None and not any(it.startswith("input.size") for it in args.settings):
         weights = weights.as_evaluated()
     return weights.whole() if whole else weights
-
-
-def with_known_statistics(
-    weights: Pretrained, data: Dataset | None = None
-) -> tuple[Spec, tuple[str, ...]]:
-    """Return the weights' spec with a mean and a deviation, and a note on where they are from.
-
-    They are the weights' own where these have some, else the data's, else ImageNet's.
-    """
-    from resnet_spec.data.statistics import KNOWN
-
-    spec = weights.spec
-    if spec.input.mean:
-        return spec, ()
-    (mean, std), source = KNOWN["imagenet"], "ImageNet"
-    if data is not None and data.channels == spec.input.channels:
-        mean, std, source = data.mean, data.std, data.name
-    elif spec.input.channels != len(mean):
-        return spec, ("input.mean, input.std: nothing says them; images are scaled to 0..1",)
-    values = {"mean": mean, "std": std}
-    shape = spec.input.model_copy(update=values)
-    note = f"input.mean, input.std: the weights do not say; those of {source} are taken"
-    return spec.model_copy(update={"input": shape}), (note,)

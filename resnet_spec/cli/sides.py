@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from resnet_spec.cli.arguments import add_part, add_spec, spec_of
-from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained, with_known_statistics
+from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 from resnet_spec.cli.saying import tell
 from resnet_spec.errors import BackendError, SpecError, problem
 
@@ -230,6 +230,7 @@ def _is_weights(text: str) -> bool:
 
 def _weights(args: argparse.Namespace, source: str) -> _Network:
     """Return the network that weights themselves say or show."""
+    from resnet_spec.weights.known_statistics import with_known_statistics
     from resnet_spec.weights.loading import load_pretrained
 
     size = [] if args.input_size is None else [f"input.size={args.input_size}"]

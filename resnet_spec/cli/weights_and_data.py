@@ -6,13 +6,7 @@ import argparse
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from resnet_spec.cli.pretrained import (
-    add_crop,
-    add_ignore_classes,
-    view_asked,
-    weights_of,
-    with_known_statistics,
-)
+from resnet_spec.cli.pretrained import add_crop, add_ignore_classes, view_asked, weights_of
 from resnet_spec.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,6 +82,7 @@ def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
     """
     from resnet_spec.data.at_size import viewed
     from resnet_spec.data.relabelled import relabelled
+    from resnet_spec.weights.known_statistics import with_known_statistics
 
     weights = weights_of(args, args.checkpoint)
     view = view_asked(args.crop, weights)

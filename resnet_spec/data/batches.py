@@ -172,6 +172,7 @@ def taken(batch: Batch, rows: Places) -> Batch:
         flip=None if batch.flip is None else batch.flip[rows],
         noise={name: factors[rows] for name, factors in batch.noise.items()},
         mix=None if batch.mix is None else Mix(batch.mix.labels[rows], batch.mix.share[rows]),
+        teacher=None if batch.teacher is None else batch.teacher[rows],
     )
 
 

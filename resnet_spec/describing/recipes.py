@@ -32,7 +32,7 @@ def load_recipe(source: Source, settings: Texts = ()) -> Recipe:
     texts such as `schedule.rate=0.05`, or one of them; setting `steps` drops the base's `epochs`
     and the reverse, and another `optimizer.kind`, `augment.policy` or `loss.kind` what the base
     sets of its own kind alone; another way of clipping takes the place of the base's, and with
-    `schedule.warmup=0` its `warmup_start` goes, too.
+    `schedule.warmup=0` its `warmup_start` goes, too, as the digest does with another teacher.
 
     Raises RecipeError.
     """
@@ -107,6 +107,8 @@ def _left_by(changes: Fields, base: Fields) -> Fields:
             kept = _without(kept, kind.table, kind.own)
     if any(name in _table(changes, "optimizer") for name in CLIPS):
         kept = _without(kept, "optimizer", CLIPS)
+    if "teacher" in _table(changes, "loss"):
+        kept = _without(kept, "loss", ("teacher_digest",))
     if _table(changes, "schedule").get("warmup") == 0:
         kept = _without(kept, "schedule", ("warmup_start",))
     return kept
@@ -128,6 +130,7 @@ _REPLACING = (
     *(f"{kind.table}.{kind.field}" for kind in _KINDS),
     *(f"optimizer.{name}" for name in CLIPS),
     "schedule.warmup",
+    "loss.teacher",
 )
 """Settings beside which some of a base's make no sense."""
 

@@ -109,6 +109,8 @@ def write(folder: Path, to_tell: Told, spec: Spec) -> None:
         parts |= {f"noise:{name}": factors for name, factors in batch.noise.items()}
         if batch.mix is not None:
             parts |= {"mix:labels": batch.mix.labels, "mix:share": batch.mix.share}
+        if batch.teacher is not None:
+            parts["teacher"] = batch.teacher
         arrays |= {f"batch{i}:{name}": array for name, array in parts.items()}
     np.savez(folder / ARRAYS, allow_pickle=False, **arrays)
     (folder / NETWORK).write_text(json.dumps(told), encoding="utf-8")
@@ -117,7 +119,8 @@ def write(folder: Path, to_tell: Told, spec: Spec) -> None:
 def _batch(arrays: dict[str, Array]) -> Batch:
     noise, mix = _under(arrays, "noise"), _under(arrays, "mix")
     fixed = arrays["images"], arrays["labels"], arrays["indices"]
-    return Batch(*fixed, noise=noise, mix=Mix(**mix) if mix else None)
+    given = Mix(**mix) if mix else None
+    return Batch(*fixed, noise=noise, mix=given, teacher=arrays.get("teacher"))
 
 
 def _under(arrays: dict[str, Array], first: str) -> dict[str, Array]:

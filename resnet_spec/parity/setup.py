@@ -5,7 +5,7 @@ Everything is drawn in NumPy from one seed. A planted fault is a changed copy of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, assert_never
@@ -77,9 +77,9 @@ def shortened(recipe: Recipe, short: Recipe) -> Recipe:
     """Return how `recipe` trains, in the length, the batches and the rates of `short`.
 
     Its loss, mixed images, optimiser, clipping, average, parts, decay, what is frozen and whose
-    rate differs are kept; every batch is mixed where some are, and what is done to each image by
-    itself is left out: it would be the same bytes for both sides. Raises RecipeError where the
-    parts do not divide the batch.
+    rate differs are kept, and of its teacher all but who that is; every batch is mixed where some
+    are, and what is done to each image by itself is left out: it would be the same bytes for both
+    sides. Raises RecipeError where the parts do not divide the batch.
     """
     augment = recipe.augment
     mixing = {"mixup": augment.mixup, "cutmix": augment.cutmix} if augment.mixes else {}
@@ -118,7 +118,7 @@ def make_setup(
         plan=plan,
         recipe=recipe,
         state=worn_state(plan, seed) if state is None else dict(state),
-        batches=tuple(mixed_within(batch, recipe, step) for step, batch in enumerate(batches)),
+        batches=_finished(batches, plan, recipe, seed),
         rates=rates(recipe, steps_per_epoch=1),
         keeps=keeps(recipe, steps_per_epoch=recipe.steps or 1),
         seed=seed,
@@ -145,10 +145,8 @@ def with_data(
     data, notes = _fitting(setup.plan, data, names, ignore=ignore)
     draw = np.random.default_rng([setup.seed, 3])
     found = islice(test_batches(training_split(data), setup.recipe.batch), len(setup.batches))
-    batches = tuple(
-        mixed_within(replace(batch, noise=_noise(setup.plan, len(batch), draw)), setup.recipe, step)
-        for step, batch in enumerate(found)
-    )
+    shown = (replace(it, noise=_noise(setup.plan, len(it), draw)) for it in found)
+    batches = _finished(shown, setup.plan, setup.recipe, setup.seed)
     if len(batches) < len(setup.batches):
         rule = f"has too few images for {len(setup.batches)} batches of {setup.recipe.batch}"
         raise DataError(f"{data.name}: {rule}; lower --steps or --batch")
@@ -208,6 +206,19 @@ def make_batch(plan: Plan, count: int, draw: Draw) -> Batch:
         indices=np.arange(count),
         noise=noise,
     )
+
+
+def _finished(batches: Iterable[Batch], plan: Plan, recipe: Recipe, seed: int) -> tuple[Batch, ...]:
+    """Return batches as the recipe mixes them, with drawn logits of its teacher, who is not read.
+
+    They are a few units wide, as a trained network's are.
+    """
+    mixed = tuple(mixed_within(batch, recipe, step) for step, batch in enumerate(batches))
+    if recipe.loss.teacher is None:
+        return mixed
+    draw = np.random.default_rng([seed, 4])
+    drawn = (draw.normal(0.0, 2.0, (len(it), plan.classes)).astype(np.float32) for it in mixed)
+    return tuple(replace(it, teacher=own) for it, own in zip(mixed, drawn, strict=True))
 
 
 def _noise(plan: Plan, count: int, draw: Draw) -> dict[str, NDArray[np.float32]]:

@@ -36,6 +36,7 @@ from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.sessions import Sessions
 from resnet_spec.running.speed import Speed
 from resnet_spec.running.summarising import finished_summary, write_summary
+from resnet_spec.running.teaching import Teach, untaught
 from resnet_spec.running.testing import Ended, best_of_test, chosen
 from resnet_spec.running.together import Together
 from resnet_spec.running.watch import Watch
@@ -51,16 +52,17 @@ def fit(
     start: Checkpoint | None = None,
     together: Together | None = None,
     made: Callable[[Plan], Session] | None = None,
+    teach: Teach = untaught,
 ) -> Summary:
     """Train `session` by the run's recipe, from its seed or from `start`.
 
     session: of the plan of the step that comes next (`stages.stage_at`). evaluator: the session
     that evaluates; `session` itself unless the recipe keeps an average of the weights, or images
     are evaluated in another size. made: makes a session that trains a plan; needed where the recipe
-    has stages of several sizes. together: the processes that train it, of which the first decides
-    and writes, and alone sees the run's folder. Ctrl-C ends the chunk under way, writes the last
-    checkpoint and returns a summary that is not `complete`. A run that is complete keeps the
-    summary that it has.
+    has stages of several sizes. teach: see `teaching.Teach`. together: the processes that train it,
+    of which the first decides and writes, and alone sees the run's folder. Ctrl-C ends the chunk
+    under way, writes the last checkpoint and returns a summary that is not `complete`. A run that
+    is complete keeps the summary that it has.
 
     Raises RecipeError when the loss, a weight or, at the end, a logit is no longer a number. That
     or any other error is left in the summary, with the last sound checkpoint.
@@ -70,7 +72,7 @@ def fit(
     is_finished = together.any(finished is not None)
     if finished is not None:
         return finished
-    going = _Going(run, Sessions(run, session, evaluator, together, made), watch, start)
+    going = _Going(run, Sessions(run, session, evaluator, together, made, teach), watch, start)
     if is_finished:
         return going.write_summary()
     try:
@@ -145,7 +147,8 @@ class _Going:
         stage = self.sessions.enter(step)
         fixed = stage.plan.noises, stage.split, self.run.recipe, step, end, self.together.group
         source = train_batches(*fixed, stage.plan.input.mean)
-        with prefetch(source, depth=2) as batches:
+        with prefetch(source, depth=2) as ready:
+            batches = self.sessions.taught(ready)
             while step < end and (steps := self._agreed(end - step, interrupt)):
                 clock = time.perf_counter()
                 numbers = self._pace.between(step, step + steps)

@@ -36,6 +36,7 @@ from resnet_spec.running.resuming import Consent, check_same_run, going_on
 from resnet_spec.running.run_folder import Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
 from resnet_spec.running.stages import stages_of
+from resnet_spec.running.teaching import Teacher, teacher_of, where_it_is
 from resnet_spec.running.together import check_can_compile, check_can_join, check_can_shard
 from resnet_spec.running.validating import validated
 from resnet_spec.weights.adopting import adopt, with_statistics
@@ -49,7 +50,7 @@ class Job:
 
     start: the checkpoint that it starts from; None: from the recipe's seed. begins: how it takes
     its folder over. device, compile, shard: as in `contract.Session`.
-    group: which of several processes this is.
+    group: which of several processes this is. teacher: whom the run learns from, if it does.
     """
 
     run: Run
@@ -59,6 +60,7 @@ class Job:
     compile: bool = False
     shard: bool = False
     group: Group = ALONE
+    teacher: Teacher | None = None
 
 
 _REACH = Reach()
@@ -115,12 +117,19 @@ def _fresh(request: Request, say: Say, reach: Reach) -> Job:
     _check_precision(backend, recipe, reach)
     start = _Start(request, backend, recipe, for_spec)
     if request.pretrained is not None:
-        return _pretrained(start, request.pretrained, say, reach)
+        return _taught(_pretrained(start, request.pretrained, say, reach), say)
     if request.spec is None:
         raise RecipeError("SPEC: is required without --pretrained; see: resnet-spec list")
     run = _run(start, load_spec(request.spec, for_spec), say, reach)
     RunFolder(run.out).check_free(overwrite=request.overwrite)
-    return Job(run, None, Begins(overwrite=request.overwrite))
+    return _taught(Job(run, None, Begins(overwrite=request.overwrite)), say)
+
+
+def _taught(job: Job, say: Say) -> Job:
+    """Return the job with the run's teacher, whom its recipe then tells from others."""
+    recipe, teacher = teacher_of(job.run, say, job.begins.goes_on_from)
+    start = None if job.start is None else replace(job.start, recipe=recipe)
+    return replace(job, run=replace(job.run, recipe=recipe), start=start, teacher=teacher)
 
 
 @dataclass(frozen=True)
@@ -203,7 +212,8 @@ def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
         held_out=goes_on.held_out,
     )
     begins = Begins(folder.path, start.progress, request.overwrite, checkpoint=last.name)
-    return Job(run, replace(start, progress=goes_on.position.to_dict()), begins)
+    start = replace(start, progress=goes_on.position.to_dict())
+    return _taught(Job(run, start, begins), say)
 
 
 def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
@@ -214,6 +224,7 @@ def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
     later = request.going_on(folder.path)
     found = reach.opened(lambda: _last_of(later, say) if folder.holds_run else None)
     if found is not None:
+        found = found._replace(start=where_it_is(found.start, wanted.run.recipe))
         job = _continued(later, found, say, reach)
         check_same_run(job.run, wanted.run)
         say(f"note: the run in {folder.path} goes on")

@@ -44,19 +44,31 @@ def open_session(
 
 
 def check_trains(backend: str, recipe: Recipe | None, classes: int) -> None:
-    """Raise where `backend` cannot train by the loss or the average of `recipe`.
+    """Raise where `backend` cannot train by the loss, the teacher or the average of `recipe`.
 
     A session that does not know of them would compute others, and not say so. Raises RecipeError
     for a loss of other classes, too.
     """
     if recipe is None:
         return
+    check_teaches(backend, recipe)
     if recipe.needs_targets:
         _check_loss(backend, recipe, classes)
     if recipe.ema.varies and not ((found := manifest_of(backend)) and found.keeps):
         name, value = next(_varying(recipe))
         rule = f"{backend} keeps the same of an average at every step"
         raise BackendError(problem(name, value, rule, "remove it, or use another backend"))
+
+
+def check_teaches(backend: str, recipe: Recipe) -> None:
+    """Raise BackendError where `recipe` has a teacher, and `backend` would not learn from it."""
+    if recipe.loss.teacher is None:
+        return
+    found = manifest_of(backend)
+    if found is None or not found.teachers:
+        rule = f"{backend} learns from no teacher"
+        remedy = "remove it, or use another backend"
+        raise BackendError(problem("loss.teacher", recipe.loss.teacher, rule, remedy))
 
 
 def _varying(recipe: Recipe) -> Iterator[tuple[str, object]]:

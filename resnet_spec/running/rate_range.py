@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -18,6 +19,7 @@ from resnet_spec.errors import RecipeError, problem
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.running.job import Job
 from resnet_spec.running.opening import open_session
+from resnet_spec.running.teaching import teaching
 
 Values = NDArray[np.float64]
 
@@ -174,14 +176,17 @@ def try_rates(
     read.
     """
     run = job.run
-    made = open_session(run.backend, run.plan, run.recipe, job.device, compile=job.compile)
+    opened = partial(open_session, run.backend, device=job.device, compile=job.compile)
+    made = opened(run.plan, recipe=run.recipe)
+    teach = teaching(job.teacher, run.plan, partial(opened, precision=run.recipe.precision))
     begins(made.info)
     start = initial_state(run.plan, run.recipe.seed) if job.start is None else job.start.state
     made.load(start)
     rates, losses = asked.rates, np.empty(0)
     fixed = run.plan.noises, run.data.train, run.recipe
     source = train_batches(*fixed, 0, asked.steps, mean=run.plan.input.mean)
-    with prefetch(source, depth=2) as batches:
+    with prefetch(source, depth=2) as ready:
+        batches = teach(ready, run.plan)
         while (found := curve_of(rates, losses)) is None:
             # Of a fixed length, whatever the machine's speed: the same steps are taken each time.
             chunk = rates[len(losses) :][: max(asked.steps // _CHUNKS, 1)]

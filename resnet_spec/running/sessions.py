@@ -1,19 +1,20 @@
 """The sessions of a run: one that trains, and where it is needed another one that evaluates.
 
 Another one is there for the average of the weights, and for images of another size. Where training
-images change their size, each size is trained by a session of its own plan.
+images change their size, each size is trained by a session of its own plan. A teacher has one, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from resnet_spec.contract import Session
+from resnet_spec.contract import Batch, Session
 from resnet_spec.data.dataset import Split
 from resnet_spec.plan import Plan
 from resnet_spec.running.evaluate import Evaluation, evaluate
 from resnet_spec.running.runs import Run
 from resnet_spec.running.stages import Stage, stage_at, stages_of
+from resnet_spec.running.teaching import Teach, untaught
 from resnet_spec.running.together import Together
 from resnet_spec.session_state import AVERAGE, family
 from resnet_spec.weights.checkpoint import Checkpoint
@@ -22,7 +23,8 @@ from resnet_spec.weights.checkpoint import Checkpoint
 class Sessions:
     """trained: the session that trains. judged: the one that evaluates; it may be the same.
 
-    made: makes one that trains a plan; needed where the run has stages of several sizes.
+    made: makes one that trains a plan; needed where the run has stages of several sizes. teach: see
+    `teaching.Teach`.
     """
 
     def __init__(
@@ -32,9 +34,10 @@ class Sessions:
         judged: Session,
         together: Together,
         made: Callable[[Plan], Session] | None = None,
+        teach: Teach = untaught,
     ) -> None:
         self.trained, self.judged, self.together = trained, judged, together
-        self._made, self._stages = made, stages_of(run)
+        self._made, self._teach, self._stages = made, teach, stages_of(run)
         self.stage: Stage | None = None
 
     @property
@@ -52,6 +55,11 @@ class Sessions:
             self.trained.load(state)
         self.stage = stage
         return stage
+
+    def taught(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Return the batches of the stage that was entered with a teacher's logits, if any."""
+        assert self.stage is not None
+        return self._teach(batches, self.stage.plan)
 
     def evaluate(self, weights: Checkpoint, split: Split) -> Evaluation:
         """Return what the evaluated weights give: those that are trained, or their average."""

@@ -24,6 +24,7 @@ from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Position, Run, Summary
 from resnet_spec.running.stages import stage_at, stages_of
+from resnet_spec.running.teaching import teaching
 from resnet_spec.running.together import Together, by_rank
 from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
@@ -176,10 +177,13 @@ def _trained(
     made = partial(open_session, run.backend, device=job.device, group=group)
     train = partial(made, recipe=recipe, compile=job.compile, shard=job.shard)
     at = 0 if job.start is None else int(job.start.progress.get("step", 0))
-    session = train(stage_at(stages_of(run), at).plan)
+    first = stage_at(stages_of(run), at).plan
+    session = train(first)
     evaluator, plan = session, run.evaluated_plan
     if recipe.ema.decay > 0 or recipe.augment.progressive or plan is not None:
         evaluator = made(plan or run.plan, precision=recipe.precision)
+    alone = partial(made, precision=recipe.precision, compile=job.compile)
+    teach = teaching(job.teacher, first, alone)
     begins(run, session.info)
     if (note := own_part_note(run)) is not None:
         say(f"note: {note}")
@@ -195,7 +199,7 @@ def _trained(
             say(f"tracked by {name}: {place}")
         watches = Watches(watch, tracking)
         with by_rank(group):
-            summary = fit(run, session, evaluator, watches, job.start, together, train)
+            summary = fit(run, session, evaluator, watches, job.start, together, train, teach)
         tracking.finish(summary)
         return summary
 

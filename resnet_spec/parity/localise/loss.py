@@ -1,15 +1,16 @@
-"""The loss, given the logits that a side had: its kind, its targets, its mean, its gradient."""
+"""The loss, given the logits that a side had: kind, targets, teacher, mean and gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch
-from resnet_spec.losses import Loss, targets_of
+from resnet_spec.losses import Loss, soft_targets, targets_of
 from resnet_spec.parity.comparison import difference
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.localise.evidence import (
@@ -31,12 +32,13 @@ LIMIT = 16.0
 
 @dataclass(frozen=True)
 class Given:
-    """What the loss of a batch is computed from. logits, shares: [N, K]."""
+    """What the loss of a batch is computed from. logits, shares, teacher: [N, K]."""
 
     loss: Loss
     smoothing: float
     logits: Array
     shares: NDArray[np.float64]
+    teacher: NDArray[np.float32] | None = None
 
     @property
     def targets(self) -> NDArray[np.float64]:
@@ -45,7 +47,16 @@ class Given:
 
     def slope(self) -> Array:
         """Return the gradient of the mean loss by the logits."""
-        return slope(self.loss.kind, self.logits, self.targets)
+        hard = slope(self.loss.kind, self.logits, self.targets)
+        if self.teacher is None:
+            return hard
+        weight, heat = self.loss.teacher_weight, self.loss.temperature
+        soft = slope("cross_entropy", self.logits / heat, soft_targets(self.loss, self.teacher))
+        return (1.0 - weight) * hard + weight * heat * soft
+
+    def with_loss(self, **settings: Any) -> Given:
+        """Return the same with other settings of the loss."""
+        return replace(self, loss=self.loss.model_copy(update=settings))
 
 
 def search_loss(got: Side, floors: Floors) -> Finding | None:
@@ -57,7 +68,8 @@ def search_loss(got: Side, floors: Floors) -> Finding | None:
         return None
     shares = shares_of(batch, setup.plan.classes)
     recipe = setup.recipe
-    given = Given(recipe.loss, recipe.label_smoothing, logits.astype(np.float64), shares)
+    own = recipe.loss, recipe.label_smoothing, logits.astype(np.float64), shares
+    given = Given(*own, teacher=batch.teacher)
     expected = given.slope()
     floor = _floor(got, given, expected)
     error = multiples(found, expected, floor)
@@ -101,7 +113,8 @@ def _sigmoid(logits: Array) -> Array:
 def _hypotheses(given: Given, batch: Batch, found: Array) -> Iterator[Hypothesis]:
     yield from _of_mixing(given, batch)
     yield from _of_smoothing(given, batch, found)
-    yield from _of_settings(given, batch)
+    yield from _of_settings(given)
+    yield from _of_teacher(given)
     count, classes = given.logits.shape
     yield Hypothesis(
         "loss summed", "the sum over the batch, not the mean", lambda: count * given.slope()
@@ -158,26 +171,54 @@ def _smoothing(logits: Array, labels: NDArray[np.int64], found: Array) -> float:
     return median_of(target[other]) * logits.shape[1]
 
 
-def _of_settings(given: Given, batch: Batch) -> Iterator[Hypothesis]:
+_WORDS = {"cross_entropy": "cross-entropy", "binary_cross_entropy": "binary cross-entropy"}
+
+
+def _of_settings(given: Given) -> Iterator[Hypothesis]:
     """Yield the other losses, and this one without what is set of it."""
     loss = given.loss
-
-    def by(loss: Loss) -> Callable[[], Array]:
-        return replace(given, loss=loss).slope
-
-    if loss.kind == "binary_cross_entropy":
-        yield Hypothesis("loss kind", "cross-entropy, not binary cross-entropy", by(Loss()))
-    else:
-        detail = "binary cross-entropy, not cross-entropy"
-        yield Hypothesis("loss kind", detail, by(Loss(kind="binary_cross_entropy")))
+    own, other = "cross_entropy", "binary_cross_entropy"
+    if loss.kind == other:
+        own, other = other, own
+    detail = f"{_WORDS[other]}, not {_WORDS[own]}"
+    swapped = given.with_loss(kind=other, threshold=None, class_weights=())
+    yield Hypothesis("loss kind", detail, swapped.slope)
     if loss.threshold is not None:
         detail = f"targets are taken as they are, without the threshold {number(loss.threshold)}"
-        yield Hypothesis("loss threshold", detail, by(Loss(kind=loss.kind)))
+        yield Hypothesis("loss threshold", detail, given.with_loss(threshold=None).slope)
     if loss.class_weights:
-        yield Hypothesis("class weights", "all classes count the same", by(Loss()))
-        weights = given.shares @ np.array(loss.class_weights)
+        alike = given.with_loss(class_weights=())
+        yield Hypothesis("class weights", "all classes count the same", alike.slope)
+        weights = np.array(loss.class_weights)
         yield Hypothesis(
             "class weights",
             "the mean is over the weights of the images, not over the images",
-            lambda: given.slope() / weights.mean(),
+            lambda: given.with_loss(
+                class_weights=tuple(weights / (given.shares @ weights).mean())
+            ).slope(),
         )
+
+
+def _of_teacher(given: Given) -> Iterator[Hypothesis]:
+    """Yield what else may have been made of a teacher's logits."""
+    if given.teacher is None:
+        return
+    weight, heat = given.loss.teacher_weight, given.loss.temperature
+    alone, unheated = given.with_loss(teacher_weight=0.0), given.with_loss(temperature=1.0)
+    if heat != 1.0:
+        taught = given.slope() - (1.0 - weight) * alone.slope()
+        detail = f"the teacher's part is not multiplied by the square of {number(heat)}"
+        unsquared = (1.0 - 1.0 / heat**2) * taught
+        yield Hypothesis("temperature", detail, lambda: given.slope() - unsquared)
+        detail = f"1 in the place of {number(heat)}"
+        yield Hypothesis("temperature", detail, unheated.slope)
+    if weight != 0.5:
+        detail = f"{number(weight)} is the labels' part, not the teacher's"
+        swapped = given.with_loss(teacher_weight=1.0 - weight)
+        yield Hypothesis("teacher's weight", detail, swapped.slope)
+    if weight != 0.0:
+        yield Hypothesis("teacher's weight", "the labels alone count", alone.slope)
+    backwards, rolls = given.teacher[::-1], [np.roll(given.teacher, by, axis=0) for by in (1, -1)]
+    for logits in (backwards, *rolls):
+        other = replace(given, teacher=logits)
+        yield Hypothesis("teacher's logits", "those of another image", other.slope)

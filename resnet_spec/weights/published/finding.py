@@ -35,6 +35,15 @@ def is_weights(text: str) -> bool:
     return is_address or Path(text).suffix in _ENDINGS or Path(text).exists()
 
 
+def place_of(source: str) -> str:
+    """Return what means the same weights from every working folder: a name, or an absolute path."""
+    if source in PUBLISHED or source.startswith(HUB):
+        return source
+    path = Path(source)
+    is_path = path.exists() or len(path.parts) > 1 or path.suffix in _ENDINGS
+    return str(path.absolute()) if is_path else source
+
+
 def find(source: str, *, download: bool = True, root: Path | None = None) -> Found:
     """Return the file that `source` means, downloaded where it is not there yet.
 
