@@ -189,7 +189,7 @@ def one_line(error: str) -> str:
     return line.removeprefix("resnet-spec: error: ")
 
 
-_ROOM = 5000
+_ROOM = 6000
 """Room for a summary and not for a checkpoint of the tiny network."""
 
 
