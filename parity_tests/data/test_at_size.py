@@ -18,6 +18,7 @@ from resnet_spec.data.held_out import Part
 from resnet_spec.data.relabelled import relabelled
 from resnet_spec.data.synthetic import load_synthetic
 from resnet_spec.data.views import View, central
+from resnet_spec.errors import DataError
 
 ALL = np.arange(2)
 CHOICES = np.full((2, 64), 0.5)
@@ -63,6 +64,14 @@ def test_the_side_is_timm_s() -> None:
         view = view_of(size, crop)
         assert view is not None
         assert (view.side, view.crop) == (side, size)
+
+
+def test_a_crop_that_would_make_huge_images_is_refused() -> None:
+    with pytest.raises(
+        DataError, match=r"evaluation\.crop = 0\.001: makes images of 12,000 pixels"
+    ):
+        view_of(12, 0.001)
+    assert view_of(8192, 1.0) is not None
 
 
 def test_a_large_image_without_a_crop_has_the_margin_of_torchvision() -> None:

@@ -164,13 +164,14 @@ def test_arrays_may_have_a_validation_part() -> None:
     ("part", "rule"),
     [
         ((images(6)[0], images(6)[1] + 1), "labels are 1 to 3, and must be 0 to 2 for 3 classes"),
-        (images(6, channels=3), r"images must be uint8 \[n, 8, 8, 1\], and two of them are uint8"),
+        (images(6, channels=3), "images have 8 pixels and 3 channels, and those to train on 8"),
+        (images(6, side=9), "images have 9 pixels and 1 channels, and those to train on 8 and 1"),
         ((images(6)[0][:0], images(6)[1][:0]), "holds no images"),
         ((images(6)[0], images(5)[1]), "labels must be 6 whole numbers"),
         ((images(6)[0][:, :, :4], images(6)[1]), r"images must be uint8 \[N, size, size, C\]"),
         (images(6)[0], "must be a pair"),
     ],
-    ids=["class", "channels", "empty", "labels", "not square", "no pair"],
+    ids=["class", "channels", "size", "empty", "labels", "not square", "no pair"],
 )
 def test_a_wrong_validation_part_of_arrays_is_refused(part: Any, rule: str) -> None:
     with pytest.raises(DataError, match=f"mine, validation: {rule}"):

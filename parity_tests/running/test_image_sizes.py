@@ -15,7 +15,7 @@ import resnet_spec
 from resnet_spec.cli.main import main
 from resnet_spec.data import load_data
 from resnet_spec.data.at_size import at_size, view_of
-from resnet_spec.errors import RecipeError, SpecError
+from resnet_spec.errors import DataError, RecipeError, SpecError
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.planning.lowering import lower
 from resnet_spec.running.evaluate import evaluate
@@ -61,6 +61,51 @@ def test_evaluate_and_predict_see_what_the_run_saw(
         assert ("images are of 12 pixels, as in its run's evaluation" in out + err) == (not more)
     assert found[0]["accuracy"] == pytest.approx(summary.final_accuracy)
     assert found[1]["loss"] != found[0]["loss"]
+
+
+def test_images_that_are_made_are_those_of_the_run_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`synthetic` draws other images for another size; evaluate looks at those of the run."""
+    settings = ("evaluation.size=12", "batch=512", "epochs=1")
+    summary = trained(tmp_path, *settings, data="synthetic")
+    path = str(tmp_path / "last.safetensors")
+    assert main(["evaluate", path, "--backend", "numpy", "--format", "json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["loss"] == pytest.approx(summary.final_test_loss)
+    assert "the data has changed" not in out + err
+
+
+def test_a_crop_of_the_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path, "evaluation.crop=0.5")
+    path, told = str(tmp_path / "last.safetensors"), []
+    for more in ([], ["--crop", "1"]):
+        assert main(["evaluate", path, "--backend", "numpy", *more]) == 0
+        out, err = capsys.readouterr()
+        told.append("of images the central 0.5 is seen, as in its run's evaluation" in out + err)
+    assert told == [True, False]
+
+
+def test_a_crop_of_huge_images_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"evaluation\.crop = 0\.0001: makes images of 80,000"):
+        trained(tmp_path / "run", "evaluation.crop=0.0001")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rates_are_tried_and_samples_shown_in_the_first_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tiny.json").write_text(json.dumps(TINY))
+    command = ["find-rate", str(tmp_path / "tiny.json"), "--backend", "numpy", "--steps", "10"]
+    command += ["--input-size", "8", "--set", "batch=256", "--set", "epochs=2"]
+    assert main([*command, "--set", "augment.progressive=[4]", "--out", str(tmp_path / "a")]) in (
+        0,
+        1,
+    )
+    assert " 4 px)" in "".join(capsys.readouterr())
+    line = ["show", "samples", "--data", "digits", "--set", "augment.progressive=[4]", "--text"]
+    assert main([*line, "--count", "2", "--input-size", "8"]) == 0
+    assert "4 px" in capsys.readouterr().out
 
 
 def test_an_average_is_evaluated_so_too(tmp_path: Path) -> None:

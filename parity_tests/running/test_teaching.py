@@ -19,7 +19,7 @@ from resnet_spec.data import load_data
 from resnet_spec.data.batches import share_of, train_batches
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec import Spec
-from resnet_spec.errors import CheckpointError, RecipeError
+from resnet_spec.errors import CheckpointError, RecipeError, ResnetSpecError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
 from resnet_spec.planning.initial_weights import initial_state
@@ -335,6 +335,15 @@ def unfit(folder: Path) -> Iterator[tuple[str, str]]:
 def test_a_teacher_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
     for teacher, line in unfit(tmp_path):
         assert refused(tmp_path / "run", teacher).startswith(f"loss.teacher = {teacher}: {line}")
+
+
+def test_a_run_does_not_replace_the_one_that_it_learns_from(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "last.safetensors")
+    before = Path(path).read_bytes()
+    for teacher in (path, str(tmp_path)):
+        with pytest.raises(ResnetSpecError, match=r"loss\.teacher = .*--overwrite would replace"):
+            resnet_spec.train(**asked(teacher), out=tmp_path, overwrite=True)
+    assert Path(path).read_bytes() == before
 
 
 def test_a_name_that_nobody_has_published_is_refused(tmp_path: Path) -> None:

@@ -96,10 +96,13 @@ def _check_alone() -> None:
 
 
 def _opening(work: Run, asked: Range, info: Mapping[str, str]) -> str:
+    from resnet_spec.running.stages import stage_at, stages_of
+
+    size = stage_at(stages_of(work), 0).plan.input.height
     environment = " ".join(info[key] for key in ("framework", "version", "device", "precision"))
     return (
         f"{work.spec.name} on {work.data.name} ({len(work.data.train)} train images, "
-        f"{work.plan.input.height} px), recipe {work.recipe.name}: {asked.steps} rates from "
+        f"{size} px), recipe {work.recipe.name}: {asked.steps} rates from "
         f"{asked.low:g} to {asked.high:g}, a step of {work.recipe.batch} each; {environment}"
     )
 

@@ -55,7 +55,7 @@ def view_asked(crop: float | None, weights: Pretrained) -> View | None:
         return weights.view
     if not 0.0 < crop <= 1.0:
         raise DataError(problem("--crop", crop, "must be > 0 and <= 1", "0.875 is the usual"))
-    return view_of(weights.spec.input.size, crop)
+    return view_of(weights.spec.input.size, crop, "--crop")
 
 
 def add_pretrained(parser: argparse.ArgumentParser) -> None:
@@ -80,4 +80,6 @@ def weights_of(args: argparse.Namespace, place: str | None, *, whole: bool = Tru
     )
     if args.spec is None and not any(it.startswith("input.size") for it in args.settings):
         weights = weights.as_evaluated()
+    if getattr(args, "crop", None) is None:
+        weights = weights.with_crop_told()
     return weights.whole() if whole else weights

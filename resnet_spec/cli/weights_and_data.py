@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from resnet_spec.cli.pretrained import add_crop, add_ignore_classes, view_asked, weights_of
@@ -80,7 +80,7 @@ def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
 
     Raises CheckpointError for weights that cannot be had, DataError for data that does not fit.
     """
-    from resnet_spec.data.at_size import viewed
+    from resnet_spec.data.at_size import sized, viewed
     from resnet_spec.data.relabelled import relabelled
     from resnet_spec.weights.known_statistics import with_known_statistics
 
@@ -88,7 +88,8 @@ def weights_on_data(args: argparse.Namespace) -> WeightsOnData:
     view = view_asked(args.crop, weights)
     place, read, changes = _read(args, weights)
     matched = fitting(read, weights, f"--data = {place}", ignore=args.ignore_classes)
-    data = _parted(read, relabelled(viewed(read, view), matched), weights, args.split)
+    seen = viewed(sized(read, weights.spec.input.size), view)
+    data = _parted(read, relabelled(seen, matched), weights, args.split)
     spec, note = with_known_statistics(weights, data)
     notes = (*weights.notes, *data.notes, *changes, *matched.notes, *note)
     return WeightsOnData(weights, spec, data, place, notes)
@@ -110,7 +111,12 @@ def _parted(read: Dataset, data: Dataset, weights: Pretrained, split: str) -> Da
     if kept.dataset.image_changes(Fingerprint.of(read, ("train",)), ("train",)):
         return data
     parted, held_out = hold_out(data, kept.held_out.fraction, batch=1)
-    return parted if held_out == kept.held_out else data
+    if held_out != kept.held_out:
+        return data
+    if data.validation is None:
+        return parted
+    note = "the validation images are those that the run held out of the training images"
+    return replace(parted, notes=(*parted.notes, note))
 
 
 def fitting(data: Dataset, weights: Pretrained, where: str, *, ignore: bool) -> Matched:
@@ -146,7 +152,7 @@ def _read(args: argparse.Namespace, weights: Pretrained) -> tuple[str, Dataset, 
     from resnet_spec.data.fingerprint import Fingerprint
     from resnet_spec.data.kept import load_kept
 
-    size = weights.spec.input.size
+    size = weights.data_size
     if args.data is not None:
         return args.data, load_data(args.data, size=size), ()
     kept = weights.checkpoint

@@ -18,17 +18,26 @@ from resnet_spec.data.held_out import Part
 from resnet_spec.data.relabelled import Relabelled
 from resnet_spec.data.samples import SampleSplit
 from resnet_spec.data.views import View, central, image_of, resized
+from resnet_spec.errors import DataError, problem
+
+MOST_SIDE = 8192
+"""Pixels of the shorter side of an image, of which a part is seen."""
 
 
-def view_of(size: int, crop: float | None) -> View | None:
+def view_of(size: int, crop: float | None, where: str = "evaluation.crop") -> View | None:
     """Return the view that takes the central `crop` of an image's shorter side; None: as usual.
 
-    The shorter side becomes size / crop pixels, rounded down, as in timm.
+    The shorter side becomes size / crop pixels, rounded down, as in timm. where: for errors.
+    Raises DataError where that is more than `MOST_SIDE`.
     """
     if crop is None:
         return None
     # 224 / 0.875 is 256, which the division of two floats may miss from below.
-    return View(math.floor(size / crop + 1e-9), size, cuts_small=True)
+    side = math.floor(size / crop + 1e-9)
+    if side > MOST_SIDE:
+        rule = f"makes images of {side:,} pixels, of which {size} are seen; at most {MOST_SIDE:,}"
+        raise DataError(problem(where, crop, rule, "raise it"))
+    return View(side, size, cuts_small=True)
 
 
 def at_size(split: Split, size: int, view: View | None = None) -> Split:
@@ -48,6 +57,14 @@ def at_size(split: Split, size: int, view: View | None = None) -> Split:
             return replace(found, size=size, view=view or found.view)
         case _:
             return Resized(split, size, view)
+
+
+def sized(data: Dataset, size: int) -> Dataset:
+    """Return `data` with images of `size` pixels, made of those that it has."""
+    if size == data.size:
+        return data
+    parts = {name: at_size(split, size) for name, split in data.splits.items()}
+    return replace(data, size=size, **parts)
 
 
 def viewed(data: Dataset, view: View | None) -> Dataset:

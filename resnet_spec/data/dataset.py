@@ -86,6 +86,11 @@ class Dataset:
         for part, pair in pairs.items():
             _check_pair(f"{name}, {part}", pair)
         size, channels = train[0].shape[2:]
+        for part, (images, _) in pairs.items():
+            if images.shape[2:] != (size, channels):
+                kind = f"{images.shape[2]} pixels and {images.shape[3]} channels"
+                rule = f"images have {kind}, and those to train on {size} and {channels}"
+                raise DataError(f"{name}, {part}: {rule}; make them alike")
         mean, std = channel_statistics(train[0])
         first, second, *own = (
             ArraySplit(x, np.asarray(y, np.int64), size) for x, y in pairs.values()

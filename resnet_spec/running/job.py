@@ -84,7 +84,8 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
         job = _continued(request, found, say, reach)
     Pace.of(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
     # These raise for sizes that the network cannot take, or that the run has no time for.
-    _ = job.run.evaluated_plan, stages_of(job.run)
+    _ = job.run.evaluated_plan, job.run.tested, stages_of(job.run)
+    _check_teacher_stays(job)
     check_trains(job.run.backend, job.run.recipe, job.run.plan.classes)
     _check_shares(job.run, group)
     if request.shard:
@@ -93,6 +94,16 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
         check_can_compile(job.run.backend)
     fixed = {"device": request.device, "compile": request.compile, "shard": request.shard}
     return replace(job, **fixed, group=group)
+
+
+def _check_teacher_stays(job: Job) -> None:
+    """Raise where the run would replace the run that it is to learn from."""
+    teacher, out = job.run.recipe.loss.teacher, job.run.out.resolve()
+    if teacher is None or not job.begins.overwrite:
+        return
+    if Path(teacher).exists() and Path(teacher).resolve().is_relative_to(out):
+        rule = f"lies in {job.run.out}, which --overwrite would replace"
+        raise DataError(problem("loss.teacher", teacher, rule, "give another --out"))
 
 
 def _check_shares(run: Run, group: Group) -> None:

@@ -19,6 +19,7 @@ from resnet_spec.errors import RecipeError, problem
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.running.job import Job
 from resnet_spec.running.opening import open_session
+from resnet_spec.running.stages import stage_at, stages_of
 from resnet_spec.running.teaching import teaching
 
 Values = NDArray[np.float64]
@@ -177,16 +178,17 @@ def try_rates(
     """
     run = job.run
     opened = partial(open_session, run.backend, device=job.device, compile=job.compile)
-    made = opened(run.plan, recipe=run.recipe)
+    stage = stage_at(stages_of(run), 0)
+    made = opened(stage.plan, recipe=run.recipe)
     teach = teaching(job.teacher, run.plan, partial(opened, precision=run.recipe.precision))
     begins(made.info)
     start = initial_state(run.plan, run.recipe.seed) if job.start is None else job.start.state
     made.load(start)
     rates, losses = asked.rates, np.empty(0)
-    fixed = run.plan.noises, run.data.train, run.recipe
-    source = train_batches(*fixed, 0, asked.steps, mean=run.plan.input.mean)
+    fixed = stage.plan.noises, stage.split, run.recipe
+    source = train_batches(*fixed, 0, asked.steps, mean=stage.plan.input.mean)
     with prefetch(source, depth=2) as ready:
-        batches = teach(ready, run.plan)
+        batches = teach(ready, stage.plan)
         while (found := curve_of(rates, losses)) is None:
             # Of a fixed length, whatever the machine's speed: the same steps are taken each time.
             chunk = rates[len(losses) :][: max(asked.steps // _CHUNKS, 1)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Batch
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.at_size import at_size
 from resnet_spec.data.augmenting import box_of, choices_of
 from resnet_spec.data.batches import steps_per_epoch, test_batches, train_batches
 from resnet_spec.data.dataset import Dataset
@@ -62,13 +63,20 @@ def training_samples(data: Dataset, recipe: Recipe, count: int) -> list[Sample]:
     last = -(-count // recipe.batch)
     training_split(data)  # Raises where there is none.
     per_epoch = steps_per_epoch(len(data.train), recipe.batch)
-    batches = train_batches((), data.train, recipe, 0, last, mean=data.mean)
+    size = first_size(data, recipe)
+    split = data.train if size == data.size else at_size(data.train, size)
+    batches = train_batches((), split, recipe, 0, last, mean=data.mean)
 
     def told(step: int, row: int, index: int) -> str | None:
         place = row // (recipe.batch // recipe.augment.repeats) * COPY + index
-        return _changes(recipe, step // per_epoch, place, data.size)
+        return _changes(recipe, step // per_epoch, place, size)
 
     return list(islice(_samples(batches, data.classes, told), count))
+
+
+def first_size(data: Dataset, recipe: Recipe) -> int:
+    """Return the size of the images that a run begins with."""
+    return next(iter(recipe.augment.progressive), data.size)
 
 
 def _changes(recipe: Recipe, epoch: int, place: int, size: int) -> str | None:
@@ -115,7 +123,8 @@ def _samples(
 
 def about(data: Dataset, split: str, recipe: Recipe | None) -> tuple[str, str]:
     """Return a heading and what was done to the images; recipe: None for evaluated ones."""
-    heading = f"{data.name}, {split} images, {data.size} px"
+    size = data.size if recipe is None else first_size(data, recipe)
+    heading = f"{data.name}, {split} images, {size} px"
     if recipe is None:
         return heading, "as they are evaluated: in order, nothing drawn"
     augment = recipe.augment

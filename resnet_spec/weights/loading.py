@@ -87,6 +87,17 @@ class Pretrained(Shown):
         size = self.spec.input.size
         return None if recipe is None else view_of(size, recipe.evaluation.crop)
 
+    @property
+    def data_size(self) -> int:
+        """In which size data are read, before they are brought to that of `spec`.
+
+        Those that a run was evaluated on were read in the size that it trained at.
+        """
+        kept, size = self.checkpoint, self.spec.input.size
+        if kept is None or kept.recipe is None or kept.recipe.evaluation.size != size:
+            return size
+        return kept.spec.input.size
+
     def as_evaluated(self) -> Pretrained:
         """Return the weights of a run with the size of image that it was evaluated at."""
         recipe = None if self.checkpoint is None else self.checkpoint.recipe
@@ -97,6 +108,15 @@ class Pretrained(Shown):
         note = f"images are of {size} pixels, as in its run's evaluation (evaluation.size)"
         spec = self.spec.model_copy(update={"input": shape})
         return replace(self, spec=spec, notes=(*self.notes, note))
+
+    def with_crop_told(self) -> Pretrained:
+        """Return the weights with a note where a part of their images alone is looked at."""
+        recipe = None if self.checkpoint is None else self.checkpoint.recipe
+        crop = None if recipe is None else recipe.evaluation.crop
+        if crop is None:
+            return self
+        note = f"of images the central {crop:g} is seen, as in its run's evaluation"
+        return replace(self, notes=(*self.notes, f"{note} (evaluation.crop)"))
 
     @property
     def class_names(self) -> tuple[str, ...]:
