@@ -30,20 +30,23 @@ class Average(Table):
     """Steps from one move of the average to the next; the first step of an epoch moves it."""
 
     @property
+    def varying(self) -> dict[str, object]:
+        """The settings that are given by which steps differ in what they keep."""
+        fields = type(self).model_fields
+        found = {name: getattr(self, name) for name in ("warmup", "start", "every")}
+        return {name: value for name, value in found.items() if value != fields[name].default}
+
+    @property
     def varies(self) -> bool:
         """Whether steps differ in what they keep of the average."""
-        return self.decay > 0 and (self.warmup != "none" or self.start > 0 or self.every > 1)
+        return self.decay > 0 and bool(self.varying)
 
     def broken_rules(self) -> Iterator[str]:
         """Yield a line for each rule between fields that is broken."""
-        fields = type(self).model_fields
-        if self.decay == 0:
-            for name in ("warmup", "start", "every"):
-                value = getattr(self, name)
-                if value != fields[name].default:
-                    rule = "there is no average"
-                    yield problem(f"ema.{name}", _shown(value), rule, "give ema.decay, too")
-        if self.warmup != "power" and self.power != fields["power"].default:
+        for name, value in self.varying.items() if self.decay == 0 else ():
+            rule = "there is no average"
+            yield problem(f"ema.{name}", _shown(value), rule, "give ema.decay, too")
+        if self.warmup != "power" and self.power != type(self).model_fields["power"].default:
             rule = "is read where ema.warmup is power"
             yield problem("ema.power", self.power, rule, "remove it, or set that")
 

@@ -98,7 +98,8 @@ class _Going:
         self.folder = folder_of(run.out, self.together)
         self.speed = Speed()
         self._last: Evaluation | None = None
-        """The evaluation of the last epoch that had one."""
+        self._last_own: Evaluation | None = None
+        """Of the last epoch that had one; `own` is of the weights themselves beside an average."""
         self._stops = False
         """Whether a process was asked to stop, as all of them know it."""
         self.position: Position = self._begin(start).trained_by(run.backend)
@@ -179,7 +180,7 @@ class _Going:
         if checkpoint is not None and evaluates and not broken:
             weights = checkpoint.evaluated()
             result = self._last = self.sessions.evaluate(weights, run.judged)
-            own = self.sessions.evaluate_weights(checkpoint, run.judged)
+            own = self._last_own = self.sessions.evaluate_weights(checkpoint, run.judged)
             self._note_best(weights, result)
             is_last = run.is_done(self.position)
         if is_epoch:
@@ -196,9 +197,11 @@ class _Going:
 
     def _ended(self) -> Ended:
         """Return what a run is evaluated once more for at its end."""
-        if not self.run.is_done(self.position):
+        run, weights = self.run, self._last_own
+        if not run.is_done(self.position):
             return Ended()
-        weights = self.sessions.evaluate_weights(self._checkpoint(), self.run.tested)
+        if run.recipe.ema.decay > 0 and (run.held_out is not None or self._last is None):
+            weights = self.sessions.evaluate_weights(self._checkpoint(), run.tested)
         return replace(self._tested(), weights=weights)
 
     def _tested(self) -> Ended:

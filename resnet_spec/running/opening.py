@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from types import NoneType
 from typing import Any
 
@@ -55,9 +54,9 @@ def check_trains(backend: str, recipe: Recipe | None, classes: int) -> None:
     if recipe.needs_targets:
         _check_loss(backend, recipe, classes)
     if recipe.ema.varies and not ((found := manifest_of(backend)) and found.keeps):
-        name, value = next(_varying(recipe))
+        name, value = next(iter(recipe.ema.varying.items()))
         rule = f"{backend} keeps the same of an average at every step"
-        raise BackendError(problem(name, value, rule, "remove it, or use another backend"))
+        raise BackendError(problem(f"ema.{name}", value, rule, "remove it, or use another backend"))
 
 
 def check_teaches(backend: str, recipe: Recipe) -> None:
@@ -69,14 +68,6 @@ def check_teaches(backend: str, recipe: Recipe) -> None:
         rule = f"{backend} learns from no teacher"
         remedy = "remove it, or use another backend"
         raise BackendError(problem("loss.teacher", recipe.loss.teacher, rule, remedy))
-
-
-def _varying(recipe: Recipe) -> Iterator[tuple[str, object]]:
-    """Yield each setting by which the average varies, with its value."""
-    table = recipe.ema
-    for name in ("warmup", "start", "every"):
-        if getattr(table, name) != type(table).model_fields[name].default:
-            yield f"ema.{name}", getattr(table, name)
 
 
 def _check_loss(backend: str, recipe: Recipe, classes: int) -> None:

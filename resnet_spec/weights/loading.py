@@ -19,6 +19,7 @@ from resnet_spec.describing.spec_files import Source
 from resnet_spec.describing.text_lists import Texts
 from resnet_spec.planning.classifier import no_classifier
 from resnet_spec.printing.cards import Card, Shown
+from resnet_spec.recipe import Evaluated
 from resnet_spec.weights.checkpoint import Checkpoint
 from resnet_spec.weights.converting import load_weights
 from resnet_spec.weights.naming import Scheme, scheme
@@ -83,9 +84,13 @@ class Pretrained(Shown):
         """How its images are evaluated; None where nobody says."""
         if self.entry is not None:
             return self.entry.view
+        return view_of(self.spec.input.size, self._evaluation.crop)
+
+    @property
+    def _evaluation(self) -> Evaluated:
+        """How the run that the weights are of was evaluated; as usual where nobody says."""
         recipe = None if self.checkpoint is None else self.checkpoint.recipe
-        size = self.spec.input.size
-        return None if recipe is None else view_of(size, recipe.evaluation.crop)
+        return Evaluated() if recipe is None else recipe.evaluation
 
     @property
     def data_size(self) -> int:
@@ -93,15 +98,14 @@ class Pretrained(Shown):
 
         Those that a run was evaluated on were read in the size that it trained at.
         """
-        kept, size = self.checkpoint, self.spec.input.size
-        if kept is None or kept.recipe is None or kept.recipe.evaluation.size != size:
+        size = self.spec.input.size
+        if self.checkpoint is None or self._evaluation.size != size:
             return size
-        return kept.spec.input.size
+        return self.checkpoint.spec.input.size
 
     def as_evaluated(self) -> Pretrained:
         """Return the weights of a run with the size of image that it was evaluated at."""
-        recipe = None if self.checkpoint is None else self.checkpoint.recipe
-        size = None if recipe is None else recipe.evaluation.size
+        size = self._evaluation.size
         if size is None or size == self.spec.input.size:
             return self
         shape = self.spec.input.model_copy(update={"size": size})
@@ -111,8 +115,7 @@ class Pretrained(Shown):
 
     def with_crop_told(self) -> Pretrained:
         """Return the weights with a note where a part of their images alone is looked at."""
-        recipe = None if self.checkpoint is None else self.checkpoint.recipe
-        crop = None if recipe is None else recipe.evaluation.crop
+        crop = self._evaluation.crop
         if crop is None:
             return self
         note = f"of images the central {crop:g} is seen, as in its run's evaluation"
