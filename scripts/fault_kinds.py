@@ -339,6 +339,7 @@ class Kind(NamedTuple):
 
 
 _KILLED = r"rank {rank}: was ended by SIGKILL .*"
+_STOPPED = r"rank {rank}: has been stopped for 10 s; .*"  # It is killed then.
 _REFUSED = "No space left on device|File too large"
 _NAN = (
     r"rank {rank}: has dropout factors that are not finite, and the loss became nan at step \d+; .*"
@@ -347,7 +348,7 @@ _KEPT_OUT = "Read-only file system|Operation not permitted|Permission denied"
 KINDS = {
     "kill": Kind("SIGKILL", kill, _KILLED, each_rank=True, halves=True),
     "write": Kind("SIGKILL while a checkpoint is written", kill_writing, _KILLED, halves=True),
-    "stop": Kind("SIGSTOP", stop, r"rank {rank}: has been stopped for 10 s; .*", each_rank=True),
+    "stop": Kind("SIGSTOP", stop, _STOPPED, each_rank=True, halves=True),
     "full": Kind("the disk is full", fill_disk, rf"rank 0: .*cannot be written: ({_REFUSED})"),
     "readonly": Kind(
         "the folder is read-only",
