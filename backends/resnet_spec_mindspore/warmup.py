@@ -1,12 +1,14 @@
 """Make MindSpore, built against NumPy 1, usable beside NumPy 2; imported before anything else.
 
 Its first operation between a tensor and a Python object raises SystemError, once per process and
-with a notice on the process's error stream. It is raised here, and the notice kept off the screen.
+with a notice on the process's error stream. It is raised here, and the notice kept off the screen,
+and out of what Python keeps of an error that ends a program.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from io import StringIO
@@ -29,7 +31,20 @@ def silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
+@contextmanager
+def _no_last_error() -> Iterator[None]:
+    """Keep errors that compiled parts print from standing as the program's last, uncaught one."""
+    names = ("last_exc", "last_type", "last_value", "last_traceback")
+    before = {name: vars(sys)[name] for name in names if name in vars(sys)}
+    try:
+        yield
+    finally:
+        for name in names:
+            vars(sys).pop(name, None)
+        vars(sys).update(before)
+
+
 # A sum with a plain object is refused before an operation runs, so that the user can still choose
 # a device. TypeError is what it should raise, and does from then on.
-with silenced(), suppress(SystemError, ImportError, TypeError):
+with silenced(), _no_last_error(), suppress(SystemError, ImportError, TypeError):
     Tensor([1.0]) + object()  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]

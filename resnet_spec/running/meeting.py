@@ -38,10 +38,15 @@ waits as for one that was killed.
 
 @dataclass
 class _Met:
-    """A group that was joined. is_sound: whether all that was done together came to its end."""
+    """A group that was joined.
+
+    error: the last one that nobody had caught by then. is_sound: whether all that was done together
+    came to its end.
+    """
 
     group: Group
     members: Members
+    error: object
     is_sound: bool = True
 
 
@@ -111,7 +116,7 @@ def _joined(backend: str, group: Group, things: Mapping[str, object]) -> _Met:
     leave()
     package: Any = load_backend(backend)
     _call_roll(package, group, _words(backend, things))
-    _met[backend] = _Met(group, package.join(group))
+    _met[backend] = _Met(group, package.join(group), _last_error())
     # After whatever the backend has registered, and so called before it.
     atexit.register(_leave_at_the_end)
     return _met[backend]
@@ -181,7 +186,12 @@ def end_of_command(status: int) -> None:
 
 
 def _leave_at_the_end() -> None:
-    if getattr(sys, "last_value", None) is not None:  # An error that nobody caught ends it.
-        return
+    if any(_last_error() is not met.error for met in _met.values()):
+        return  # An error that nobody caught ends this process.
     with suppress(ResnetSpecError):
         leave()
+
+
+def _last_error() -> object:
+    """Return the last error that nobody caught, which a prompt or a framework may have told."""
+    return getattr(sys, "last_value", None)
