@@ -57,6 +57,12 @@ class Group:
 ALONE = Group()
 """A process that trains by itself."""
 
+DESCRIBED = "RESNET_SPEC_DESCRIBED"
+"""The variable that a `join` sets which describes the group to its framework in the environment.
+
+What is there by then of the framework's variables, no starter has said.
+"""
+
 
 class Members(Protocol):
     """The processes of a group, met.

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array
 from resnet_spec.errors import BackendError
-from resnet_spec.group import Group, check_served, lost, meet_seconds, unmet
+from resnet_spec.group import DESCRIBED, Group, check_served, lost, meet_seconds, unmet
 from resnet_spec.plan import Plan
 from resnet_spec_mindspore.global_norms import globalise
 from resnet_spec_mindspore.means import Mean, UpdateByMeans
@@ -98,7 +98,7 @@ def _joined(group: Group) -> Members:
             scheduler = _prepared.pop(group.address)
             _say(scheduler, BEGIN)
         _wait_for(group, (host, port), scheduler)
-        os.environ["MS_ROLE"] = "MS_WORKER"
+        os.environ |= {"MS_ROLE": "MS_WORKER", DESCRIBED: group.address}
     if (target := ms.get_context("device_target")) != "CPU":
         ms.set_device(target, group.local_rank)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from resnet_spec.errors import BackendError
-from resnet_spec.group import ALONE, Group, check_served, meet_seconds
+from resnet_spec.group import ALONE, DESCRIBED, Group, check_served, meet_seconds
 from resnet_spec.loader import installed_backends, load_backend
 from resnet_spec.running.found_group import found_group
 
@@ -26,6 +26,13 @@ MPI = {
     "MASTER_ADDR": "10.0.0.1",
     "MASTER_PORT": "1",
 }
+MSRUN = {
+    "MS_ROLE": "MS_WORKER",
+    "MS_WORKER_NUM": "2",
+    "MS_NODE_ID": "0",
+    "MS_SCHED_HOST": "host",
+    "MS_SCHED_PORT": "8118",
+}
 TPU = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}
 
 
@@ -42,18 +49,25 @@ TPU = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "10.0.0.1,10.0.0.2"}
             {**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "True"},
             Group(1, 4, "host:29500", served_by="torchrun"),
         ),
-        (SLURM, Group(5, 8, "node07:20123", 1)),
+        (SLURM, Group(5, 8, "node07:22509", 1)),
         ({**SLURM, "MASTER_ADDR": "a", "MASTER_PORT": "9"}, Group(5, 8, "a:9", 1)),
-        ({**SLURM, "SLURM_STEP_NODELIST": "one,two"}, Group(5, 8, "one:20123", 1)),
-        ({**SLURM, "SLURM_STEP_NODELIST": "r[1-2]x,y"}, Group(5, 8, "r1x:20123", 1)),
+        ({**SLURM, "SLURM_STEP_NODELIST": "one,two"}, Group(5, 8, "one:22509", 1)),
+        ({**SLURM, "SLURM_STEP_NODELIST": "r[1-2]x,y"}, Group(5, 8, "r1x:22509", 1)),
+        ({**SLURM, "SLURM_STEP_NODELIST": "r[1-2]n[03-4,7]x,y"}, Group(5, 8, "r1n03x:22509", 1)),
+        ({**SLURM, "SLURM_STEP_ID": "2"}, Group(5, 8, "node07:22511", 1)),
+        ({**SLURM, "MASTER_PORT": "9", "SLURM_JOB_ID": "x"}, Group(5, 8, "node07:9", 1)),
         # Of a batch script outside srun: the job's tasks are there, a step's are not.
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, ALONE),
         ({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}, ALONE),
         (MPI, Group(2, 3, "10.0.0.1:1", 0)),
         (TPU, Group(1, 2, "10.0.0.1:8476")),
         ({**TPU, "TPU_WORKER_HOSTNAMES": "localhost"}, ALONE),
-        # The first starter that speaks is believed: torchrun inside a SLURM step.
+        # The nearest starter is believed: inside a SLURM step, or a pod.
         ({**SLURM, **TORCHRUN}, Group(1, 4, "host:29500", 0)),
+        ({**SLURM, **MPI}, Group(2, 3, "10.0.0.1:1", 0)),
+        ({**SLURM, **TORCHRUN, **MSRUN}, Group(0, 2, "host:8118", 0, "msrun")),
+        # What MindSpore was told by us is no starter's word.
+        ({**SLURM, **MSRUN, DESCRIBED: "host:1"}, Group(5, 8, "node07:22509", 1)),
     ],
 )
 def test_the_group_is_found(environment: dict[str, str], expected: Group) -> None:
@@ -85,6 +99,24 @@ def test_half_a_group_is_refused(changes: dict[str, str | None], line: str) -> N
     assert caught.value.problems == (line,)
 
 
+def test_steps_that_share_a_host_meet_at_ports_of_their_own() -> None:
+    steps = [
+        found_group({**SLURM, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)}).address
+        for job in range(40_000, 40_150)
+        for step in range(64)
+    ]
+    assert len(set(steps)) == len(steps)
+    assert all(20_000 <= int(address.rpartition(":")[2]) < 32_768 for address in steps)
+
+
+@pytest.mark.parametrize("hosts", ["", "[", "node[", "node[1-2"])
+def test_hosts_that_name_none_are_refused(hosts: str) -> None:
+    line = "SLURM_STEP_NODELIST: names no host; set MASTER_ADDR to that of rank 0"
+    with pytest.raises(BackendError) as caught:
+        found_group({**SLURM, "SLURM_STEP_NODELIST": hosts})
+    assert caught.value.problems == (line,)
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -98,11 +130,9 @@ def test_half_a_group_is_refused(changes: dict[str, str | None], line: str) -> N
     ],
 )
 def test_half_a_cluster_is_refused(changes: dict[str, str], line: str) -> None:
-    whole = {"MS_ROLE": "MS_WORKER", "MS_WORKER_NUM": "2", "MS_NODE_ID": "0"}
-    whole |= {"MS_SCHED_HOST": "host", "MS_SCHED_PORT": "8118"}
-    assert found_group(whole) == Group(0, 2, "host:8118", 0, "msrun")
+    assert found_group(MSRUN) == Group(0, 2, "host:8118", 0, "msrun")
     with pytest.raises(BackendError) as caught:
-        found_group({**whole, **changes})
+        found_group({**MSRUN, **changes})
     assert caught.value.problems == (line,)
 
 

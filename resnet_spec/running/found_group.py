@@ -1,8 +1,9 @@
 """Which of several processes this is, as whoever started it says in the environment.
 
 A process that nobody says anything to trains alone. The first of these that speaks is believed:
-`resnet-spec launch`, torchrun and Kubernetes' operators by RANK and WORLD_SIZE, SLURM's srun, Open
-MPI's mpirun, MindSpore's msrun, and a TPU pod.
+MindSpore's msrun, `resnet-spec launch`, torchrun and Kubernetes' operators by RANK and WORLD_SIZE,
+Open MPI's mpirun, SLURM's srun, and a TPU pod. Where one is started by another, as mpirun starts
+its processes by srun, those of both are there, and the nearest to the process comes first.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import re
 from collections.abc import Callable, Mapping
 
 from resnet_spec.errors import BackendError, problem
-from resnet_spec.group import ALONE, Group
+from resnet_spec.group import ALONE, DESCRIBED, Group
 
 Environment = Mapping[str, str]
 
-_FIRST_PORT, _PORTS = 20_000, 20_000
-"""Ports of SLURM jobs: one of these, by the job's number."""
+_FIRST_PORT, _PORTS, _STEPS = 20_000, 12_763, 64
+"""Ports of SLURM's steps: one of these, by the numbers of job and step.
+
+They end below 32768, from where on Linux gives ports to connections. Their number is a prime, so
+that the first 64 steps of jobs that follow each other, which may share a host, have one each.
+"""
 _TPU_PORT = 8476
 _LAST_PORT = 65_535
-_ROLES = ("MS_WORKER", "MS_SCHED")
+_ROLE, _ROLES = "MS_ROLE", ("MS_WORKER", "MS_SCHED")
 
 
 def found_group(environment: Environment) -> Group:
@@ -28,7 +33,7 @@ def found_group(environment: Environment) -> Group:
     Raises BackendError for numbers that make no group.
     """
     for sign, read in _STARTERS.items():
-        if sign in environment:
+        if sign in environment and not (sign == _ROLE and DESCRIBED in environment):
             group = read(environment)
             return group if group.size > 1 else ALONE
     return ALONE
@@ -55,9 +60,16 @@ def _of_slurm(environment: Environment) -> Group:
     rank = _rank(environment, "SLURM_PROCID", size)
     hosts = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
     host = environment.get("MASTER_ADDR") or _first_host(hosts)
-    usual = str(_FIRST_PORT + _number(environment, "SLURM_JOB_ID", 0) % _PORTS)
-    port = _port({"MASTER_PORT": usual, **environment}, "MASTER_PORT")
+    is_told = "MASTER_PORT" in environment
+    port = _port(environment, "MASTER_PORT") if is_told else _port_of_step(environment)
     return Group(rank, size, f"{host}:{port}", _number(environment, "SLURM_LOCALID", 0))
+
+
+def _port_of_step(environment: Environment) -> int:
+    """Return a port that no other step uses which runs there at the same time."""
+    job = _number(environment, "SLURM_JOB_ID", 0)
+    step = _number({"SLURM_STEP_ID": "0", **environment}, "SLURM_STEP_ID", 0)
+    return _FIRST_PORT + (_STEPS * job + step) % _PORTS
 
 
 def _of_mpi(environment: Environment) -> Group:
@@ -77,9 +89,9 @@ def _of_msrun(environment: Environment) -> Group:
     size = _number(environment, "MS_WORKER_NUM", 1)
     if size == 1:
         return ALONE
-    role = environment["MS_ROLE"]
+    role = environment[_ROLE]
     if role not in _ROLES:
-        raise BackendError(problem("MS_ROLE", role or '""', f"must be {' or '.join(_ROLES)}"))
+        raise BackendError(problem(_ROLE, role or '""', f"must be {' or '.join(_ROLES)}"))
     is_worker = role == _ROLES[0]
     rank = _rank(environment, "MS_NODE_ID", size) if is_worker else 0
     local = _number(environment, "DEVICE_ID", 0) if "DEVICE_ID" in environment else 0
@@ -101,11 +113,11 @@ def _of_tpu_pod(environment: Environment) -> Group:
 
 
 _STARTERS: dict[str, Callable[[Environment], Group]] = {
+    _ROLE: _of_msrun,
     "WORLD_SIZE": _of_torchrun,
+    "OMPI_COMM_WORLD_SIZE": _of_mpi,
     # Of a step alone: in a batch script, outside srun, SLURM_NTASKS is there, too.
     "SLURM_STEP_NUM_TASKS": _of_slurm,
-    "OMPI_COMM_WORLD_SIZE": _of_mpi,
-    "MS_ROLE": _of_msrun,
     "TPU_WORKER_HOSTNAMES": _of_tpu_pod,
 }
 """By the variable that each of them sets."""
@@ -146,8 +158,7 @@ def _port(environment: Environment, name: str) -> int:
 
 def _first_host(hosts: str) -> str:
     """Return the first of SLURM's hosts, as `node07` of `node[07-09,12],other`."""
-    match = re.match(r"([^\[,]+)(?:\[([^\],-]+)[^\]]*\]([^,]*))?", hosts)
-    if match is None:
+    host = re.sub(r"\[([^\[\],-]+)[^\[\]]*\]", r"\1", hosts).partition(",")[0]
+    if not host or {"[", "]"} & set(host):
         raise BackendError("SLURM_STEP_NODELIST: names no host; set MASTER_ADDR to that of rank 0")
-    start, number, end = match.groups(default="")
-    return f"{start}{number}{end}"
+    return host
