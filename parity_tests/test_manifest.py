@@ -37,6 +37,7 @@ compiles = "asked"
 losses = ["binary_cross_entropy"]
 keeps = true
 teachers = true
+notices = true
 [formats.abx]
 ending = ".abx"
 layout = "NHWC"
@@ -53,7 +54,7 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     precisions = ("float32", "float16")
     texts = ("ab", "cd"), "pip install ab", precisions, modules, "torch"
     losses = ("binary_cross_entropy",)
-    flags = {"shards": True, "keeps": True, "teachers": True}
+    flags = {"shards": True, "keeps": True, "teachers": True, "notices": True}
     expected = Manifest(*texts, formats, compiles="asked", losses=losses, **flags)
     assert read_manifest(path, "ab") == expected
 

@@ -20,6 +20,10 @@ class ResnetSpecError(Exception):
         super().__init__("\n".join(problems))
 
 
+class UsageError(ResnetSpecError):
+    """Words of a command that cannot be read."""
+
+
 class SpecError(ResnetSpecError):
     """A network description that breaks a rule."""
 

@@ -55,7 +55,8 @@ class Manifest:
     long: "asked" is by its argument `compile`, which "never" refuses. losses: by which kinds of
     `losses.Loss` its sessions compare logits with targets for every class; all have the
     cross-entropy of labels. keeps: whether their `train` takes `keeps`, and so averages that vary.
-    teachers: whether they learn from a teacher's logits, too, where a batch has them.
+    teachers: whether they learn from a teacher's logits, too, where a batch has them. notices:
+    whether one of several processes notices at once that another is lost, on whatever machine.
     """
 
     requires: tuple[str, ...]
@@ -69,6 +70,7 @@ class Manifest:
     losses: tuple[str, ...] = ()
     keeps: bool = False
     teachers: bool = False
+    notices: bool = False
 
 
 def read_manifest(path: Path, backend: str) -> Manifest:
@@ -94,6 +96,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         losses=reader.losses(table),
         keeps=reader.flag(table, "keeps"),
         teachers=reader.flag(table, "teachers"),
+        notices=reader.flag(table, "notices"),
     )
     if reader.lines:
         raise BackendError(*reader.lines)

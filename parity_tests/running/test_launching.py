@@ -316,7 +316,7 @@ def test_a_launcher_that_is_killed_leaves_no_process(here: Path) -> None:
     program = (
         "import os, subprocess, sys; from resnet_spec.running.launching import Launch; "
         "(first, _) = Launch(2).environments(); child = subprocess.Popen([sys.executable, '-c', "
-        "'import os, time; from resnet_spec.running.launching import end_with_launcher; "
+        "'import os, time; from resnet_spec.running.under_launcher import end_with_launcher; "
         "end_with_launcher(os.environ); print(os.getpid(), flush=True); time.sleep(60)'], "
         "env=first); child.wait()"
     )

@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.cli.evaluated import more_lines, of_classes
     from resnet_spec.files.json_text import json_text
     from resnet_spec.running.found_group import found_group
-    from resnet_spec.running.launching import end_with_launcher
     from resnet_spec.running.measures import BINS
     from resnet_spec.running.meeting import expected, leave
     from resnet_spec.running.predictions import write_evaluated
+    from resnet_spec.running.under_launcher import end_with_launcher
 
     end_with_launcher(os.environ)
     group = found_group(os.environ)

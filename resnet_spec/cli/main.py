@@ -9,15 +9,24 @@ negative finding.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from resnet_spec.cli import streams
 from resnet_spec.cli.parsing import PROGRAM, USAGE, Parser
 from resnet_spec.cli.saying import add_quiet, listen, speaker
-from resnet_spec.errors import LOST_STATUS, LostError, ResnetSpecError, did_you_mean, nearest
+from resnet_spec.errors import (
+    LOST_STATUS,
+    LostError,
+    ResnetSpecError,
+    UsageError,
+    did_you_mean,
+    nearest,
+)
 
 
 class Command(NamedTuple):
@@ -48,6 +57,9 @@ COMMANDS = {
     "completion": Command("resnet_spec.cli.completion", "a script by which the Tab key completes"),
 }
 
+TOGETHER = ("train", "evaluate")
+"""Commands that can be run in several processes."""
+
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 _OTHERS_SPEAK_S = 6.0
@@ -76,10 +88,10 @@ def _status(argv: Sequence[str]) -> int:
     """Run the command line; what it is told in errors of its own becomes lines and a status."""
     try:
         return _run(argv)
-    except SystemExit as stop:  # argparse, after a usage error or --help
+    except SystemExit as stop:  # argparse, after --help
         return stop.code if isinstance(stop.code, int) else 0
     except ResnetSpecError as error:
-        if speaker() or isinstance(error, LostError):
+        if _is_told_by_others() or isinstance(error, LostError):
             # What fails in all processes the first one tells, and which one is gone is known to
             # whoever started them; either way that one's word ends this process.
             _wait_for_others()
@@ -89,6 +101,15 @@ def _status(argv: Sequence[str]) -> int:
         if not speaker():  # Of several processes the first one says it.
             _print_errors(["interrupted"])
         return _INTERRUPTED
+
+
+def _is_told_by_others() -> bool:
+    """Return whether another process speaks for this one, where a person sees what both print."""
+    if not speaker():
+        return False
+    from resnet_spec.running.under_launcher import speaks_for_machine
+
+    return not speaks_for_machine(os.environ)
 
 
 def _wait_for_others() -> None:
@@ -109,9 +130,30 @@ def _run(argv: Sequence[str]) -> int:
     name = argv[0] if argv else "--help"
     if name not in COMMANDS:
         return _run_without_command(name, argv[1:])
-    args = parser_of(name).parse_all(argv[1:])
+    try:
+        args = parser_of(name).parse_all(argv[1:])
+    except UsageError as error:
+        if name in TOGETHER:
+            _keep_for_others(error)
+        raise
     with listen(getattr(args, "quiet", False)):
         return importlib.import_module(COMMANDS[name].module).run(args)
+
+
+def _keep_for_others(error: UsageError) -> None:
+    """Let the other processes, where the environment speaks of some, be told of words of this."""
+    from resnet_spec.cli.saying import hush
+    from resnet_spec.running.found_group import found_group
+
+    with suppress(ResnetSpecError):
+        group = found_group(os.environ)
+        if group.size > 1:
+            from resnet_spec.running.meeting import expected
+
+            if group.rank:
+                hush(group.rank)
+            with expected(group):
+                raise error
 
 
 def parser_of(name: str) -> Parser:

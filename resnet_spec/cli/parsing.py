@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, cast
 
-from resnet_spec.errors import did_you_mean, empty, problem
+from resnet_spec.errors import UsageError, did_you_mean, empty, problem
 
 PROGRAM = "resnet-spec"
 USAGE = 2
@@ -28,9 +27,8 @@ class Parser(argparse.ArgumentParser):
         return self.prog.removeprefix(PROGRAM).strip()
 
     def error(self, message: str) -> NoReturn:
-        """Print one line and end with the status of a usage error."""
-        print(f"{PROGRAM}: error: {message}; see: {self.prog} --help", file=sys.stderr)
-        raise SystemExit(USAGE)
+        """Raise UsageError: among several processes the others are told before this one ends."""
+        raise UsageError(f"{message}; see: {self.prog} --help")
 
     def print_help(self, file: Any = None) -> None:
         """Print the help; argparse's own way hides that nobody could read it."""

@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, print a line per epoch and where the run was left; 130 after Ctrl-C."""
     from resnet_spec.cli.saying import hush
     from resnet_spec.running.found_group import found_group
-    from resnet_spec.running.launching import end_with_launcher
     from resnet_spec.running.meeting import expected, leave
+    from resnet_spec.running.under_launcher import end_with_launcher
 
     end_with_launcher(os.environ)
     group = found_group(os.environ)

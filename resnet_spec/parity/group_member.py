@@ -30,10 +30,10 @@ from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.planning.schedules import rates
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.found_group import found_group
-from resnet_spec.running.launching import end_with_launcher
 from resnet_spec.running.meeting import end_of_command, joined, leave
 from resnet_spec.running.opening import open_session
 from resnet_spec.running.together import Together
+from resnet_spec.running.under_launcher import end_with_launcher
 from resnet_spec.session_state import LOSS_SCALE
 
 NETWORK, ARRAYS, FOUND = "network.json", "arrays.npz", "found.npz"

@@ -39,7 +39,7 @@ def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Jo
             yield job, together
         return
     request.check()
-    backend = request.backend or _backend_of_run(request)
+    backend = request.backend or backend_of_run(request)
     check_can_join(backend, group)
     with joined(backend, group, {_BEGINS: False}) as together:
         reach = Reach(opened=partial(_opened_by_first, together))
@@ -60,7 +60,7 @@ def in_common(job: Job) -> dict[str, object]:
     }
 
 
-def _backend_of_run(request: Request) -> str:
+def backend_of_run(request: Request) -> str:
     """Return the backend that the run was trained by last, as either of its checkpoints says.
 
     Raises CheckpointError where both are damaged, and BackendError where none is seen.

@@ -7,12 +7,10 @@ with it anyway.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +19,7 @@ from types import FrameType
 from typing import IO, Any, NamedTuple
 
 from resnet_spec.errors import LOST_STATUS, BackendError, problem
+from resnet_spec.group import Group
 from resnet_spec.running.child_processes import (
     command_of,
     environment_with,
@@ -28,6 +27,7 @@ from resnet_spec.running.child_processes import (
     threads_of_each,
     usable_processors,
 )
+from resnet_spec.running.under_launcher import LAUNCHER
 
 INTERRUPTED = 130
 _FEW, _OF_EACH = 64, 4
@@ -42,10 +42,6 @@ Those that are started again would meet them, and be lost with them.
 """
 _PATIENCE_S = 60.0
 """How long processes may take to end after one has ended as it should, or after Ctrl-C twice."""
-_LAUNCHER = "RESNET_SPEC_LAUNCHER"
-"""What tells the processes of their launcher, by its number."""
-_DEATH = 1
-"""PR_SET_PDEATHSIG of Linux."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +81,18 @@ class Launch:
         if lines:
             raise BackendError(*lines)
 
+    def group(self) -> Group:
+        """Return the first process here as one of all, before there are any."""
+        first = self.node * self.processes
+        return Group(first, self.processes * self.nodes, self.address)
+
     def environments(self) -> Iterator[dict[str, str]]:
         """Yield the environment of each process here."""
         address = self.address or f"127.0.0.1:{_free_port()}"
         host, _, port = address.rpartition(":")
         common = environment_with(threads_of_each(self.processes))
         common |= {"WORLD_SIZE": str(self.processes * self.nodes)}
-        common |= {"MASTER_ADDR": host, "MASTER_PORT": port, _LAUNCHER: str(os.getpid())}
+        common |= {"MASTER_ADDR": host, "MASTER_PORT": port, LAUNCHER: str(os.getpid())}
         for place in range(self.processes):
             rank = self.node * self.processes + place
             yield common | {"RANK": str(rank), "LOCAL_RANK": str(place)}
@@ -214,20 +215,6 @@ def _started(
         env=environment,
         start_new_session=True,
     )
-
-
-def end_with_launcher(environment: Mapping[str, str]) -> None:
-    """End this process when the launcher that started it is gone, however that ended; on Linux.
-
-    Asked for by the process itself: between a fork and the start of a program it would have to
-    run in a copy of the launcher, which frameworks forbid.
-    """
-    launcher = environment.get(_LAUNCHER)
-    if launcher is None or sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_DEATH, signal.SIGKILL)
-    if str(os.getppid()) != launcher:  # It went before it was asked for.
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> Ended:

@@ -21,18 +21,24 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from resnet_spec.errors import ResnetSpecError
+from resnet_spec.errors import RecipeError, ResnetSpecError, SpecError, UsageError
 from resnet_spec.group import Group, Members, meet_seconds
 from resnet_spec.loader import load_backend
 from resnet_spec.running.hellos import Things
 from resnet_spec.running.roll_call import BACKEND, VERSION, Failure, NotTogetherError, meet, tell
 from resnet_spec.running.together import Together
+from resnet_spec.running.under_launcher import is_launched
 
 _TELL_S = 20.0
 """How long a process that has failed waits, as it ends, for those that do not know of it.
 
 Longer than processes that were started together take to come one after the other; who comes later
 waits as for one that was killed.
+"""
+_AT_ONCE_S = 1.0
+"""The same for words that a launcher gives to all of its processes, and that none can read.
+
+A person waits for the launcher to end, and those that are there come at once.
 """
 
 
@@ -63,10 +69,11 @@ _failures = list[Failure]()
 
 
 @contextmanager
-def expected(group: Group) -> Generator[None]:
+def expected(group: Group, *, launches: bool = False) -> Generator[None]:
     """Surround all that this process does before it meets the others, who may be waiting for it.
 
-    What fails there they are told as this process ends, or by `tell_others`.
+    What fails there they are told as this process ends, or by `tell_others`. launches: whether it
+    is a launcher, which is about to start the process that it is taken for.
     """
     try:
         yield
@@ -74,7 +81,9 @@ def expected(group: Group) -> Generator[None]:
         if group.size > 1 and group not in _called and not group.served_by:
             said = str(error) or type(error).__name__
             lines = error.problems if isinstance(error, ResnetSpecError) else said.splitlines()
-            _keep(Failure.of(group, lines))
+            is_of_words = isinstance(error, UsageError | SpecError | RecipeError)
+            is_quick = is_of_words and (launches or is_launched(os.environ))
+            _keep(Failure.of(group, lines), _AT_ONCE_S if is_quick else _TELL_S)
         raise
 
 
@@ -153,14 +162,14 @@ def _digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _keep(failure: Failure) -> None:
+def _keep(failure: Failure, seconds: float = _TELL_S) -> None:
     _failures[:] = [failure]
-    atexit.register(_tell_at_the_end)
+    atexit.register(_tell_at_the_end, seconds)
 
 
-def _tell_at_the_end() -> None:
+def _tell_at_the_end(seconds: float) -> None:
     with suppress(KeyboardInterrupt):
-        tell_others()
+        tell_others(seconds)
     _failures.clear()
 
 

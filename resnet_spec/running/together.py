@@ -108,6 +108,15 @@ def check_can_join(backend: str, group: Group) -> None:
         raise BackendError(f"backend = {backend}: {rule}; start one process of it")
 
 
+def check_can_start_again(backend: str) -> None:
+    """Raise BackendError where processes on several machines would wait in vain for a lost one."""
+    found = manifest_of(backend)
+    if found is None or not found.notices:
+        rule = f"{backend} does not notice at once that a process on another machine is lost"
+        remedy = "leave it out, and have the cluster start all again, with train --auto-resume"
+        raise BackendError(f"--max-restarts: {rule}; {remedy}")
+
+
 def check_can_shard(backend: str) -> None:
     """Raise BackendError where sessions of `backend` hold every parameter whole."""
     found = manifest_of(backend)
