@@ -255,7 +255,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Failure]:
     """What this process has to tell."""
     monkeypatch.setattr(meeting, "_called", set())
     monkeypatch.setattr(meeting, "_failures", [])
-    monkeypatch.setattr(meeting.atexit, "register", lambda action: None)
+    monkeypatch.setattr(meeting.atexit, "register", lambda action, seconds: None)
     return meeting._failures
 
 
