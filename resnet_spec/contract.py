@@ -15,6 +15,9 @@ A backend is an importable package that offers
                                     the address, unless `group.served_by` says who does
     prepare(group)                  optional: begins, before the processes meet, what `join` would
                                     else have them wait for
+    check_ahead(device, precision)  optional, beside `join`: raises BackendError, before the
+                                    processes meet, for what no session here can have, as far as it
+                                    shows without touching an accelerator
     is_met(group)                   optional, beside `join`: whether the framework has brought the
                                     processes together already, so that they need not meet before
 

@@ -33,6 +33,12 @@ def check_precision(name: str) -> None:
         raise BackendError(problem("precision", name, "is not one of flax's", hint))
 
 
+def check_ahead(device: str, precision: str) -> None:
+    """Raise BackendError for what no session can have. JAX may see no device before `join`."""
+    del device
+    check_precision(precision)
+
+
 def is_every(name: str) -> bool:
     """Whether `name` means all devices of a platform that this process has, as "tpu:all"."""
     return name.partition(":")[2] == _ALL

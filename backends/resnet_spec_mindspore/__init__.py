@@ -9,9 +9,10 @@ from __future__ import annotations
 # Before MindSpore's first operation, in this order.
 import resnet_spec_mindspore.isa
 import resnet_spec_mindspore.warmup  # noqa: F401
+from resnet_spec_mindspore.devices import PRECISIONS, check_ahead
 from resnet_spec_mindspore.group import is_met, join, prepare
 from resnet_spec_mindspore.modules import build
-from resnet_spec_mindspore.session import PRECISIONS, Session
+from resnet_spec_mindspore.session import Session
 from resnet_spec_mindspore.shapes import abstract_shapes, output_shape
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Session",
     "abstract_shapes",
     "build",
+    "check_ahead",
     "is_met",
     "join",
     "output_shape",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 import mindspore as ms
 from mindspore import ops
 
+from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec_mindspore import isa
 from resnet_spec_mindspore.conditions import wrong_cache
 from resnet_spec_mindspore.warmup import silenced
+
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
+"""No float64: MindSpore's convolution has no such kernel on any target."""
 
 _TARGETS = {"ascend": "Ascend", "gpu": "GPU", "cpu": "CPU"}
 _DTYPES = {"float32": ms.float32, "float16": ms.float16, "bfloat16": ms.bfloat16}
@@ -35,11 +38,7 @@ def find_device(name: str) -> str:
 
 
 def _choose(name: str) -> None:
-    word, _, number = name.partition(":")
-    target = _TARGETS.get(word.lower())
-    if target is None or not (number.isdigit() or number == ""):
-        hint = did_you_mean(word, ("auto", *_TARGETS.values()))
-        raise BackendError(problem("device", name, "is not one of MindSpore's", hint))
+    target, number = _named(name)
     with silenced(), suppress(Exception):  # Whatever a driver raises.
         ms.set_device(target, int(number)) if number else ms.set_device(target)
     current = ms.get_context("device_target")
@@ -48,19 +47,49 @@ def _choose(name: str) -> None:
         raise BackendError(problem("device", name, rule, "use auto"))
 
 
-def find_dtype(precision: str, precisions: Sequence[str]) -> ms.Type:
+def _named(name: str) -> tuple[str, str]:
+    """Return a target of MindSpore and its number, "" for none. Raises BackendError for others."""
+    word, _, number = name.partition(":")
+    target = _TARGETS.get(word.lower())
+    if target is None or not (number.isdigit() or number == ""):
+        hint = did_you_mean(word, ("auto", *_TARGETS.values()))
+        raise BackendError(problem("device", name, "is not one of MindSpore's", hint))
+    return target, number
+
+
+def check_ahead(device: str, precision: str) -> None:
+    """Raise BackendError for what no session here can have; an accelerator is not touched.
+
+    It is chosen as the processes meet, before anything may run on it.
+    """
+    if line := wrong_cache():
+        raise BackendError(line)
+    if device != "auto":
+        _named(device)
+    if ms.get_context("device_target") == "CPU":
+        find_device(device)
+        find_dtype(precision)
+    else:
+        _check_named(precision)
+
+
+def find_dtype(precision: str) -> ms.Type:
     """Return the type to compute in. Raises BackendError where the device has no kernels for it."""
-    if precision == "float64":
-        rule = "MindSpore has no float64 convolution"
-        raise BackendError(problem("precision", precision, rule, "use float32"))
-    if precision not in precisions:
-        hint = did_you_mean(precision, precisions)
-        raise BackendError(problem("precision", precision, "is not one of MindSpore's", hint))
+    _check_named(precision)
     dtype = _DTYPES[precision]
     if dtype != ms.float32 and not _convolves(dtype):
         rule = f"MindSpore has no {precision} convolution on {ms.get_context('device_target')}"
         raise BackendError(problem("precision", precision, rule, "use float32"))
     return dtype
+
+
+def _check_named(precision: str) -> None:
+    if precision == "float64":
+        rule = "MindSpore has no float64 convolution"
+        raise BackendError(problem("precision", precision, rule, "use float32"))
+    if precision not in PRECISIONS:
+        hint = did_you_mean(precision, PRECISIONS)
+        raise BackendError(problem("precision", precision, "is not one of MindSpore's", hint))
 
 
 def _convolves(dtype: ms.Type) -> bool:

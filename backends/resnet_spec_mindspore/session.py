@@ -58,9 +58,6 @@ from resnet_spec_mindspore.weights import (
     zero_slots,
 )
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "float16")
-"""No float64: MindSpore's convolution has no such kernel on any target."""
-
 
 class Session:
     """See `resnet_spec.contract.Session`."""
@@ -78,7 +75,7 @@ class Session:
         del compile  # Training and prediction always run as compiled graphs.
         self._plan, self._recipe, self._precision = plan, recipe, precision
         self._device = find_device(device)
-        self._dtype = find_dtype(precision, PRECISIONS)
+        self._dtype = find_dtype(precision)
         self.native = empty(plan)
         self._others = Alone() if group.size == 1 else Several(plan, group)
         self._others.adapt(self.native)

@@ -5,7 +5,7 @@ Reached by name through the core's loader, which imports it only when it is aske
 
 from __future__ import annotations
 
-from resnet_spec_torch.devices import PRECISIONS
+from resnet_spec_torch.devices import PRECISIONS, check_ahead
 from resnet_spec_torch.group import is_met, join
 from resnet_spec_torch.modules import build
 from resnet_spec_torch.session import Session
@@ -16,6 +16,7 @@ __all__ = [
     "Session",
     "abstract_shapes",
     "build",
+    "check_ahead",
     "is_met",
     "join",
     "output_shape",

@@ -43,6 +43,20 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def check_ahead(device: str, precision: str) -> None:
+    """Raise BackendError for what no session here can have; no accelerator is touched.
+
+    One that is named without a number is every process's own, which it takes as it joins.
+    """
+    try:
+        named = find_device(device) if device == "auto" else torch.device(device)
+    except RuntimeError:
+        named = torch.device("meta")
+    if named.type not in ("cuda", "npu", "mps") or not _is_available(named.type):
+        named = find_device(device)
+    find_dtype(precision, named)
+
+
 def take_own(place: int) -> None:
     """Make one of several GPUs or NPUs what a name without a number means in this process.
 

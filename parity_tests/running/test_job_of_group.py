@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import resnet_spec
 from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
+from resnet_spec.running import job_of_group
 from resnet_spec.running.job_of_group import job_together
 from resnet_spec.running.request import Request
 from resnet_spec.running.together import Together
@@ -50,6 +52,46 @@ def test_bytes_of_the_first_are_everybody_s(size: int) -> None:
     assert Together(Group(0, 2), first).shared(data) == data
     assert Together(Group(1, 2), Recorded(first.said)).shared(b"something else") == data
     assert Together().shared(data) == data
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "precision", "line"),
+    [
+        ("torch", "tpu9", "float32", "device = tpu9: cannot be used by torch here; "),
+        ("torch", "auto", "bfloat16", ""),
+        ("flax", "auto", "bfloat16", ""),
+        ("mindspore", "auto", "float64", "precision = float64: is not one of mindspore's"),
+        ("mindspore", "cpu", "bfloat16", "precision = bfloat16: MindSpore has no bfloat16 convo"),
+        ("mindspore", "tpu", "float32", "device = tpu: is not one of MindSpore's"),
+        ("mindspore", "auto", "float16", ""),
+    ],
+)
+def test_what_no_session_can_have_is_refused_before_they_meet(
+    backend: str,
+    device: str,
+    precision: str,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+    met = list[str]()
+    monkeypatch.setattr(
+        job_of_group, "joined", lambda *given: met.append(given[0]) or nullcontext()
+    )
+    settings = ["batch=8", f"precision={precision}"]
+    request = Request(
+        spec=TINY, backend=backend, device=device, settings=settings, input_size=8, out=tmp_path
+    )
+    try:
+        with job_together(request, lambda said: None, Group(1, 2, "localhost:1")):
+            pass
+        problems = [""]
+    except BackendError as error:
+        problems = list(error.problems)
+    assert [problem[: len(line)] for problem in problems] == [line]
+    assert met == ([] if line else [backend])
 
 
 def begun(out: Path) -> None:

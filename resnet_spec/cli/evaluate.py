@@ -122,13 +122,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _loaded(args: argparse.Namespace, group: Group) -> WeightsOnData:
     from resnet_spec.loader import check_backend
-    from resnet_spec.running.together import check_can_join
+    from resnet_spec.running.together import check_ahead, check_can_join
 
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
     _check_files(args)
     check_backend(args.backend)  # Before anything is read or downloaded.
     check_can_join(args.backend, group)
+    check_ahead(args.backend, args.device, args.precision, group)
     return weights_on_data(args)
 
 

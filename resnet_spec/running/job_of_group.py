@@ -17,7 +17,7 @@ from resnet_spec.running.opened import Opened, told_by_first
 from resnet_spec.running.reach import Find, Reach
 from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
-from resnet_spec.running.together import Together, check_can_join
+from resnet_spec.running.together import Together, check_ahead, check_can_join
 from resnet_spec.weights.checkpoint import checkpoint_header
 from resnet_spec.weights.last_two import PREVIOUS
 
@@ -35,6 +35,7 @@ def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Jo
     """
     if group.size == 1 or (request.resume is False and not request.auto_resume):
         job = job_of(request, say, group=group)
+        check_ahead(job.run.backend, job.device, job.run.recipe.precision, group)
         with joined(job.run.backend, group, {_BEGINS: True, **in_common(job)}) as together:
             yield job, together
         return

@@ -108,6 +108,16 @@ def check_can_join(backend: str, group: Group) -> None:
         raise BackendError(f"backend = {backend}: {rule}; start one process of it")
 
 
+def check_ahead(backend: str, device: str, precision: str, group: Group) -> None:
+    """Raise BackendError for what no session can have, where others would be met for nothing.
+
+    A process that is alone makes its session at once, which looks closer.
+    """
+    package: Any = load_backend(backend)
+    if group.size > 1 and hasattr(package, "check_ahead"):
+        package.check_ahead(device, precision)
+
+
 def check_can_start_again(backend: str) -> None:
     """Raise BackendError where processes on several machines would wait in vain for a lost one."""
     found = manifest_of(backend)
