@@ -192,6 +192,8 @@ class Session:
         with self._others.answering(), self._settings(), memory_errors(self._device):
             program, weights = self._program()
             weights = self._others.given_up(weights)
+            if self._others.in_parts:  # Or the module would keep a whole copy while steps go on.
+                write(self.native, self._plan.tensors, weights)
             slots = self._others.spread(self._slots)
             ahead = self._ahead(islice(batches, len(rates)), recipe.accumulate)
             numbers, shares = rates.astype(self._dtype), self._shares(recipe, rates, keeps)

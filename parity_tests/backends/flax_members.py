@@ -5,7 +5,7 @@ What one device makes of it is worked out once for all tests.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
 
 jax = pytest.importorskip("jax")
+nnx: Any = pytest.importorskip("flax.nnx")
 
 QUICKER = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_cpu_multi_thread_eigen=false"}
 """Compiles quicker."""
@@ -88,6 +89,28 @@ def alone_trained(parts: int, steps: int = STEPS) -> Found:
 
 def without(found: Mapping[str, Array], *ends: str) -> Found:
     return {name: array for name, array in found.items() if not name.endswith(ends)}
+
+
+def weights_kept(session: Any, batches: Sequence[Batch]) -> Found:
+    """Train; return the bytes of weights that the native module has of this process, and of all.
+
+    held: the most at any batch that is asked for, but the first.
+    """
+    held, whole = list[int](), 0
+
+    def looking() -> Iterator[Batch]:
+        nonlocal whole
+        for i, batch in enumerate(batches):
+            if i:
+                leaves = jax.tree.leaves(nnx.state(session.native, (nnx.Param, nnx.BatchStat)))
+                there = [array for array in leaves if not array.is_deleted()]
+                parts = (part for array in there for part in array.addressable_shards)
+                held.append(sum(part.data.nbytes for part in parts))
+                whole = sum(array.nbytes for array in leaves)
+            yield batch
+
+    session.train(looking(), RATES[: len(batches)])
+    return {"held": np.array(max(held)), "whole": np.array(whole)}
 
 
 def bytes_kept(session: Any) -> Found:

@@ -15,6 +15,7 @@ from flax_members import (
     recipe_of,
     shares_of,
     trained,
+    weights_kept,
     without,
 )
 from flax_networks import RATES, assert_identical, assert_states_close, backend, reference, state_of
@@ -39,6 +40,8 @@ def take_part(rank: int, size: int, port: int, out: str) -> None:
     session = fresh(group, 2, shard=True)
     found: dict[str, Found] = {"whole": trained(session, batches)}
     found["bytes"] = bytes_kept(session)
+    found["weights"] = weights_kept(session, batches)
+    session.load(without(found["whole"], *LOGS))
     found["evaluated"] = evaluated(session, Together(group, members))
     found["info"] = {key: np.array(session.info[key]) for key in ("processes", "sharded")}
     session.load(state_of(plan_of()))
@@ -73,6 +76,13 @@ def test_each_process_keeps_its_part(ranks: list[dict[str, Found]]) -> None:
         assert held["each"].tolist() == [held["whole"] // len(ranks)]
         assert str(rank["info"]["sharded"]) == "true"
         assert str(rank["info"]["processes"]) == str(len(ranks))
+
+
+def test_no_whole_copy_of_the_weights_is_kept_while_steps_go_on(
+    ranks: list[dict[str, Found]],
+) -> None:
+    for rank in ranks:
+        assert 0 < rank["weights"]["held"] <= rank["weights"]["whole"] / len(ranks) * 1.1
 
 
 def test_processes_evaluate_unequal_numbers_of_batches(ranks: list[dict[str, Found]]) -> None:
