@@ -35,13 +35,15 @@ def silenced() -> Iterator[None]:
 def _no_last_error() -> Iterator[None]:
     """Keep errors that compiled parts print from standing as the program's last, uncaught one."""
     names = ("last_exc", "last_type", "last_value", "last_traceback")
-    before = {name: vars(sys)[name] for name in names if name in vars(sys)}
+    before = {name: getattr(sys, name) for name in names if hasattr(sys, name)}
     try:
         yield
     finally:
         for name in names:
-            vars(sys).pop(name, None)
-        vars(sys).update(before)
+            if name in before:
+                setattr(sys, name, before[name])
+            elif hasattr(sys, name):
+                delattr(sys, name)
 
 
 # A sum with a plain object is refused before an operation runs, so that the user can still choose
