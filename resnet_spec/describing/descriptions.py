@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,10 +16,37 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 """Of something that is never all of it."""
 
 
+NONE = "none"
+"""What is written for a field that has no value."""
+
+
+def is_none(value: object) -> bool:
+    """Whether `value` says that there is none."""
+    return value is None or value == NONE
+
+
 class Table(BaseModel):
-    """A table of a description: frozen, no unknown keys, no types that are merely alike."""
+    """A table of a description: frozen, no unknown keys, no types that are merely alike.
+
+    A field that may be without a value takes `none` for that: TOML has no null, and what a base
+    sets could not be taken back. by_kind: fields that are absent where another one says so.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    by_kind: ClassVar[tuple[str, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_none(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        given = cast("Mapping[str, Any]", data)
+        return {key: it for key, it in given.items() if not (is_none(it) and cls._may_lack(key))}
+
+    @classmethod
+    def _may_lack(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        return field is not None and field.default is None and name not in cls.by_kind
 
 
 class Description(Table):

@@ -70,6 +70,14 @@ def _line(detail: ErrorDetails, model: type[BaseModel]) -> str:
             return problem(where, value, f"must be {context['expected']}")
         case "too_short":
             return problem(where, value, f"must have at least {context['min_length']} entry")
+        case "too_long":
+            return problem(where, value, f"must have at most {context['max_length']} entries")
+        case "string_too_short":
+            return problem(where, value, "must not be empty", "give a value, or leave it out")
+        case "string_too_long":
+            return problem(where, value, f"must have at most {context['max_length']} characters")
+        case "string_pattern_mismatch":
+            return problem(where, value, f"must be written as {context['pattern']}")
         case "finite_number":
             return problem(where, value, "must be a finite number")
         case kind if kind.endswith(("_type", "_parsing")):
@@ -199,9 +207,11 @@ def override(data: Fields, settings: Sequence[str], error: type[ResnetSpecError]
         path, sign, text = setting.partition("=")
         if not sign or not path.strip():
             raise error(f"--set {setting}: must be of the form key=value, as in stages[2].blocks=4")
-        _assign(
-            result, _path_parts(path.strip(), setting, error), _value(text.strip()), setting, error
-        )
+        parts = _path_parts(path.strip(), setting, error)
+        if not text.strip():  # As of a variable of the shell that is not set.
+            remedy = "give a value, none where there may be none, or leave it out"
+            raise error(problem(f"--set {path.strip()}", '""', "must not be empty", remedy))
+        _assign(result, parts, _value(text.strip()), setting, error)
     return result
 
 

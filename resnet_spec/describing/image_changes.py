@@ -7,7 +7,7 @@ A setting that the chosen policy does not read is absent, and refused where it i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     ConfigDict,
@@ -61,6 +61,7 @@ class ImageChanges(Table):
     """What is done to the pixels of training images, after crop and mirror, in this order."""
 
     model_config = ConfigDict(json_schema_extra=_defaults)
+    by_kind: ClassVar = OWN
 
     policy: Annotated[str, Field(json_schema_extra=_names)] = "none"
     """Operations drawn for each image.

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from resnet_spec.describing.descriptions import is_none
 from resnet_spec.describing.from_text import Fields, is_file_name, merge, override, plain, read_file
 from resnet_spec.describing.image_changes import OWN as OWN_OF_POLICIES
 from resnet_spec.describing.recipe_table import RECIPES
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import RecipeError, check_kind, did_you_mean
+from resnet_spec.losses import OF_TEACHERS, Loss
 from resnet_spec.losses import OWN as OWN_OF_LOSSES
-from resnet_spec.losses import Loss
 from resnet_spec.optimizers import CLIPS, OWN, Optimizer
 from resnet_spec.recipe import Recipe
 
@@ -32,7 +33,8 @@ def load_recipe(source: Source, settings: Texts = ()) -> Recipe:
     texts such as `schedule.rate=0.05`, or one of them; setting `steps` drops the base's `epochs`
     and the reverse, and another `optimizer.kind`, `augment.policy` or `loss.kind` what the base
     sets of its own kind alone; another way of clipping takes the place of the base's, and with
-    `schedule.warmup=0` its `warmup_start` goes, too, as the digest does with another teacher.
+    `schedule.warmup=0` its `warmup_start` goes, too, as the digest does with another teacher, and
+    with `loss.teacher=none` all that is of one. `none` stands for no value where there may be none.
 
     Raises RecipeError.
     """
@@ -42,7 +44,7 @@ def load_recipe(source: Source, settings: Texts = ()) -> Recipe:
     given = override({}, [text for text in changes if _replaces(text)], RecipeError)
     changed = override(_left_by(given, data), changes, RecipeError)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if _sets(changes, given) and not _sets(changes, other):
+        if _sets(changes, given) and not _sets(changes, other) and not is_none(changed.get(given)):
             changed.pop(other, None)
     return Recipe.from_dict(changed, where)
 
@@ -73,7 +75,7 @@ def _with_base(data: Fields, where: str) -> Fields:
     rest = {key: value for key, value in data.items() if key != "base"}
     merged = merge(_left_by(rest, {"name": base, **RECIPES[base]}), rest)
     for given, other in (("steps", "epochs"), ("epochs", "steps")):
-        if given in rest and other not in rest:
+        if not is_none(rest.get(given)) and other not in rest:
             merged.pop(other, None)
     return merged
 
@@ -105,10 +107,13 @@ def _left_by(changes: Fields, base: Fields) -> Fields:
         before, new = _table(base, kind.table), _table(changes, kind.table)
         if kind.field in new and new[kind.field] != before.get(kind.field, kind.default):
             kept = _without(kept, kind.table, kind.own)
-    if any(name in _table(changes, "optimizer") for name in CLIPS):
+    clips = _table(changes, "optimizer")
+    if any(not is_none(clips.get(name)) for name in CLIPS):
         kept = _without(kept, "optimizer", CLIPS)
-    if "teacher" in _table(changes, "loss"):
-        kept = _without(kept, "loss", ("teacher_digest",))
+    loss = _table(changes, "loss")
+    if "teacher" in loss:
+        gone = OF_TEACHERS if is_none(loss["teacher"]) else ("teacher_digest",)
+        kept = _without(kept, "loss", gone)
     if _table(changes, "schedule").get("warmup") == 0:
         kept = _without(kept, "schedule", ("warmup_start",))
     return kept

@@ -8,7 +8,7 @@ names (`native_of`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     ConfigDict,
@@ -123,6 +123,7 @@ class Optimizer(Settings):
     """
 
     model_config = ConfigDict(json_schema_extra=_defaults)
+    by_kind: ClassVar = OWN
 
     kind: Annotated[str, Field(json_schema_extra=_kinds)] = "sgd"
     """The equation; the settings of other kinds are refused."""
