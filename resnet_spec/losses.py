@@ -46,7 +46,7 @@ class Loss(Table):
     the mean over images of -sum q log softmax(z / T), q = softmax(the teacher's logits / T)
     (Hinton, Vinyals & Dean 2015). The teacher's logits are of the very images, mixed and all."""
     teacher_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """a: how much of the loss is the teacher's."""
+    """a: how much of the loss is the teacher's; a run with a teacher needs more than 0."""
     temperature: Annotated[float, Field(ge=0.01, le=1000.0)] = 1.0
     """T: above 1 it shows more of what the teacher makes of classes that it does not choose."""
     teacher_digest: Annotated[str, Field(pattern="^xxh3-128:[0-9a-f]{32}$")] | None = None

@@ -91,7 +91,7 @@ def test_texts_that_do_not_fit_are_told_in_our_words() -> None:
         load_recipe("demo", 'loss.teacher=""')
     with pytest.raises(RecipeError, match=r'^loss.teacher_digest = "x": must be written as'):
         load_recipe("demo", "loss.teacher_digest=x")
-    with pytest.raises(SpecError, match="must have at most 200 characters$"):
+    with pytest.raises(SpecError, match=r"must have at most 200 characters$"):
         load_spec("resnet50", f"name={'x' * 201}")
-    with pytest.raises(RecipeError, match="must have at most 64 entries$"):
+    with pytest.raises(RecipeError, match=r"must have at most 64 entries$"):
         load_recipe("demo", f"augment.progressive={[8] * 65}")

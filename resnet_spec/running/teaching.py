@@ -18,7 +18,7 @@ import numpy as np
 from resnet_spec.contract import Batch, Session, State
 from resnet_spec.data.class_matching import Matched, differing, match_classes
 from resnet_spec.describing.spec import Spec
-from resnet_spec.errors import CheckpointError, DataError, ResnetSpecError, problem
+from resnet_spec.errors import CheckpointError, DataError, RecipeError, ResnetSpecError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
 from resnet_spec.recipe import Recipe
@@ -55,12 +55,17 @@ def teacher_of(run: Run, say: Say, began: Path | None = None) -> tuple[Recipe, T
     say: hears of what was assumed, a line each. began: the folder of a run that goes on, which has
     the teacher that it began with.
 
-    Raises BackendError for a backend that learns from none, and CheckpointError for a teacher that
-    cannot be had, is another one, or has other classes or channels than the data.
+    Raises BackendError for a backend that learns from none, CheckpointError for a teacher that
+    cannot be had, is another one, or has other classes or channels than the data, and RecipeError
+    for one that would count for nothing.
     """
     recipe, loss = run.recipe, run.recipe.loss
     if loss.teacher is None:
         return recipe, None
+    if loss.teacher_weight == 0:
+        rule = "the teacher would cost a forward pass at each step, and count for nothing"
+        remedy = "raise it, or train without one, by loss.teacher=none"
+        raise RecipeError(problem("loss.teacher_weight", loss.teacher_weight, rule, remedy))
     check_teaches(run.backend, recipe)
     place = place_of(loss.teacher)
     weights = _read(place, began)
