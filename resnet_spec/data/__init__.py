@@ -194,6 +194,9 @@ def _not_there(name: str, path: Path) -> DataError:
     if is_name_of_given(name):
         rule = "was a dataset made in Python, and cannot be read again by a name"
         return DataError(problem("data", name, rule, "give it, or where it is, as data (--data)"))
+    if "://" in name:
+        rule = "is an address, from which nothing is fetched"
+        return DataError(problem("data", name, rule, "download it, and give the path"))
     if nearest(name, _NAMES) is not None or path.is_absolute():
         rule = "is neither a dataset nor a path that exists"
         return DataError(problem("data", name, rule, did_you_mean(name, _NAMES)))

@@ -11,8 +11,19 @@ def parted(text: str) -> tuple[Path, str | None]:
     """Return the path in `text` and the split behind its last '@'; a path that exists is whole."""
     before, sign, split = text.rpartition("@")
     if not sign or not before or not split.isalpha() or is_there(Path(text)):
-        return Path(text), None
-    return Path(before), split
+        return _at_home(text), None
+    return _at_home(before), split
+
+
+def _at_home(text: str) -> Path:
+    """Return a path, whose `~` no shell has replaced, as in a file. Raises DataError."""
+    path = Path(text)
+    if not text.startswith("~") or is_there(path):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise DataError(f"data = {text}: nobody has this home; write the whole path") from None
 
 
 def is_there(path: Path) -> bool:

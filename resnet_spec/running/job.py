@@ -36,7 +36,13 @@ from resnet_spec.running.resuming import Consent, check_same_run, going_on
 from resnet_spec.running.run_folder import Begins, RunFolder, Say
 from resnet_spec.running.runs import Position, Run
 from resnet_spec.running.stages import stages_of
-from resnet_spec.running.teaching import Teacher, teacher_of, where_it_is
+from resnet_spec.running.teaching import (
+    Teacher,
+    check_teacher_stays,
+    moved,
+    teacher_of,
+    where_it_is,
+)
 from resnet_spec.running.together import check_can_compile, check_can_join, check_can_shard
 from resnet_spec.running.validating import validated
 from resnet_spec.weights.adopting import adopt, with_statistics
@@ -81,11 +87,11 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
     else:
         found = reach.opened(lambda: _last_of(request, say))
         assert found is not None
-        job = _continued(request, found, say, reach)
+        job = _taught(_continued(request, found, say, reach), say)
     Pace.of(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
     # These raise for sizes that the network cannot take, or that the run has no time for.
     _ = job.run.evaluated_plan, job.run.tested, stages_of(job.run)
-    _check_teacher_stays(job)
+    check_teacher_stays(job.run, overwrite=job.begins.overwrite)
     check_trains(job.run.backend, job.run.recipe, job.run.plan.classes)
     _check_shares(job.run, group)
     if request.shard:
@@ -94,16 +100,6 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
         check_can_compile(job.run.backend)
     fixed = {"device": request.device, "compile": request.compile, "shard": request.shard}
     return replace(job, **fixed, group=group)
-
-
-def _check_teacher_stays(job: Job) -> None:
-    """Raise where the run would replace the run that it is to learn from."""
-    teacher, out = job.run.recipe.loss.teacher, job.run.out.resolve()
-    if teacher is None or not job.begins.overwrite:
-        return
-    if Path(teacher).exists() and Path(teacher).resolve().is_relative_to(out):
-        rule = f"lies in {job.run.out}, which --overwrite would replace"
-        raise DataError(problem("loss.teacher", teacher, rule, "give another --out"))
 
 
 def _check_shares(run: Run, group: Group) -> None:
@@ -194,6 +190,8 @@ def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
     request.check_going_on()
     last, start = found
     assert start.recipe is not None
+    start = moved(start, start.recipe, request.teacher_is_at())
+    assert start.recipe is not None
     folder = RunFolder.of_checkpoint(last)
     out = request.folder() or folder.path
     if not folder.is_same(out):
@@ -224,7 +222,7 @@ def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
     )
     begins = Begins(folder.path, start.progress, request.overwrite, checkpoint=last.name)
     start = replace(start, progress=goes_on.position.to_dict())
-    return _taught(Job(run, start, begins), say)
+    return Job(run, start, begins)
 
 
 def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
@@ -239,7 +237,7 @@ def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
         job = _continued(later, found, say, reach)
         check_same_run(job.run, wanted.run)
         say(f"note: the run in {folder.path} goes on")
-        return job
+        return _taught(job, say)
     for note in notes:
         say(note)
     folder.check_free(overwrite=False)

@@ -16,8 +16,10 @@ from typing import cast
 from resnet_spec.data.class_matching import IGNORE
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.held_out import check_fraction
+from resnet_spec.describing.descriptions import is_none
+from resnet_spec.describing.from_text import override
 from resnet_spec.describing.spec_files import Source
-from resnet_spec.describing.text_lists import Texts
+from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import CheckpointError, RecipeError, check_kind, empty, problem
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.resuming import ACCEPT
@@ -113,8 +115,27 @@ class Request:
             rule = "is of weights that are there; give --pretrained or --resume"
             raise RecipeError(f"{IGNORE}: {rule}")
 
+    def teacher_is_at(self) -> str | None:
+        """Return where a run that goes on finds its teacher now; None: where it was.
+
+        Raises RecipeError for any other setting, which belongs to a run from its beginning.
+        """
+        place = None
+        for setting in listed(self.settings, "settings", RecipeError):
+            key, _, value = setting.removeprefix("recipe.").partition("=")
+            if key.strip() != _TEACHER:
+                rule = f"cannot be changed in the middle of a run, but for {_TEACHER}"
+                raise RecipeError(f"--set: {rule}; leave {setting} out")
+            given = override({}, [f"{_TEACHER}={value}"], RecipeError)["loss"]["teacher"]
+            if not isinstance(given, str) or is_none(given):
+                rule = "must be where the run's teacher is now"
+                raise RecipeError(problem(f"--set {_TEACHER}", given, rule))
+            place = given
+        return place
+
     def check_going_on(self) -> None:
         """Raise RecipeError for what is given and belongs to a run from its beginning."""
+        self.teacher_is_at()  # Raises for other settings.
         for field in fields(self):
             if field.name not in _CHANGES_LATER and self._gives(field.name):
                 rule = "cannot be changed in the middle of a run; leave it out"
@@ -136,6 +157,7 @@ def _option(name: str) -> str:
     return _OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
+_TEACHER = "loss.teacher"
 _PLACE = [str, Path, NoneType], "must be a path"
 _TEXT = [str, NoneType], "must be a text"
 _NUMBER = [Real, NoneType], "must be a number"
@@ -158,6 +180,7 @@ _KINDS: dict[str, tuple[list[type], str]] = {
 _CHANGES_LATER = {
     *("backend", "data", "out", "overwrite", "resume"),
     *("device", "compile", "shard", "accept_data", "ignore_classes"),
+    "settings",  # Of which `teacher_is_at` takes one alone.
 }
 """What takes effect, too, where a run goes on."""
 _OPTIONS = {"spec": "SPEC", "settings": "--set"}

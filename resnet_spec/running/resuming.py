@@ -18,6 +18,7 @@ from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.held_out import HeldOut, hold_out
 from resnet_spec.data.relabelled import relabelled
+from resnet_spec.describing.descriptions import NONE
 from resnet_spec.errors import CheckpointError, DataError, RecipeError, problem
 from resnet_spec.planning.schedules import total_steps
 from resnet_spec.recipe import Recipe
@@ -115,7 +116,7 @@ def check_same_run(found: Run, wanted: Run) -> None:
         for run, held in zip((found, wanted), asked, strict=True)
     )
     lines = [
-        f"{key} = {was}, not {now}"
+        f"{key} = {_shown(was)}, not {_shown(now)}"
         for a, b in zip(*kinds, strict=True)
         for key, was, now in _changed_fields(a, b)
     ]
@@ -123,6 +124,10 @@ def check_same_run(found: Run, wanted: Run) -> None:
         rule = f"the run in {found.out} was begun with another network or recipe"
         told = "; ".join(lines[:_MOST_FIELDS])
         raise RecipeError(f"--auto-resume: {rule} ({told}); give its own, or another --out")
+
+
+def _shown(value: object) -> object:
+    return NONE if value is None else value
 
 
 def _asked(run: Run) -> float | str:

@@ -73,7 +73,8 @@ def teacher_of(run: Run, say: Say, began: Path | None = None) -> tuple[Recipe, T
     if loss.teacher_digest not in (None, found):
         whose = "of loss.teacher_digest" if began is None else f"that the run in {began} began with"
         rule = f"its weights are not those {whose} ({loss.teacher_digest}, and they have {found})"
-        raise _refused(place, rule, "give those" if began is None else "put them there again")
+        remedy = "give those" if began is None else f"put them there again, {_OR}"
+        raise _refused(place, rule, remedy)
     matched = _matched(weights, run, place)
     spec, note = with_known_statistics(weights, run.data)
     try:
@@ -93,8 +94,38 @@ def where_it_is(start: Checkpoint, wanted: Recipe) -> Checkpoint:
     recipe, loss = start.recipe, wanted.loss
     if recipe is None or loss.teacher is None or loss.teacher_digest != recipe.loss.teacher_digest:
         return start
-    moved = recipe.loss.model_copy(update={"teacher": loss.teacher})
-    return replace(start, recipe=recipe.model_copy(update={"loss": moved}))
+    return _with_teacher_at(loss.teacher, start, recipe)
+
+
+def moved(start: Checkpoint, recipe: Recipe, place: str | None) -> Checkpoint:
+    """Return where a run of `recipe` stands, with its teacher at `place`; None: where it was.
+
+    Which one that is, `teacher_of` looks at. Raises RecipeError for a run without a teacher.
+    """
+    if place is None:
+        return start
+    if recipe.loss.teacher is None:
+        rule = "the run has no teacher"
+        raise RecipeError(problem("--set loss.teacher", place, rule, "leave it out"))
+    return _with_teacher_at(place, start, recipe)
+
+
+def _with_teacher_at(place: str, start: Checkpoint, recipe: Recipe) -> Checkpoint:
+    loss = recipe.loss.model_copy(update={"teacher": place})
+    return replace(start, recipe=recipe.model_copy(update={"loss": loss}))
+
+
+def check_teacher_stays(run: Run, *, overwrite: bool) -> None:
+    """Raise DataError where `run` would replace the run that it is to learn from."""
+    teacher = run.recipe.loss.teacher
+    if teacher is None or not overwrite:
+        return
+    if Path(teacher).exists() and Path(teacher).resolve().is_relative_to(run.out.resolve()):
+        rule = f"lies in {run.out}, which --overwrite would replace"
+        raise DataError(problem("loss.teacher", teacher, rule, "give another --out"))
+
+
+_OR = "or say where it is now with --set loss.teacher=PATH"
 
 
 def _read(place: str, began: Path | None) -> Pretrained:
@@ -102,17 +133,20 @@ def _read(place: str, began: Path | None) -> Pretrained:
     try:
         weights = load_pretrained(place)
     except ResnetSpecError as error:
-        gone = began is not None and Path(place).is_absolute() and not Path(place).exists()
-        remedy = "; put it there again, or a link to where it is now" if gone else ""
+        gone = Path(place).is_absolute() and not Path(place).exists()
+        remedy = "; give the path of one that is there" if gone else ""
+        if gone and began is not None:
+            remedy = f", and the run in {began} learns from it; put it there again, {_OR}"
         raise CheckpointError(*(_told(place, line) + remedy for line in error.problems)) from None
     if not weights.has_classifier:
-        raise _refused(place, "has no classifier, and so no logits to learn from")
+        rule, remedy = "has no classifier, and so no logits to learn from", "give weights with one"
+        raise _refused(place, rule, remedy)
     return weights
 
 
 def _told(place: str, line: str) -> str:
     """Return a line about weights as one about the teacher."""
-    for known in (f"pretrained = {place}: ", f"{place}: "):
+    for known in (f"pretrained = {place}: ", f"weights = {place}: ", f"{place}: "):
         line = line.removeprefix(known)
     return f"loss.teacher = {place}: {line}"
 

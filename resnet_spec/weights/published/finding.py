@@ -32,16 +32,34 @@ class Found:
 def is_weights(text: str) -> bool:
     """Whether `text` means weights: a published name, `hf:...`, or a file by its path or ending."""
     is_address = text in PUBLISHED or text.startswith(HUB)
-    return is_address or Path(text).suffix in _ENDINGS or Path(text).exists()
+    return is_address or Path(text).suffix in _ENDINGS or path_of(text).exists()
 
 
 def place_of(source: str) -> str:
     """Return what means the same weights from every working folder: a name, or an absolute path."""
-    if source in PUBLISHED or source.startswith(HUB):
+    if source in PUBLISHED or source.startswith(HUB) or _URL in source:
         return source
-    path = Path(source)
+    path = path_of(source)
     is_path = path.exists() or len(path.parts) > 1 or path.suffix in _ENDINGS
     return str(path.absolute()) if is_path else source
+
+
+_URL = "://"
+
+
+def path_of(source: str) -> Path:
+    """Return the path in `source`, whose `~` no shell has replaced, as behind `--set key=`.
+
+    Raises CheckpointError for the home of a user who is not there.
+    """
+    path = Path(source)
+    if not source.startswith("~") or path.exists():
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        rule, remedy = "nobody has this home", "write the whole path"
+        raise CheckpointError(problem("weights", source, rule, remedy)) from None
 
 
 def find(source: str, *, download: bool = True, root: Path | None = None) -> Found:
@@ -62,7 +80,11 @@ def find(source: str, *, download: bool = True, root: Path | None = None) -> Fou
         return _published(published(source), folder, download)
     if source.startswith(HUB):
         return _on_hub(source, None, folder, download)
-    path = Path(source)
+    if _URL in source:
+        rule = "is an address, from which nothing is fetched"
+        remedy = "download it and give the file, or a name of: resnet-spec list --pretrained"
+        raise CheckpointError(problem("weights", source, rule, remedy))
+    path = path_of(source)
     if path.exists():
         return _placed(path)
     if len(path.parts) > 1 or path.suffix in _ENDINGS:
