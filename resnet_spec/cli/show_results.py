@@ -15,12 +15,14 @@ def _curves_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _curves(args: argparse.Namespace) -> int:
     from resnet_spec.comparing.data_identity import different_data_of
+    from resnet_spec.comparing.training_losses import different_losses_of
     from resnet_spec.showing import curves
 
     runs = curves.read_runs(args.runs)
     output = output_of(args, "-".join(runs)[:60])
     folders = [path if path.is_dir() else path.parent for path in args.runs]
-    for note in different_data_of(dict(zip(runs, folders, strict=True))):
+    named = dict(zip(runs, folders, strict=True))
+    for note in (*different_data_of(named), *different_losses_of(named)):
         print(f"note: {note}")
     epochs = sum(map(len, runs.values()))
     return put(

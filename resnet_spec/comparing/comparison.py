@@ -29,6 +29,7 @@ from resnet_spec.comparing.statistics import (
     groups_of,
     spreads,
 )
+from resnet_spec.comparing.training_losses import different_losses
 from resnet_spec.data.held_out import OWN
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import DataError, GridError, did_you_mean, not_one_of, problem
@@ -98,7 +99,7 @@ def of_grid(grid: Grid, results: Sequence[Result]) -> Comparison:
         title=grid.name,
         results=tuple(results),
         about=grid.about,
-        notes=(*grid.notes, *different_data(results)),
+        notes=(*grid.notes, *different_data(results), *different_losses(results)),
         baseline=grid.baseline,
         target=grid.target_accuracy,
         show=grid.show,
@@ -122,7 +123,8 @@ def of_folders(folders: Sequence[Path]) -> Comparison:
         return of_grid(grid.model_copy(update={"notes": (*grid.notes, *lost)}), results)
     results = _told_apart(results)
     notes = tuple(dict.fromkeys(note for grid in grids for note in _notes(grid)))
-    notes = (*notes, *different_data(results), *different_validation(results), *lost)
+    apart = different_data(results), different_validation(results), different_losses(results)
+    notes = (*notes, *(note for kind in apart for note in kind), *lost)
     return Comparison("report", tuple(results), notes=notes)
 
 
