@@ -228,3 +228,25 @@ def test_what_is_no_dataset_is_one_line(part: Any, line: str) -> None:
         from_samples("mine", part, arrays())
     assert line in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_a_class_that_nobody_trains_on_is_refused_or_told(part: str) -> None:
+    """As of folders and lists: numbers alone are those of the images to train on."""
+    few, more = Pairs(PIXELS[:4], [0, 1, 0, 1]), {"test": arrays(2), part: arrays(3)}
+    with pytest.raises(DataError) as caught:
+        from_samples("mine", few, **more)
+    told = f"data mine, {part}[2]: label = 2: must be 0 to 1, a class's number; where the images"
+    assert str(caught.value).startswith(told)
+    data = from_samples("mine", few, **more, classes=["a", "b", "c"])
+    assert data.classes == ("a", "b", "c") and data.notes[0] == (
+        "1 of 3 classes have no training image: c"
+    )
+
+
+def test_a_gap_among_the_numbers_is_told() -> None:
+    data = from_samples("mine", Pairs(PIXELS[:2], [0, 2]), arrays(3))
+    assert (data.classes, data.notes) == (
+        ("0", "1", "2"),
+        ("1 of 3 classes have no training image: 1",),
+    )

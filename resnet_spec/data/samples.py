@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.boxes import random_box
-from resnet_spec.data.classes import check_unique, places_in
+from resnet_spec.data.classes import absent_notes, check_unique, places_in
 from resnet_spec.data.dataset import ArraySplit, Dataset, Images, Places, Split
 from resnet_spec.data.sources import Source
 from resnet_spec.data.statistics import KNOWN, channel_statistics
@@ -48,7 +48,7 @@ def from_samples(
         label a whole number from 0.
     validation: as `test`; what runs choose their best epoch by. None: the test images.
     classes: their names; None asks the dataset (`classes`, or Hugging Face's features), or numbers
-        them.
+        those of `train`.
     size: pixels per side; None takes the first image's, which is square then. Up to 64 pixels all
         images are read now, and mean and standard deviation are measured on those to train on;
         larger ones are read when they are needed, and the statistics are ImageNet's.
@@ -110,7 +110,7 @@ def _named(
     """
     notes: tuple[str, ...] = ()
     labels: dict[str, Places] = {which: source.labels() for which, source in sources.items()}
-    most = int(max(found.max() for found in labels.values()))
+    most = int(labels["train"].max())
     if classes is not None:
         names = checked_classes(classes, f"data {name}")
     else:
@@ -128,7 +128,8 @@ def _named(
                 notes = (*notes, f"the {which} {rule}")
     for which, source in sources.items():
         _check_labels(labels[which], names, source)
-    return names, labels, notes
+    counted = (labels[which] for which in ("train", "test", "validation") if which in labels)
+    return names, labels, (*notes, *absent_notes(names, *counted))
 
 
 def _check_labels(labels: Places, names: Sequence[str], source: Source) -> None:
@@ -136,7 +137,9 @@ def _check_labels(labels: Places, names: Sequence[str], source: Source) -> None:
     most = int(labels.max())
     if most >= len(names):
         where = f"{source.where}[{int(labels.argmax())}]: label"
-        raise DataError(problem(where, most, f"must be 0 to {len(names) - 1}, a class's number"))
+        remedy = "where the images to train on have not all of them, name them in classes"
+        rule = f"must be 0 to {len(names) - 1}, a class's number"
+        raise DataError(problem(where, most, rule, remedy))
 
 
 def _bytes(sources: Iterable[Source], size: int, channels: int) -> int:
