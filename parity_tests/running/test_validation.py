@@ -287,3 +287,24 @@ def test_an_epoch_without_an_accuracy_is_of_the_images_that_were_looked_at() -> 
     assert (epoch.split, epoch.not_finite, epoch.is_evaluated) == ("validation", 3, True)
     assert Epoch.from_dict(epoch.to_dict()) == epoch
     assert not Epoch.from_dict(fields).is_evaluated
+
+
+@pytest.mark.parametrize("held", [None, 1 / 3])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_lines_of_epochs_have_the_same_keys_evaluated_or_not(
+    held: float | None, decay: float, pets: Path, tmp_path: Path
+) -> None:
+    """Also after a run went on, which keeps the lines that are there."""
+    settings = [*SETTINGS, "evaluate_every=3", f"ema.decay={decay}"]
+    with pytest.raises(Stopped):
+        trained(pets, tmp_path / "run", settings=settings, validation=held, watch=Stops())
+    resnet_spec.train(resume=tmp_path / "run")
+    first, second, last = lines_of(tmp_path / "run")
+    assert first.keys() == second.keys() == last.keys()
+    split = "test" if held is None else "validation"
+    names = [f"{split}_loss", f"{split}_accuracy", "weights_loss", "weights_accuracy"]
+    names = names if decay else names[:2]
+    for name in names:
+        assert first[name] is None and second[name] is None and last[name] is not None
+    assert ("weights_loss" in last) == bool(decay)
+    assert last[f"{split}_not_finite"] == 0

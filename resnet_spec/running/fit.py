@@ -28,7 +28,7 @@ from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.pace import Pace
 from resnet_spec.running.evaluate import Evaluation
 from resnet_spec.running.interruption import Interrupt
-from resnet_spec.running.metrics import Epoch
+from resnet_spec.running.metrics import Epoch, keys_of
 from resnet_spec.running.origin_of_nan import origin_of_nan
 from resnet_spec.running.read_only_folder import folder_of
 from resnet_spec.running.run_folder import LAST
@@ -280,7 +280,7 @@ class _Going:
             weights_accuracy=None if own is None else own.accuracy,
             **evaluated,
         )
-        self.folder.add_epoch(epoch)
+        self.folder.add_epoch(epoch, keys_of(split, averages=self.run.recipe.ema.decay > 0))
         self.watch.epoch(epoch)
         self.position = replace(position, loss_sum=0.0, correct=0, count=0)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,12 +63,14 @@ class Epoch:
                 raise DataError(f"{name} holds what is no number ({value!r})")
         return cls(**values)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without fields of images that were not looked at."""
-        left_out = _OF_TEST if self.split == VALIDATION else _OF_VALIDATION
-        if self.weights_loss is None and self.weights_accuracy is None:
-            left_out += _OF_WEIGHTS
-        return {name: value for name, value in asdict(self).items() if name not in left_out}
+    def to_dict(self, keys: Sequence[str] | None = None) -> dict[str, Any]:
+        """Return plain JSON types. keys: those of the run's lines, as `keys_of` has them.
+
+        Without them fields of images that were not looked at are left out.
+        """
+        averages = self.weights_loss is not None or self.weights_accuracy is not None
+        chosen = keys_of(self.split, averages=averages) if keys is None else keys
+        return {name: getattr(self, name) for name in chosen}
 
     @property
     def split(self) -> str:
@@ -97,6 +99,16 @@ class Epoch:
         return self.accuracy is not None or self.not_finite > 0
 
 
+def keys_of(split: str, *, averages: bool) -> tuple[str, ...]:
+    """Return the keys of all lines of a run, whether an epoch is evaluated or not.
+
+    split: the images that it is evaluated on. averages: whether it keeps an average of the weights.
+    """
+    left_out = _OF_TEST if split == VALIDATION else _OF_VALIDATION
+    left_out += () if averages else _OF_WEIGHTS
+    return tuple(field.name for field in fields(Epoch) if field.name not in left_out)
+
+
 def splits_of(epochs: Iterable[Epoch]) -> list[str]:
     """Return the images that these epochs were evaluated on: `test`, `validation` or both."""
     found = {epoch.split for epoch in epochs if epoch.is_evaluated}
@@ -118,12 +130,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def append_metrics(folder: Path, epoch: Epoch) -> None:
-    """Add a line, whole or not at all. Raises OutputError."""
+def append_metrics(folder: Path, epoch: Epoch, keys: Sequence[str] | None = None) -> None:
+    """Add a line, whole or not at all. keys: see `Epoch.to_dict`. Raises OutputError."""
     path = folder / FILE_NAME
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        line = f"{json_text(epoch.to_dict())}\n".encode()
+        line = f"{json_text(epoch.to_dict(keys))}\n".encode()
         with path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
@@ -156,8 +168,9 @@ def keep_metrics(folder: Path, up_to_step: int) -> None:
     """Drop the lines of epochs that ended after `up_to_step`, which a resumed run writes again."""
     path = folder / FILE_NAME
     epochs = read_metrics(folder) if path.is_file() else []
-    kept = [epoch for epoch in epochs if epoch.step <= up_to_step]
-    write_text(path, "".join(json_text(epoch.to_dict()) + "\n" for epoch in kept))
+    lines = path.read_text("utf-8").split("\n") if epochs else []
+    pairs = zip(epochs, lines, strict=False)  # A last line may be torn.
+    write_text(path, "".join(f"{line}\n" for epoch, line in pairs if epoch.step <= up_to_step))
 
 
 def _read(path: Path) -> tuple[list[Epoch], bool]:

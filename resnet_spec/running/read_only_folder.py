@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class ReadOnlyFolder(RunFolder):
     def save_best(self, weights: Checkpoint) -> None:
         """Write nothing."""
 
-    def add_epoch(self, epoch: Epoch) -> None:
+    def add_epoch(self, epoch: Epoch, keys: Sequence[str]) -> None:
         """Write nothing."""
 
     def drop_epochs(self, after_step: int) -> None:

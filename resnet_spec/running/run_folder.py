@@ -7,7 +7,7 @@ anything is trained, and written to only while it is held.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -179,9 +179,9 @@ class RunFolder:
         """Write the weights of the best epoch."""
         save_checkpoint(self.best, weights)
 
-    def add_epoch(self, epoch: Epoch) -> None:
-        """Add an epoch's line to the metrics."""
-        append_metrics(self.path, epoch)
+    def add_epoch(self, epoch: Epoch, keys: Sequence[str]) -> None:
+        """Add an epoch's line to the metrics. keys: those of the run, by `keys_of`."""
+        append_metrics(self.path, epoch, keys)
 
     def drop_epochs(self, after_step: int) -> None:
         """Drop the lines of epochs that ended later, which a run that goes on writes again."""
