@@ -52,6 +52,32 @@ class CheckpointError(ResnetSpecError):
     """A checkpoint file that is damaged or belongs to another network."""
 
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "allocate memory",
+    "resource_exhausted",
+    "memory not enough",
+    "not enough memory",
+    "failed to allocate",
+    "unable to allocate",
+    "bad_alloc",
+)
+"""How those say it who do not raise a MemoryError: the frameworks, and what they are made of."""
+_LONGEST = 160
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """Return what an error says of memory that there was not, in a line; None for another error."""
+    if isinstance(error, ResnetSpecError):
+        return None
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    signs = [line for line in lines if any(sign in line.lower() for sign in _OUT_OF_MEMORY)]
+    if not signs and not isinstance(error, MemoryError):
+        return None
+    said = (signs or lines or ["none is left"])[0]
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]}..."
+
+
 class DamagedError(CheckpointError):
     """A checkpoint file that no longer holds what was written."""
 

@@ -26,6 +26,8 @@ from resnet_spec.errors import (
     UsageError,
     did_you_mean,
     nearest,
+    out_of_memory,
+    problem,
 )
 
 
@@ -90,12 +92,15 @@ def _status(argv: Sequence[str]) -> int:
         return _run(argv)
     except SystemExit as stop:  # argparse, after --help
         return stop.code if isinstance(stop.code, int) else 0
-    except ResnetSpecError as error:
+    except Exception as error:
+        problems = _problems(error)
+        if not problems:
+            raise
         if _is_told_by_others() or isinstance(error, LostError):
             # What fails in all processes the first one tells, and which one is gone is known to
             # whoever started them; either way that one's word ends this process.
             _wait_for_others()
-        _print_errors(error.problems)
+        _print_errors(problems)
         return LOST_STATUS if isinstance(error, LostError) else USAGE
     except KeyboardInterrupt:
         if not speaker():  # Of several processes the first one says it.
@@ -110,6 +115,17 @@ def _is_told_by_others() -> bool:
     from resnet_spec.running.under_launcher import speaks_for_machine
 
     return not speaks_for_machine(os.environ)
+
+
+def _problems(error: Exception) -> Sequence[str]:
+    """Return what is said of an error that is no fault of the program; () for one that is."""
+    if isinstance(error, ResnetSpecError):
+        return error.problems
+    said = out_of_memory(error)
+    if said is None:
+        return ()
+    remedy = "take fewer images at once (--batch), or smaller ones"
+    return (problem("memory", said, "is not enough", remedy),)
 
 
 def _wait_for_others() -> None:

@@ -15,6 +15,9 @@ from resnet_spec.printing.cards import Card, Shown, rounded
 from resnet_spec.running.measures import BINS, TOP, calibration_error, class_accuracies, in_top
 from resnet_spec.running.together import Together, shared_out
 
+AT_ONCE = 256
+"""Images of a batch that is evaluated."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Evaluation(Shown):
@@ -67,7 +70,7 @@ class Evaluation(Shown):
 def evaluate(
     session: Session,
     split: Split,
-    batch: int = 256,
+    batch: int = AT_ONCE,
     tick: Callable[[int], None] = lambda images: None,
     together: Together | None = None,
 ) -> Evaluation:

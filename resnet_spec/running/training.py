@@ -30,6 +30,7 @@ from resnet_spec.running.tracking.choice import chosen
 from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
 from resnet_spec.running.validating import own_part_note
+from resnet_spec.running.want_of_memory import memory_told
 from resnet_spec.running.watch import Watch
 from resnet_spec.weights.adopting import Head
 
@@ -160,9 +161,10 @@ def carry_out(
     """
     if job.group.size > 1:
         together.check_same(in_common(job))
-    if together.is_first:
-        return _trained(job, together, watching, say, track, begins)
-    return _trained(job, together, _unwatched, _ignore, (), lambda run, info: None)
+    with memory_told(job.run):
+        if together.is_first:
+            return _trained(job, together, watching, say, track, begins)
+        return _trained(job, together, _unwatched, _ignore, (), lambda run, info: None)
 
 
 def _trained(
@@ -198,7 +200,7 @@ def _trained(
         for name, place in tracking.places.items():
             say(f"tracked by {name}: {place}")
         watches = Watches(watch, tracking)
-        with by_rank(group):
+        with by_rank(group), memory_told(run):
             summary = fit(run, session, evaluator, watches, job.start, together, train, teach)
         tracking.finish(summary)
         return summary
