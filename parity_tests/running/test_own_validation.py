@@ -268,3 +268,34 @@ def test_a_run_that_holds_images_out_goes_on_where_a_part_was_added(tmp_path: Pa
     summary = resnet_spec.train(resume=tmp_path / "run")
     assert summary.held_out is not None and summary.held_out["fraction"] == 1 / 3
     assert summary.complete and summary.best_of == "validation"
+
+
+def test_the_same_call_goes_on_where_a_part_was_added(tmp_path: Path) -> None:
+    """`--validation F` means what it meant; a fresh run on this data is refused it as ever."""
+    pets, out = paint(tmp_path / "pets", count=6, splits=("train", "test")), tmp_path / "run"
+    with pytest.raises(Stopped):
+        trained(pets, out, watch=Stops(), validation=1 / 3)
+    shutil.copytree(out, tmp_path / "whole")
+    resnet_spec.train(resume=tmp_path / "whole")
+    paint(pets, count=2, splits=("val",))
+    with pytest.raises(RecipeError, match=r"validation = 0\.333.*, not 0\.5"):
+        trained(pets, out, auto_resume=True, validation=0.5)
+    summary = trained(pets, out, auto_resume=True, validation=1 / 3)
+    whole = summary_of(tmp_path / "whole")
+    assert (summary.held_out, summary.best_accuracy) == (whole.held_out, whole.best_accuracy)
+    with pytest.raises(DataError, match="has a validation part of its own"):
+        trained(pets, tmp_path / "other", auto_resume=True, validation=1 / 3)
+
+
+def test_no_consent_is_offered_that_would_be_refused(tmp_path: Path) -> None:
+    """The training images have changed, too, which could be consented to."""
+    pets = folder(tmp_path / "pets")
+    with pytest.raises(Stopped):
+        trained(pets, tmp_path / "run", watch=Stops())
+    shutil.rmtree(pets / "val")
+    shutil.copy(pets / "train" / "cat" / "00.png", pets / "train" / "cat" / "99.png")
+    for accept in (False, True):
+        with pytest.raises(DataError) as caught:
+            resnet_spec.train(resume=tmp_path / "run", accept_data=accept)
+        rule = "has no validation part, and the run chooses its best epoch by one"
+        assert str(caught.value) == f"--data = {pets}: {rule}; give data that has one"

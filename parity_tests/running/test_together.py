@@ -131,7 +131,7 @@ def test_a_backend_that_cannot_join_is_refused_by_name() -> None:
 def test_a_batch_that_cannot_be_shared_out_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resnet_spec.running.job.check_can_join", lambda backend, group: None)
+    monkeypatch.setattr("resnet_spec.running.together.check_can_join", lambda backend, group: None)
     given: dict[str, Any] = {"spec": SPEC, "backend": "numpy", "out": tmp_path / "run"}
     request = Request(**given, settings=["batch=12", "accumulate=2"])
     line = "batch = 12: must be a multiple of accumulate x processes = 2 x 4"
@@ -208,7 +208,7 @@ class Whole:
 def test_one_process_writes_and_all_take_the_same_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: float | None
 ) -> None:
-    monkeypatch.setattr("resnet_spec.running.job.check_can_join", lambda backend, group: None)
+    monkeypatch.setattr("resnet_spec.running.together.check_can_join", lambda backend, group: None)
     settings = ["batch=60", "epochs=2", "evaluate_every=1"]
     clock = threading.local()
     noted = _Going._note_best

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from resnet_spec.data import data_place
 from resnet_spec.data.absent import training_split
+from resnet_spec.data.as_before import as_before
 from resnet_spec.data.at_size import viewed
 from resnet_spec.data.augmenting import check_channels
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.fitted_spec import fitted
 from resnet_spec.data.given import name_of
 from resnet_spec.data.kept import load_kept
@@ -43,7 +45,7 @@ from resnet_spec.running.teaching import (
     teacher_of,
     where_it_is,
 )
-from resnet_spec.running.together import check_can_compile, check_can_join, check_can_shard
+from resnet_spec.running.together import check_can_compile, check_can_shard, check_shares
 from resnet_spec.running.validating import validated
 from resnet_spec.weights.adopting import adopt, with_statistics
 from resnet_spec.weights.checkpoint import Checkpoint
@@ -93,7 +95,7 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
     _ = job.run.evaluated_plan, job.run.tested, stages_of(job.run)
     check_teacher_stays(job.run, overwrite=job.begins.overwrite)
     check_trains(job.run.backend, job.run.recipe, job.run.plan.classes)
-    _check_shares(job.run, group)
+    check_shares(job.run.backend, job.run.recipe, group)
     if request.shard:
         check_can_shard(job.run.backend)
     if request.compile:
@@ -102,18 +104,8 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
     return replace(job, **fixed, group=group)
 
 
-def _check_shares(run: Run, group: Group) -> None:
-    """Raise where the run cannot be shared out among the processes of `group`."""
-    if group.size == 1:
-        return
-    check_can_join(run.backend, group)
-    batch, parts = run.recipe.batch, run.recipe.accumulate
-    if batch % (parts * group.size):
-        by = f"accumulate x processes = {parts} x {group.size}"
-        raise RecipeError(problem("batch", batch, f"must be a multiple of {by}"))
-
-
-def _fresh(request: Request, say: Say, reach: Reach) -> Job:
+def _fresh(request: Request, say: Say, reach: Reach, before: Fingerprint | None = None) -> Job:
+    """Return the run of a request. before: what data is to be that has more parts since then."""
     request.check_fresh()
     backend = _checked_backend(request.backend, reach)
     for_recipe, for_spec = sorted_settings(request.settings)
@@ -122,7 +114,7 @@ def _fresh(request: Request, say: Say, reach: Reach) -> Job:
         for_recipe += [] if value is None else [f"{key}={value}"]
     recipe = load_recipe(usual if request.recipe is None else request.recipe, for_recipe)
     _check_precision(backend, recipe, reach)
-    start = _Start(request, backend, recipe, for_spec)
+    start = _Start(request, backend, recipe, for_spec, before)
     if request.pretrained is not None:
         return _taught(_pretrained(start, request.pretrained, say, reach), say)
     if request.spec is None:
@@ -141,12 +133,16 @@ def _taught(job: Job, say: Say) -> Job:
 
 @dataclass(frozen=True)
 class _Start:
-    """What is settled of a fresh run before anything large is read. settings: the spec's."""
+    """What is settled of a fresh run before anything large is read.
+
+    settings: the spec's. before: see `_fresh`.
+    """
 
     request: Request
     backend: str
     recipe: Recipe
     settings: Sequence[str]
+    before: Fingerprint | None
 
 
 def _pretrained(start: _Start, source: str | Path, say: Say, reach: Reach) -> Job:
@@ -228,13 +224,20 @@ def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
 def _taken_up(request: Request, say: Say, reach: Reach) -> Job:
     """Return the run that was begun by this very request before, or else a fresh one."""
     notes = list[str]()
-    wanted = _fresh(replace(request, overwrite=True), notes.append, reach)
+
+    def found_in(out: Path) -> Opened | None:
+        later = request.going_on(out)
+        return reach.opened(lambda: _last_of(later, say) if RunFolder(out).holds_run else None)
+
+    out = request.folder()
+    found = None if out is None else found_in(out)
+    before = None if found is None else found.start.dataset
+    wanted = _fresh(replace(request, overwrite=True), notes.append, reach, before)
     folder = RunFolder(wanted.run.out)
-    later = request.going_on(folder.path)
-    found = reach.opened(lambda: _last_of(later, say) if folder.holds_run else None)
+    found = found_in(folder.path) if out is None else found
     if found is not None:
         found = found._replace(start=where_it_is(found.start, wanted.run.recipe))
-        job = _continued(later, found, say, reach)
+        job = _continued(request.going_on(folder.path), found, say, reach)
         check_same_run(job.run, wanted.run)
         say(f"note: the run in {folder.path} goes on")
         return _taught(job, say)
@@ -260,6 +263,7 @@ def _run(
     source = "digits" if request.data is None else request.data
     data = reach.data(source, request.input_size)
     training_split(data)  # Raises where there is none.
+    data = data if start.before is None else as_before(data, start.before)
     data = data if weights is None else viewed(data, weights.view)
     if weights is not None and not weights.has_classifier and request.spec is None:
         spec = spec.model_copy(update={"classes": len(data.classes)})  # It says nothing of them.

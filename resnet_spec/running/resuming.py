@@ -79,11 +79,11 @@ def going_on(
     data = as_before(data, before)
     now = Fingerprint.of(data)
     _check_epoch(position, start, before, folder)
+    _check_usable(start, recipe, now, where)  # First: what no consent mends is not offered one.
     changes = before.changes(now)
     if changes and not consent.data:
         rule = f"is not what the run in {folder} began with: {'; '.join(changes)}"
         raise DataError(f"{where}: {rule}; give that data, or go on with this by {ACCEPT}")
-    _check_usable(start, recipe, now, where)
     matched = _matched(start, data, where, consent, is_same=not changes)
     _check_end(position, recipe, folder)
     notes = [*matched.notes, *_lost_epochs(position, folder)]

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.errors import BackendError, RecipeError, ResnetSpecError
+from resnet_spec.errors import BackendError, RecipeError, ResnetSpecError, problem
 from resnet_spec.group import ALONE, Group, Members
 from resnet_spec.loader import load_backend, manifest_of
+from resnet_spec.recipe import Recipe
 
 _BYTES = 6
 _PIECE = _BYTES * 65_536
@@ -125,6 +126,16 @@ def check_can_start_again(backend: str) -> None:
         rule = f"{backend} does not notice at once that a process on another machine is lost"
         remedy = "leave it out, and have the cluster start all again, with train --auto-resume"
         raise BackendError(f"--max-restarts: {rule}; {remedy}")
+
+
+def check_shares(backend: str, recipe: Recipe, group: Group) -> None:
+    """Raise where a run cannot be shared out among the processes of `group`."""
+    if group.size == 1:
+        return
+    check_can_join(backend, group)
+    if recipe.batch % (recipe.accumulate * group.size):
+        by = f"accumulate x processes = {recipe.accumulate} x {group.size}"
+        raise RecipeError(problem("batch", recipe.batch, f"must be a multiple of {by}"))
 
 
 def check_can_shard(backend: str) -> None:
