@@ -25,10 +25,13 @@ def folder(home: Path, **more: int) -> Path:
 
 
 def lists(home: Path, **more: int) -> Path:
-    """Make lists of the same images, beside a folder of them that is no split."""
-    paint(home, count=max(COUNTS.values()), splits=("pictures",))
-    for split, count in {**COUNTS, **more}.items():
-        lines = [f"pictures/{name}/{i:02}.png,{name}" for name in COLOURS for i in range(count)]
+    """Make lists of as many images, each in one, beside a folder of them that is no split."""
+    counts, first = {**COUNTS, **more}, 0
+    paint(home, count=sum(counts.values()), splits=("pictures",))
+    for split, count in counts.items():
+        numbers = range(first, first + count)
+        first += count
+        lines = [f"pictures/{name}/{i:02}.png,{name}" for name in COLOURS for i in numbers]
         (home / f"{split}.csv").write_text("\n".join(["path,label", *lines, ""]))
     return home
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from resnet_spec.data.absent import Absent
+from resnet_spec.data.beside import other_folders, same_folders
 from resnet_spec.data.classes import NO_LABELS, absent_notes, order_notes, sorted_names
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
@@ -113,6 +114,8 @@ def _dataset(path: Path, size: int | None, chosen: _Chosen) -> Dataset:
     own = _split(chosen.validation, classes, size, left) if chosen.validation else None
     _check_whole(train, classes, chosen.train)
     mean, std = KNOWN["imagenet"]
+    parts = {"training": chosen.train, "validation": chosen.validation, "test": chosen.test}
+    shared = same_folders({name: it for name, it in parts.items() if it is not None}, classes)
     counts = absent_notes(classes, NO_LABELS, test.labels, NO_LABELS if own is None else own.labels)
     return Dataset(
         name=path.resolve().name,
@@ -123,7 +126,7 @@ def _dataset(path: Path, size: int | None, chosen: _Chosen) -> Dataset:
         std=std,
         train=train or Absent(chosen.reason),
         test=test,
-        notes=(*chosen.notes, *order_notes(classes), *counts, *left.notes(str(path))),
+        notes=(*chosen.notes, *order_notes(classes), *counts, *shared, *left.notes(str(path))),
         validation=own,
     )
 
@@ -163,6 +166,7 @@ def _chosen(path: Path, splits: dict[str, Path], asked: str | None) -> _Chosen:
         raise DataError(f"{path}: has train/ and nothing to evaluate on; add one of {expected}")
     parts = parts_of(usable, trains=train is not None)
     notes = (
+        *other_folders(path, list(splits.values())),
         *(
             f"{splits[name].name}/ has no folders of classes and is left out"
             for name in names

@@ -33,6 +33,12 @@ def read_list(path: Path) -> list[Sample]:
     return _table(path, _rows)
 
 
+def has_columns(header: Sequence[str]) -> bool:
+    """Whether the first line of a CSV file has a column of paths and one of labels."""
+    names = {name.strip().lower() for name in header}
+    return not names.isdisjoint(_PATHS) and not names.isdisjoint(_LABELS)
+
+
 def is_unlabelled(path: Path) -> bool:
     """Whether a CSV file has no column of labels, or in all its lines none, or -1.
 

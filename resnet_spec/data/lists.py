@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from resnet_spec.data.absent import Absent
+from resnet_spec.data.beside import in_two, other_lists
 from resnet_spec.data.classes import (
     NO_LABELS,
     absent_notes,
@@ -61,6 +62,8 @@ def read_lists(path: Path, size: int | None, asked: str | None = None) -> Datase
     parts, notes = (Parts(asked), ()) if asked else _parts(path, lists)
     if train is None:
         notes = (*notes, f"{path} has no {TRAIN}.csv: it can be evaluated, not trained on")
+    if asked is None:
+        notes = (*notes, *other_lists(path, list(lists.values())))
     own = None if parts.validation is None else read_list(lists[parts.validation])
     fixed = path.resolve().name, train, read_list(lists[parts.test]), own
     return _dataset(*fixed, size=size, root=path, place=str(path), notes=notes)
@@ -169,6 +172,8 @@ def _dataset(
     mean, std = KNOWN["imagenet"]
     told = order_notes(known) if classes is None else ()
     seen = tested.labels, NO_LABELS if own is None else own.labels
+    both = {"training": train or [], "validation": validation or [], "test": test}
+    told += in_two({part: [it.path for it in samples] for part, samples in both.items()})
     return Dataset(
         name=name,
         classes=known,
