@@ -112,7 +112,7 @@ def test_folders_of_splits_without_classes_are_named_by_lists(images: Path) -> N
         ([], "train.csv: is empty; it must have the columns path and label"),
         (["pictures/0.png,a"], "train.csv: has no column path; its first line must be a header"),
         (["path,label,class", "a,b,c"], "train.csv: has the columns label and class, of which"),
-        (["path,label"], "the training list names no image"),
+        (["path,label"], "train.csv: names no image; give it a line for each, or remove it"),
         (["path,label", "pictures/0.png"], "train.csv:2: has 1 values, and the header has 2"),
         (["path,label", "pictures/0.png,"], "train.csv:2: has no label"),
         (["path,label", ",a"], "train.csv:2: has no path"),
@@ -196,7 +196,11 @@ def test_a_list_from_python(images: Path) -> None:
             "mine, train[0]: label = -1: is no class; leave images",
         ),
         ([("pictures/0.png", "yess")], "'yess' is not a class of the data; did you mean 'yes'"),
-        ([("pictures/0.png", 0)], "mine: the training list has no image of the class 'yes'"),
+        (
+            [("pictures/0.png", 0)],
+            "mine: the training list has no image of the class 'yes'; add one, or leave the class",
+        ),
+        ([], "mine: the training list names no image; give it a pair for each, or leave it out"),
     ],
 )
 def test_pairs_that_are_wrong_are_one_line(

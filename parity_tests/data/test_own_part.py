@@ -123,7 +123,7 @@ def test_an_empty_validation_folder_is_refused(tmp_path: Path) -> None:
             ["path,label", "pictures/cat/00.png,wolf"],
             "val.csv:2: 'wolf' is not a class of the data",
         ),
-        (["path,label"], "the validation list names no image"),
+        (["path,label"], "val.csv: names no image; give it a line for each, or remove it"),
         ([], "val.csv: is empty; it must have the columns path and label"),
         (["path,label", "x.png,cat"], "val.csv:2: there is no file"),
     ],

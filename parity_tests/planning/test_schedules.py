@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.errors import RecipeError
 from resnet_spec.planning.schedules import rates, total_steps
 from resnet_spec.recipe import Recipe
@@ -260,3 +261,21 @@ def test_a_run_of_more_steps_than_there_can_be_numbers_for_is_refused() -> None:
         rates(Recipe(steps=1_000_000_000), 10)
     with pytest.raises(RecipeError, match=r"epochs = 1000000: makes 1,000,000,000 steps"):
         rates(Recipe(epochs=1_000_000), 1000)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("steps=50000001", "steps = 50000001: makes 50,000,001 steps"),
+        ("epochs=2272728", "epochs = 2272728: makes 50,000,016 steps"),
+    ],
+)
+def test_a_run_that_is_too_long_is_told_how_long_one_may_be(setting: str, line: str) -> None:
+    """In its own unit; what is told is then taken."""
+    with pytest.raises(RecipeError) as caught:
+        rates(load_recipe("demo", setting), 22)
+    said, _, most = str(caught.value).partition("; give at most ")
+    assert said == f"{line}, and a run has at most 50,000,000"
+    name, value = setting.split("=")
+    assert int(most) == int(value) - 1
+    assert total_steps(load_recipe("demo", f"{name}={most}"), 22) <= 50_000_000

@@ -30,7 +30,10 @@ class Sample(NamedTuple):
 
 def read_list(path: Path) -> list[Sample]:
     """Return the samples of a CSV file. Raises DataError."""
-    return _table(path, _rows)
+    samples = _table(path, _rows)
+    if not samples:
+        raise DataError(f"{path}: names no image; give it a line for each, or remove it")
+    return samples
 
 
 def has_columns(header: Sequence[str]) -> bool:

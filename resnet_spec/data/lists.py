@@ -168,7 +168,8 @@ def _dataset(
         counts = np.bincount(trained.labels, minlength=len(known))
         for one, count in zip(known, counts.tolist(), strict=True):
             if not count:
-                raise DataError(f"{place}: the training list has no image of the class {one!r}")
+                rule = f"the training list has no image of the class {one!r}"
+                raise DataError(f"{place}: {rule}; add one, or leave the class out of classes")
     mean, std = KNOWN["imagenet"]
     told = order_notes(known) if classes is None else ()
     seen = tested.labels, NO_LABELS if own is None else own.labels
@@ -200,7 +201,7 @@ class _Maker:
 
     def made(self, samples: list[Sample], what: str) -> EncodedSplit:
         if not samples:
-            raise DataError(f"{what} names no image")
+            raise DataError(f"{what} names no image; give it a pair for each, or leave it out")
         _check_files(samples, what)
         labels = np.array([self._label(sample) for sample in samples], np.int64)
         _check_contradictions(samples, labels.tolist(), self._classes)

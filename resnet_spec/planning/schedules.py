@@ -27,12 +27,13 @@ def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
     return recipe.epochs * steps_per_epoch
 
 
-def _check_length(recipe: Recipe, steps: int) -> None:
+def _check_length(recipe: Recipe, steps: int, per_epoch: int) -> None:
     """Raise RecipeError for more steps than there are numbers kept for, one for each."""
     if steps > MOST_STEPS:
         name = "steps" if recipe.steps is not None else "epochs"
+        most = MOST_STEPS // (1 if recipe.steps is not None else per_epoch)
         rule = f"makes {steps:,} steps, and a run has at most {MOST_STEPS:,}"
-        raise RecipeError(problem(name, getattr(recipe, name), rule))
+        raise RecipeError(problem(name, getattr(recipe, name), rule, f"give at most {most}"))
 
 
 def rates(recipe: Recipe, steps_per_epoch: int) -> Rates:
@@ -46,7 +47,7 @@ def rates(recipe: Recipe, steps_per_epoch: int) -> Rates:
     """
     schedule = recipe.schedule
     steps = total_steps(recipe, steps_per_epoch)
-    _check_length(recipe, steps)
+    _check_length(recipe, steps, steps_per_epoch)
     if schedule.every == "step":
         return _rates(schedule, steps, steps_per_epoch)
     epochs = -(-steps // steps_per_epoch)
