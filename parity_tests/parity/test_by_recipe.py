@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from tiny_run import NETWORK
 
-from resnet_spec.cli.main import main
+from resnet_spec.cli import sides
+from resnet_spec.cli.main import main, parser_of
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.errors import RecipeError
 from resnet_spec.loader import installed_backends
@@ -97,3 +98,78 @@ def test_a_recipe_that_is_not_there_is_one_line(
     assert capsys.readouterr().err.startswith(
         "resnet-spec: error: recipe = timm-a4: is neither a recipe nor a .toml or .json file; did"
     )
+
+
+# --- With --set, and of a network of one's own ----------------------------------------------------
+
+
+def told(line: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    status = main([*line, "--format", "json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (status, found["verdict"]) == (0, "agree"), found["findings"]
+    return found
+
+
+def test_settings_reach_the_recipe_and_the_spec(
+    files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that of its own, as in `train`."""
+    seen = list[Any]()
+    monkeypatch.setattr(sides, "_setup", lambda args, found, recipe: seen.append((found, recipe)))
+    parser = parser_of("parity")
+    given = ("label_smoothing=0.25", "stages[0].width=8", "augment.mixup=0.7", "spec.name=other")
+    line = [*files, *(f"--set={it}" for it in given), "--backends", "numpy"]
+    with pytest.raises(AttributeError):  # There is no setup to go on with.
+        sides.sides_of(parser.parse_all(line))
+    ((found, recipe),) = seen
+    assert (found.spec.stages[0].width, found.spec.name) == (8, "other")
+    assert (recipe.label_smoothing, recipe.augment.mixup) == (0.25, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("steps=3", "comparisons have their own steps; use --steps"),
+        ("batch=8", "comparisons have their own batch; use --batch"),
+        ("schedule.rate=1", "is not compared; leave it out"),
+        ("augment.flip=true", "is not compared; leave it out"),
+        ("recipe.seed=3", "is not compared; leave it out"),
+        ("label_smoothin=0", "unknown key 'label_smoothin'; did you mean 'label_smoothing'?"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(
+    setting: str, line: str, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["parity", *files, "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert said == f"resnet-spec: error: --set {setting.removeprefix('recipe.')}: {line}\n"
+
+
+def test_a_recipe_s_settings_need_a_recipe(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["parity", *files[:-2], "--set", "label_smoothing=0"]) == 2
+    assert capsys.readouterr().err == (
+        "resnet-spec: error: --set label_smoothing=0: is of a recipe, and comparisons have their "
+        "own; give --recipe, too\n"
+    )
+
+
+@pytest.mark.skipif("torch" not in FRAMEWORKS, reason="torch is not installed")
+@pytest.mark.parametrize("recipe", ["demo", "everything", "timm-a3"])
+def test_a_network_of_one_s_own_has_the_recipe_s_loss(
+    recipe: str,
+    files: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its gradients agree with the reference's, whatever is smoothed, mixed and learnt from."""
+    (tmp_path / "own_by_recipe.py").write_text(
+        f"import resnet_spec\nmake = lambda: resnet_spec.build({files[0]!r}, 'torch', classes=5)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = files if recipe == "everything" else [*files[:-1], recipe]
+    found = told(["parity", *line, "--against", "own_by_recipe:make"], capsys)
+    assert found["setting"]["recipe"] == recipe
+    assert found["backends"]["own"]["levels"]["gradients"]["verdict"] in ("equal", "rounding")

@@ -10,10 +10,15 @@ if TYPE_CHECKING:
     from resnet_spec.describing.spec import Spec
 
 
-def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
+def add_spec(
+    parser: argparse.ArgumentParser,
+    checkpoint: bool = False,
+    settings: str = "change one field, as in stages[2].blocks=4",
+) -> None:
     """Add SPEC and the options that change it: --set, --input-size, --classes.
 
-    checkpoint: whether the command takes weights in its place, too, or neither.
+    checkpoint: whether the command takes weights in its place, too, or neither. settings: what
+    --set does.
     """
     also = ", or weights: a checkpoint, a file of any kind, a published name" if checkpoint else ""
     metavar = "SPEC|CHECKPOINT" if checkpoint else "SPEC"
@@ -21,7 +26,7 @@ def add_spec(parser: argparse.ArgumentParser, checkpoint: bool = False) -> None:
     parser.add_argument("spec", nargs="?" if checkpoint else None, metavar=metavar, help=what)
     parser.add_argument("--input-size", type=int, metavar="N", help="image size in pixels")
     parser.add_argument("--classes", type=int, metavar="N", help="number of classes")
-    add_settings(parser, "change one field, as in stages[2].blocks=4")
+    add_settings(parser, settings)
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from resnet_spec.cli.arguments import add_part, add_spec, spec_of
 from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 from resnet_spec.cli.saying import tell
+from resnet_spec.cli.side_settings import with_settings_sorted
 from resnet_spec.errors import BackendError, SpecError, problem
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Sides(NamedTuple):
 
 def add_sides(parser: argparse.ArgumentParser) -> None:
     """Declare SPEC or CHECKPOINT, who is compared, and on what."""
-    add_spec(parser, checkpoint=True)
+    changes = "change one field of the spec, or of --recipe, as in label_smoothing=0.1"
+    add_spec(parser, checkpoint=True, settings=changes)
     add_pretrained(parser)
     add_part(parser)
     parser.add_argument(
@@ -75,6 +77,7 @@ def sides_of(args: argparse.Namespace) -> Sides:
     from resnet_spec.parity.smooth_batch import reference_of
 
     _check_numbers(args)
+    args = with_settings_sorted(args)
     if args.against is not None:
         side = _own(args, _expected(args).setup)
         return Sides(reference_of(side.setup), [side])
@@ -104,6 +107,7 @@ def for_processes(args: argparse.Namespace, counts: Sequence[int]) -> ForProcess
     from resnet_spec.parity.processes import recipe_of
 
     _check_numbers(args)
+    args = with_settings_sorted(args)
     if args.against is not None:
         raise BackendError("--against: a network of your own has no run; leave --processes out")
     backends = args.backends
@@ -158,8 +162,12 @@ def _recipe(args: argparse.Namespace, short: Recipe, kept: Sequence[str] = ()) -
     from resnet_spec.describing.recipes import load_recipe
     from resnet_spec.parity.setup import shortened
 
-    asked = load_recipe(args.recipe)
+    asked = load_recipe(args.recipe, args.recipe_settings)
     fixed = {name: getattr(short, name) for name in kept}
+    if args.against is not None:
+        from resnet_spec.parity.own import of_bare
+
+        return of_bare(shortened(asked, short))
     return shortened(asked.model_copy(update=fixed), short)
 
 

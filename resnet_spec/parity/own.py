@@ -23,6 +23,7 @@ from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import reference_of
 from resnet_spec.parity.wrapping import load_factory, wrap
 from resnet_spec.planning.lowering import lower
+from resnet_spec.recipe import Recipe
 from resnet_spec.reporting.report import Report
 
 LEVELS_OF_A_MODEL = (
@@ -106,13 +107,24 @@ def own_side(target: str, setup: Setup, names: str, precision: Precision) -> Own
     return _side(model, setup, names, precision)
 
 
+def of_bare(recipe: Recipe) -> Recipe:
+    """Return what of a recipe a bare model and the reference both have: its loss, for a step.
+
+    A model has no momentum, no average and no parts of a batch, and nobody has frozen any of it, so
+    that it must not be so in the reference.
+    """
+    bare = make_recipe(1, recipe.batch, optimizer={"momentum": 0.0}, name=recipe.name)
+    kept = ("loss", "label_smoothing", "augment")
+    return bare.model_copy(update={name: getattr(recipe, name) for name in kept})
+
+
 def _side(
     model: Any, setup: Setup, names: str | Mapping[str, str], precision: Precision
 ) -> OwnSide:
-    session: Any = wrap(model, setup.plan, names, recipe=setup.recipe, precision=precision)
-    # A bare model has no momentum, so that the reference must not have any.
-    recipe = make_recipe(1, setup.recipe.batch, optimizer={"momentum": 0.0})
-    setup = replace(setup, recipe=recipe, batches=setup.batches[:1], rates=setup.rates[:1])
+    recipe = of_bare(setup.recipe)
+    session: Any = wrap(model, setup.plan, names, recipe=recipe, precision=precision)
+    first = {"batches": setup.batches[:1], "rates": setup.rates[:1], "keeps": None}
+    setup = replace(setup, recipe=recipe, **first)
     state = session.state()
     missing = [tensor.name for tensor in setup.plan.tensors if tensor.name not in state]
     if state and missing:

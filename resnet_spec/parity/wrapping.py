@@ -44,7 +44,7 @@ def wrap(
         their weights by the scheme's names.
     names: a scheme's name, or a dict from canonical names to the model's. A name that the dict
         lacks is the canonical one. The name of an op stands for all its tensors and its output.
-    recipe: for its label smoothing.
+    recipe: for its loss.
 
     A module's tensors are looked for under the names and in the layouts of its own framework. A
     module in another precision than `precision` is copied into it; any other is used as it is.
