@@ -319,3 +319,25 @@ def test_it_begins_as_the_job_does(here: Path) -> None:
     assert sum(heard) == 10 == len(found.losses)
     assert find("--validation", "0.5", "--low", "1e-5", "--high", "1e-4", "--steps", "10") == 1
     assert record()["loss"] == found.losses.tolist()
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ["schedule.warmup=500"],
+        ["schedule.cooldown=500"],
+        ["schedule.period=0.001", "schedule.kind=step"],
+        ["steps=60000000"],
+    ],
+)
+def test_the_recipe_s_own_schedule_is_not_judged(here: Path, schedule: list[str]) -> None:
+    """It is not looked at; nor is the length of a run that is not begun."""
+    short = ("--low", "1e-5", "--high", "1e-4", "--steps", "10")
+    assert find(*short) == 1
+    plain = record()["loss"]
+    settings = [text for setting in schedule for text in ("--set", setting)]
+    assert find(*short, *settings, "--overwrite") == 1
+    assert record()["loss"] == plain
+    given = {"spec": "tiny.toml", "backend": "numpy", "input_size": 8, "settings": schedule}
+    with pytest.raises(RecipeError):
+        job_of(Request(**given, out="run"), lambda line: None)

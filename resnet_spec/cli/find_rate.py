@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     named += ("device", "compile", "pretrained", "part", "ignore_classes")
     given = {name: getattr(args, name) for name in named}
     # A job is asked for that may replace a run; it does not begin, and its folder is not touched.
-    job = job_of(Request(**given, out=args.out or _FOLDER, overwrite=True), say)
+    request = Request(**given, out=args.out or _FOLDER, overwrite=True)
+    job = job_of(request, say, paced=False)  # The rates are its own.
     work = job.run
     out = args.out or _FOLDER / f"{work.spec.name}-{work.data.name}-{work.backend}"
     check_files(out, overwrite=args.overwrite)

@@ -80,7 +80,8 @@ def _is_list(path: Path) -> bool:
         return False
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return has_columns(next(csv.reader(file), []))
+            header = next(csv.reader(file), None)
+            return header is not None and has_columns(header)
     except (OSError, UnicodeDecodeError, csv.Error):
         return False
 

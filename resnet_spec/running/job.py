@@ -23,7 +23,7 @@ from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.describing.split_settings import sorted_settings
-from resnet_spec.errors import BackendError, DataError, RecipeError, did_you_mean, problem
+from resnet_spec.errors import BackendError, DataError, RecipeError
 from resnet_spec.group import ALONE, Group
 from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.pace import Pace
@@ -74,12 +74,14 @@ class Job:
 _REACH = Reach()
 
 
-def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALONE) -> Job:
+def job_of(
+    request: Request, say: Say, reach: Reach = _REACH, group: Group = ALONE, *, paced: bool = True
+) -> Job:
     """Return what is to be trained. Nothing is written, and no old run is touched.
 
     say: hears of what was changed on the way, a line each. group: which of several processes this
-    is; all of them make the same job. Raises every error of the inputs but
-    those of the session, which is made before anything is touched, too.
+    is; all of them make the same job. paced: its own schedule is followed. Raises every error of
+    the inputs but those of the session, which is made before anything is touched, too.
     """
     request.check()
     if request.auto_resume:
@@ -90,7 +92,8 @@ def job_of(request: Request, say: Say, reach: Reach = _REACH, group: Group = ALO
         found = reach.opened(lambda: _last_of(request, say))
         assert found is not None
         job = _taught(_continued(request, found, say, reach), say)
-    Pace.of(job.run.recipe, job.run.epoch_steps)  # Raises for a schedule that does not fit the run.
+    if paced:  # Raises for a schedule that does not fit the run.
+        Pace.of(job.run.recipe, job.run.epoch_steps)
     # These raise for sizes that the network cannot take, or that the run has no time for.
     _ = job.run.evaluated_plan, job.run.tested, stages_of(job.run)
     check_teacher_stays(job.run, overwrite=job.begins.overwrite)
@@ -113,7 +116,7 @@ def _fresh(request: Request, say: Say, reach: Reach, before: Fingerprint | None 
     for key, value in (("freeze", request.freeze), ("head_rate", request.head_rate)):
         for_recipe += [] if value is None else [f"{key}={value}"]
     recipe = load_recipe(usual if request.recipe is None else request.recipe, for_recipe)
-    _check_precision(backend, recipe, reach)
+    reach.check_precision(backend, recipe.precision)
     start = _Start(request, backend, recipe, for_spec, before)
     if request.pretrained is not None:
         return _taught(_pretrained(start, request.pretrained, say, reach), say)
@@ -197,7 +200,7 @@ def _continued(request: Request, found: Opened, say: Say, reach: Reach) -> Job:
         rule = f"would replace the run to go on with, {folder.path}; leave it out"
         raise DataError(f"--overwrite: {rule}")
     backend = _checked_backend(request.backend or start.backend.get("name"), reach)
-    _check_precision(backend, start.recipe, reach)
+    reach.check_precision(backend, start.recipe.precision)
     data, place = _reread(request, start, last, reach)
     training_split(data)  # Raises where there is none.
     consent = Consent(data=request.accept_data, classes=request.ignore_classes)
@@ -290,11 +293,3 @@ def _checked_backend(name: str | None, reach: Reach) -> str:
         raise BackendError("--backend: is required; see: resnet-spec backends")
     reach.backend(name)
     return name
-
-
-def _check_precision(backend: str, recipe: Recipe, reach: Reach) -> None:
-    offered = reach.precisions(backend)
-    if recipe.precision not in offered:
-        rule = f"is not one of {backend}'s"
-        hint = did_you_mean(recipe.precision, offered) or f"use {', '.join(offered)}"
-        raise BackendError(problem("precision", recipe.precision, rule, hint))

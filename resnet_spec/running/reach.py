@@ -8,6 +8,7 @@ from pathlib import Path
 
 from resnet_spec.data import load_data
 from resnet_spec.data.dataset import Dataset
+from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import load_backend, precisions_of
 from resnet_spec.running.opened import Opened
 
@@ -38,3 +39,11 @@ class Reach:
     backend: Callable[[str], object] = load_backend
     precisions: Callable[[str], Sequence[str]] = precisions_of
     opened: Callable[[Find], Opened | None] = _open
+
+    def check_precision(self, backend: str, precision: str) -> None:
+        """Raise BackendError where `backend` does not compute in `precision`."""
+        offered = self.precisions(backend)
+        if precision not in offered:
+            rule = f"is not one of {backend}'s"
+            hint = did_you_mean(precision, offered) or f"use {', '.join(offered)}"
+            raise BackendError(problem("precision", precision, rule, hint))
