@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -17,6 +17,8 @@ from typing import Any, Literal, cast, get_args
 from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, did_you_mean
 from resnet_spec.losses import Kind
+from resnet_spec.manifest_bench import Bench, read_bench
+from resnet_spec.manifest_reader import TableReader
 
 FILE = "manifest.toml"
 
@@ -57,6 +59,7 @@ class Manifest:
     cross-entropy of labels. keeps: whether their `train` takes `keeps`, and so averages that vary.
     teachers: whether they learn from a teacher's logits, too, where a batch has them. notices:
     whether one of several processes notices at once that another is lost, on whatever machine.
+    bench: what it brings to `resnet-spec bench`.
     """
 
     requires: tuple[str, ...]
@@ -71,6 +74,7 @@ class Manifest:
     keeps: bool = False
     teachers: bool = False
     notices: bool = False
+    bench: Bench = field(default_factory=Bench)
 
 
 def read_manifest(path: Path, backend: str) -> Manifest:
@@ -97,6 +101,7 @@ def read_manifest(path: Path, backend: str) -> Manifest:
         keeps=reader.flag(table, "keeps"),
         teachers=reader.flag(table, "teachers"),
         notices=reader.flag(table, "notices"),
+        bench=read_bench(reader, table, backend),
     )
     if reader.lines:
         raise BackendError(*reader.lines)
@@ -112,42 +117,8 @@ def claimed_formats(path: Path) -> tuple[str, ...]:
     return tuple(cast("dict[str, Any]", tables)) if isinstance(tables, dict) else ()
 
 
-class _Reader:
+class _Reader(TableReader):
     """Reads values of a table; keeps a line for each that breaks a rule."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.lines: list[str] = []
-
-    def check_keys(self, where: str, table: Mapping[str, Any], known: Sequence[str]) -> None:
-        for key in table:
-            if key not in known:
-                hint = did_you_mean(key, known)
-                shown = key if key.isprintable() else repr(key)
-                self._say(f"{where}{shown}", "is no key of a manifest", hint)
-
-    def names(
-        self, table: Mapping[str, Any], key: str, where: str = "", required: bool = False
-    ) -> tuple[str, ...]:
-        value: Any = table.get(key, None if required else [])
-        if isinstance(value, list):
-            items = cast("list[object]", value)
-            if all(isinstance(item, str) and item for item in items):
-                return tuple(map(str, items))
-        self._say(f"{where}{key}", self._rule(cast(object, value), "a list of names"))
-        return ()
-
-    def packages(
-        self, table: Mapping[str, Any], key: str, where: str = "", required: bool = False
-    ) -> tuple[str, ...]:
-        """Return names that can be looked for: to find `a.b`, Python would import `a`."""
-        found = self.names(table, key, where, required)
-        for name in found:
-            if not name.isidentifier() or name == "__main__":
-                top = name.partition(".")[0]
-                remedy = f"write {top!r}" if top.isidentifier() and top != "__main__" else ""
-                self._say(f"{where}{key}", f"{name!r} is no top-level import name", remedy)
-        return found
 
     def classes(self, table: Mapping[str, Any]) -> tuple[str, ...]:
         found = self.names(table, "modules")
@@ -155,29 +126,20 @@ class _Reader:
             parts = name.split(".")
             if len(parts) < 2 or not all(part.isidentifier() for part in parts):
                 rule = f"{name!r} is no class as module.Class"
-                self._say("modules", rule, "write it as 'torch.nn.modules.module.Module' is")
+                self.say("modules", rule, "write it as 'torch.nn.modules.module.Module' is")
         return found
 
     def dialect(self, table: Mapping[str, Any], required: bool) -> str:
         found = self.text(table, "dialect", required=required)
         if found and found not in get_args(DialectName):
             rule = f"{found!r} is no dialect"
-            self._say("dialect", rule, did_you_mean(found, get_args(DialectName)))
+            self.say("dialect", rule, did_you_mean(found, get_args(DialectName)))
         return found
-
-    def text(
-        self, table: Mapping[str, Any], key: str, where: str = "", required: bool = True
-    ) -> str:
-        value: Any = table.get(key, None if required else "")
-        if isinstance(value, str) and (value or not required):
-            return value
-        self._say(f"{where}{key}", self._rule(value, "a text"))
-        return ""
 
     def compiles(self, table: Mapping[str, Any]) -> Compiles:
         found: Any = table.get("compiles", "never")
         if found not in get_args(Compiles):
-            self._say("compiles", f"must be one of {', '.join(get_args(Compiles))}, not {found!r}")
+            self.say("compiles", f"must be one of {', '.join(get_args(Compiles))}, not {found!r}")
         return found
 
     def losses(self, table: Mapping[str, Any]) -> tuple[str, ...]:
@@ -185,56 +147,45 @@ class _Reader:
         for name in found:
             if name not in get_args(Kind):
                 rule = f"{name!r} is not one of {', '.join(get_args(Kind))}"
-                self._say("losses", rule, did_you_mean(name, get_args(Kind)))
+                self.say("losses", rule, did_you_mean(name, get_args(Kind)))
         return found
-
-    def flag(self, table: Mapping[str, Any], key: str) -> bool:
-        value: Any = table.get(key, False)
-        if not isinstance(value, bool):
-            self._say(key, self._rule(value, "true or false"))
-        return value is True
 
     def precisions(self, table: Mapping[str, Any]) -> tuple[str, ...]:
         before = len(self.lines)
         found, known = self.names(table, "precisions", required=True), get_args(Precision)
         if len(self.lines) == before and "float32" not in found:
-            self._say("precisions", "must have float32, in which backends are compared")
+            self.say("precisions", "must have float32, in which backends are compared")
         for name in found:
             if name not in known:
                 shown = name if name.isprintable() else repr(name)
-                self._say("precisions", f"{shown} is no precision", did_you_mean(name, known))
+                self.say("precisions", f"{shown} is no precision", did_you_mean(name, known))
         return found
 
     def formats(self, table: Mapping[str, Any], backend: str) -> dict[str, Format]:
         tables: Any = table.get("formats", {})
         if not isinstance(tables, dict):
-            self._say("formats", self._rule(tables, "a table for each format"))
+            self.say("formats", self.rule(tables, "a table for each format"))
             return {}
         rows = cast("dict[str, Any]", tables)
         return {name: self._format(name, row, backend) for name, row in rows.items()}
 
     def _format(self, name: str, row: Any, backend: str) -> Format:
         if not re.fullmatch(r"[\w-]+", name, re.ASCII):
-            self._say("formats", f"{name!r} is no plain word", "use letters, digits, - and _")
+            self.say("formats", f"{name!r} is no plain word", "use letters, digits, - and _")
         where = f"formats.{name}" if name.isprintable() else f"formats.{name!r}"
         if not isinstance(row, dict):
-            self._say(where, self._rule(row, "a table"))
+            self.say(where, self.rule(row, "a table"))
             return Format(backend, "", "NCHW")
         values, start = cast("dict[str, Any]", row), f"{where}."
         self.check_keys(start, values, ("ending", "layout", "needs", "install"))
         ending = self.text(values, "ending", start)
         if ending and not re.fullmatch(r"\.\w[\w.-]*", ending):
-            self._say(f"{start}ending", f"must be a dot and a word, as '.onnx', not {ending!r}")
+            self.say(f"{start}ending", f"must be a dot and a word, as '.onnx', not {ending!r}")
         layout = self.text(values, "layout", start)
         layouts = get_args(ImageLayout)
         if layout and layout not in layouts:
-            self._say(f"{start}layout", f"must be one of {', '.join(layouts)}, not {layout!r}")
+            self.say(f"{start}layout", f"must be one of {', '.join(layouts)}, not {layout!r}")
         needs = self.packages(values, "needs", start)
         install = self.text(values, "install", start, required=bool(needs))
         return Format(backend, ending, cast("ImageLayout", layout), needs, install)
 
-    def _rule(self, value: object, kind: str) -> str:
-        return "is missing" if value is None else f"must be {kind}, not {value!r}"
-
-    def _say(self, key: str, rule: str, remedy: str = "") -> None:
-        self.lines.append(f"{self._path}: {key}: {rule}{f'; {remedy}' if remedy else ''}")

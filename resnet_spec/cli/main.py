@@ -54,6 +54,7 @@ COMMANDS = {
     "convert": Command("resnet_spec.cli.convert", "weights to another project's names and files"),
     "export": Command("resnet_spec.cli.export", "weights as a file that other programs run"),
     "show": Command("resnet_spec.cli.show", "pictures of data, networks and results"),
+    "bench": Command("resnet_spec.cli.bench", "how fast backends and other networks are"),
     "parity": Command("resnet_spec.cli.parity", "prove that backends compute the same"),
     "bisect": Command("resnet_spec.cli.bisect", "find the first node that does not"),
     "completion": Command("resnet_spec.cli.completion", "a script by which the Tab key completes"),

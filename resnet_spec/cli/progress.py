@@ -35,7 +35,14 @@ from resnet_spec.running.speed import speed_text
 class _Bar:
     """A bar on terminals only, gone when done, and an activity."""
 
-    def __init__(self, text: str, total: int, columns: Sequence[ProgressColumn] = ()) -> None:
+    def __init__(
+        self,
+        text: str,
+        total: int,
+        columns: Sequence[ProgressColumn] = (),
+        *,
+        by_itself: bool = True,
+    ) -> None:
         console = progress_console()
         self.is_shown = console.is_terminal and not is_quiet()
         self._text = text
@@ -45,6 +52,7 @@ class _Bar:
             console=console,
             disable=not self.is_shown,
             transient=True,
+            auto_refresh=by_itself,
         )
         self._task: TaskID = self._progress.add_task(text, total=total, numbers=text)
 
@@ -69,6 +77,18 @@ class StepBar(_Bar):
         """Begin the step `what`."""
         self._activity.text = what
         self._progress.update(self._task, description=what, advance=1)
+
+
+class StillBar(_Bar):
+    """Shows which step is under way, and stands still within it: what is timed is left alone."""
+
+    def __init__(self, text: str, total: int) -> None:
+        super().__init__(text, total, by_itself=False)
+
+    def step(self, what: str) -> None:
+        """Begin the step `what`."""
+        self._activity.text = what
+        self._progress.update(self._task, description=what, advance=1, refresh=True)
 
 
 class ImageBar(_Bar):

@@ -164,10 +164,24 @@ def _with_weights(model: Any) -> tuple[Any, Mapping[str, Array]]:
 def load_factory(target: str) -> Callable[[], Any]:
     """Return the function that `target`, as "package.module:factory", names.
 
-    The module is looked for in the working directory too. Calling the result calls the factory;
-    what that raises becomes one line.
+    Calling the result calls the factory; what that raises becomes one line. See `load_function`.
+    """
+    found = load_function(target)
 
-    Raises BackendError, in one line, for whatever is wrong.
+    def made() -> Any:
+        try:
+            return found()
+        except Exception as error:
+            raise BackendError(f"--against = {target}: {_failure(error)}") from error
+
+    return made
+
+
+def load_function(target: str) -> Callable[..., Any]:
+    """Return what `target`, as "package.module:function", names.
+
+    The module is looked for in the working directory too. Raises BackendError, in one line, for
+    whatever is wrong.
     """
     module_name, colon, path = target.partition(":")
     if not (module_name and colon and path):
@@ -181,14 +195,7 @@ def load_factory(target: str) -> Callable[[], Any]:
         found = getattr(found, key)
     if not callable(found):
         raise BackendError(problem("--against", target, f"{path} is not a function"))
-
-    def made() -> Any:
-        try:
-            return found()
-        except Exception as error:
-            raise BackendError(f"--against = {target}: {_failure(error)}") from error
-
-    return made
+    return found
 
 
 def _imported(target: str, name: str) -> Any:

@@ -1,0 +1,111 @@
+"""What is benched, for whoever brings a contestant: the case that it is given, what it gives back.
+
+A backend's module of peers imports this, and so does a person's own factory
+(`resnet-spec bench SPEC --against package.module:factory`):
+
+    def factory(case: Case) -> Turn | Contestant
+
+A turn is called with a number of steps, takes them, and waits until the device is done. How many
+they are is known only once every contestant's first turns have been timed, and is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnet_spec.contract import Array, Precision, State
+from resnet_spec.plan import Plan
+
+Mode = Literal["train", "predict"]
+
+Turn = Callable[[int], object]
+"""Takes so many training steps, or predicts so many batches, and waits; what it returns is dropped.
+"""
+
+RATE, MOMENTUM, DECAY = 1e-3, 0.9, 1e-4
+"""Of everybody's SGD, on the mean cross-entropy of the labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What every contestant does: the same network, images, batch and precision.
+
+    plan: the network as this project computes it, `state` its initial weights (see
+        `contract.State`), which a contestant need not take.
+    preset: the preset that the plan is of, whatever its classes and size; "" where it is none.
+    device: as `Session` takes it, "auto" for the best. threads: how many a CPU's work may take.
+    file: an exported model, for a peer whose row in a manifest names a `format`; else None.
+    """
+
+    plan: Plan
+    preset: str
+    mode: Mode
+    batch: int
+    precision: Precision = "float32"
+    device: str = "auto"
+    threads: int = 1
+    state: State = field(default_factory=dict[str, Array], repr=False)
+    file: Path | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether a step is one of training."""
+        return self.mode == "train"
+
+    @property
+    def classes(self) -> int:
+        """How many logits there are."""
+        return self.plan.classes
+
+    def images(self) -> NDArray[np.uint8]:
+        """Return the images [N, H, W, C], the same in every process."""
+        given = self.plan.input
+        shape = (self.batch, given.height, given.width, given.channels)
+        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return the labels [N]."""
+        return np.random.default_rng(1).integers(0, self.classes, self.batch)
+
+    def normalised(self) -> NDArray[np.float32]:
+        """Return the images as float32 [N, H, W, C], with the plan's mean and deviation."""
+        given = self.plan.input
+        scale, shift = np.array(given.scale), np.array(given.shift)
+        return (self.images() * scale + shift).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Contestant:
+    """A turn, and what else there is to say of who takes it.
+
+    params: how many trainable values the network has; where it is not what the plan has, another
+        network would be timed, and the contestant is left out. None: unknown.
+    info: what a reader of the numbers should know, as the versions of packages and "device".
+    """
+
+    turn: Turn
+    params: int | None = None
+    info: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """A framework's product of two square matrices, against which achieved speed is held.
+
+    size: of a side; a product is 2 size^3 floating-point operations. turn: takes so many products.
+    """
+
+    size: int
+    turn: Turn
+    info: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a product."""
+        return 2 * self.size**3

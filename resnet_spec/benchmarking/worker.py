@@ -1,0 +1,171 @@
+"""The process of a contestant: makes it, and takes turns when it is told to.
+
+    python -m resnet_spec.benchmarking.worker
+
+Told and answered a line of JSON at a time. The first line is the task, `{"asked": ..., "entry":
+..., "file": ...}`, and its answer `{"info": ...}`; then `{"turn": steps}` and `{"product": count}`
+are answered with what they took, until `{"end": true}` or the end of the input. Whatever goes wrong
+is `{"failed": line}`, and ends the process with status 1.
+
+Between two lines the process waits for the next one and should take no processor from whoever has
+its turn: it answers when its threads are quiet, and tells what they took while it waited.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from resnet_spec.errors import ResnetSpecError
+from resnet_spec.files.json_text import json_text
+from resnet_spec.running.memory import peak_memory_mb
+
+if TYPE_CHECKING:
+    from resnet_spec.benchmarking.making import Made
+
+Answer = dict[str, Any]
+Make = Callable[[Mapping[str, Any]], "Made"]
+
+_QUIET_LOOK_S = 0.02
+_QUIET_SHARE = 0.05
+"""Of a processor, over a look: below it threads count as asleep."""
+_QUIET_MOST_S = 1.0
+
+
+class Clock(NamedTuple):
+    """What is read of time: of the wall, and of all processors by this process's threads."""
+
+    wall: Callable[[], float] = time.perf_counter
+    processors: Callable[[], float] = time.process_time
+    sleep: Callable[[float], None] = time.sleep
+
+    def reading(self) -> tuple[float, float]:
+        """Return both, in seconds."""
+        return self.wall(), self.processors()
+
+
+class Worker:
+    """Answers the lines that follow the first one."""
+
+    def __init__(self, made: Made, clock: Clock | None = None) -> None:
+        self._made, self._clock = made, clock or Clock()
+        self._answered = self._clock.reading()
+
+    def answer(self, told: Mapping[str, Any]) -> Answer:
+        """Do what is told; return what it took, and what this process took since its last answer.
+
+        Raises ValueError for what cannot be understood, and whatever a contestant raises.
+        """
+        wall, processors = self._clock.reading()
+        waited = {"waited_s": wall - self._answered[0], "idle_s": processors - self._answered[1]}
+        if told.get("end"):
+            return waited
+        found = self._taken(told)
+        is_quiet = quiet(self._clock)
+        self._answered = self._clock.reading()
+        return {**found, **waited, "is_quiet": is_quiet}
+
+    def _taken(self, told: Mapping[str, Any]) -> Answer:
+        match dict(told):
+            case {"turn": int(steps)} if steps > 0:
+                took = self._timed(self._made.contestant.turn, steps)
+                return {**took, "memory_mb": peak_memory_mb(), "device_mb": self._device_mb()}
+            case {"product": int(count)} if count > 0 and self._made.product is not None:
+                return self._timed(self._made.product.turn, count)
+            case _:
+                raise ValueError(f"{json_text(told)}: is nothing that a worker does")
+
+    def _timed(self, turn: Callable[[int], object], steps: int) -> Answer:
+        gc.collect()
+        wall, processors = self._clock.reading()
+        turn(steps)
+        after = self._clock.reading()
+        return {"seconds": after[0] - wall, "processor_s": after[1] - processors}
+
+    def _device_mb(self) -> float | None:
+        held = self._made.device_bytes()
+        return None if held is None else held / 1e6
+
+
+def quiet(clock: Clock) -> bool:
+    """Wait until this process's threads are asleep; return whether they are.
+
+    A pool of threads looks for more work for a while after the last, OpenMP's for milliseconds.
+    """
+    end = clock.wall() + _QUIET_MOST_S
+    while clock.wall() < end:
+        wall, before = clock.reading()
+        clock.sleep(_QUIET_LOOK_S)
+        after = clock.reading()
+        if after[1] - before < _QUIET_SHARE * (after[0] - wall):
+            return True
+    return False
+
+
+def serve(lines: Iterable[str], say: Callable[[Answer], None], made_of: Make) -> int:
+    """Answer `lines` by `say`; return the exit status."""
+    worker: Worker | None = None
+    try:
+        for line in lines:
+            told = json.loads(line)
+            if not isinstance(told, dict):
+                raise ValueError(f"{line.strip()}: is no table")
+            if worker is None:
+                made = made_of(told)  # pyright: ignore[reportUnknownArgumentType]
+                worker = Worker(made)
+                say(_ready(made))
+                continue
+            say(worker.answer(told))  # pyright: ignore[reportUnknownArgumentType]
+            if "end" in told:
+                break
+    except ResnetSpecError as error:
+        say({"failed": "; ".join(error.problems)})
+        return 1
+    except Exception as error:  # Whatever a framework, or somebody's own function, raises.
+        words = " ".join(str(error).split())
+        say({"failed": f"{type(error).__name__}: {words[:300]}"})
+        return 1
+    return 0
+
+
+def _ready(made: Made) -> Answer:
+    product = made.product
+    about = None if product is None else {"size": product.size, "flops": product.flops}
+    more = {} if product is None else dict(product.info)
+    return {"info": {**more, **made.contestant.info}, "product": about}
+
+
+def _made_of(task: Mapping[str, Any]) -> Made:
+    from resnet_spec.benchmarking.asked import Asked
+    from resnet_spec.benchmarking.entries import Entry
+    from resnet_spec.benchmarking.making import make
+
+    file = task.get("file")
+    asked, entry = Asked.from_dict(task["asked"]), Entry(**task["entry"])
+    return make(asked, entry, None if file is None else Path(file))
+
+
+def main() -> int:
+    """Serve the process's standard input; nothing else gets to its standard output."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")  # The peers' own.
+
+    def say(answer: Answer) -> None:
+        answers.write(json_text(answer) + "\n")
+        answers.flush()
+
+    return serve(sys.stdin, say, _made_of)
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stderr.flush()
+    os._exit(status)  # A framework may take seconds to take its leave, or not return.
