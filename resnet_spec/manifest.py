@@ -188,4 +188,3 @@ class _Reader(TableReader):
         needs = self.packages(values, "needs", start)
         install = self.text(values, "install", start, required=bool(needs))
         return Format(backend, ending, cast("ImageLayout", layout), needs, install)
-

@@ -17,8 +17,9 @@ class Peer:
     """Somebody else's network in the backend's framework, to be measured beside ours.
 
     make: the function that takes a `bench.Case`, as `module:function`. needs: top-level packages
-    beside the backend's own. install: the command that installs them. modes: what it does. format:
-    of the exported model that it runs; "" where it has a network of its own.
+    beside the backend's own. install: the command that installs them. modes: what it does. backend:
+    whose manifest it stands in, "" for a runtime of the core's. format: of the exported model that
+    such a one runs; "" where a peer has a network of its own.
     """
 
     backend: str
@@ -43,7 +44,7 @@ class Bench:
 
 
 _KEYS = ("product", "memory", "peers")
-_PEER_KEYS = ("make", "needs", "install", "modes", "format")
+_PEER_KEYS = ("make", "needs", "install", "modes")
 
 
 def read_bench(reader: TableReader, table: Mapping[str, Any], backend: str) -> Bench:
@@ -72,7 +73,6 @@ def _peer(reader: TableReader, name: str, peers: Mapping[str, Any], backend: str
         needs=needs,
         install=reader.text(row, "install", where, required=bool(needs)),
         modes=_modes(reader, row, where),
-        format=reader.text(row, "format", where, required=False),
     )
 
 

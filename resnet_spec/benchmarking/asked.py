@@ -107,7 +107,8 @@ class Asked:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Asked:
         """Return what `to_dict` gave. Raises SpecError, BackendError and TypeError."""
-        return cls(**{**fields, "spec": load_spec(fields["spec"])})
+        numbers: dict[str, Any] = {key: fields[key] for key in fields if key != "spec"}
+        return cls(load_spec(fields["spec"]), **numbers)
 
 
 _SAME = ("mode", "batch", "precision", "device", "threads")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet_spec.bench import Mode
+from resnet_spec.benchmarking.runtimes import RUNTIMES
 from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, nearest, problem
 from resnet_spec.exporting import format_of
@@ -84,16 +85,18 @@ def entries_of(
 
 
 def peers() -> dict[str, Peer]:
-    """Return the peers of all backends that are as they should be, by name.
+    """Return the peers of all backends that are as they should be, and the runtimes, by name.
 
-    Raises BackendError where two backends claim one name.
+    Raises BackendError where two claim one name.
     """
-    found: dict[str, Peer] = {}
+    found = dict(RUNTIMES)
     for backend in backend_names():
         manifest = None if faults_of(backend) else manifest_of(backend)
-        for name, peer in (manifest.bench.peers if manifest else {}).items():
+        if manifest is None:
+            continue
+        for name, peer in manifest.bench.peers.items():
             if name in found:
-                both = f"{found[name].backend} and {backend}"
+                both = f"{found[name].backend or 'this project'} and {backend}"
                 raise BackendError(f"peer = {name}: is claimed by {both}; uninstall one of them")
             found[name] = peer
     return found
@@ -139,7 +142,7 @@ def _reason(peer: Peer, mode: Mode) -> str:
     """Return why a peer cannot be started, "" where it can."""
     if mode not in peer.modes:
         return f"it does not {mode}, but {' and '.join(peer.modes)}s"
-    missing = missing_of(peer.backend)
+    missing = missing_of(peer.backend) if peer.backend else []
     if missing:
         found = manifest_of(peer.backend)
         remedy = found.install if found else ""

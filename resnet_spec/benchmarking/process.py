@@ -25,10 +25,8 @@ class FailedError(Exception):
 class WorkerProcess:
     """A process that answers lines of JSON. On leaving it is ended, whatever it is doing."""
 
-    def __init__(
-        self, threads: int, module: str = MODULE, arguments: Sequence[str] = ()
-    ) -> None:
-        self._words: IO[bytes] = tempfile.TemporaryFile()
+    def __init__(self, threads: int, module: str = MODULE, arguments: Sequence[str] = ()) -> None:
+        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115; `close` closes it.
         self.began = time.perf_counter()
         # A session of its own: Ctrl-C ends it through us, once, and not in the middle of a line.
         self._popen = subprocess.Popen(

@@ -87,8 +87,8 @@ class Result:
         return Spread.of([self.asked.batch * self.steps / seconds for seconds in one.turns])
 
     def gflops(self, one: Measured) -> float:
-        """Return 10^9 floating-point operations per second: those of the plan, by median turn."""
-        return self.asked.flops * self.steps / statistics.median(one.turns) / 1e9
+        """Return 10^9 floating-point operations per second: the plan's, at the median speed."""
+        return self.asked.flops / self.asked.batch * self.speed(one).median / 1e9
 
     def reference(self, one: Measured) -> Measured | None:
         """Return who has the fastest matrix product on the same kind of device; None for nobody."""
@@ -162,4 +162,3 @@ class Result:
 
 
 SPREAD_CONVENTION = "median over rounds, and the quartiles below and above it"
-

@@ -163,7 +163,8 @@ class _Field:
         for entry in entries:
             with self.trying(entry, "starting"):
                 if entry.format and entry.format not in files:
-                    files[entry.format] = open_ends.enter_context(exported(self.asked, entry.format))
+                    made = exported(self.asked, entry.format)
+                    files[entry.format] = open_ends.enter_context(made)
                 line = open_line(entry)
                 open_ends.callback(line.close)
                 self.running.append(one := _Running(entry, line))

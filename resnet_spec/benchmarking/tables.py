@@ -26,7 +26,7 @@ _FIELDS = (
     _Field("spread", 5),
     _Field("ratio"),
     _Field("ratio's spread", 4),
-    _Field("to", 7, right=False),
+    _Field("compared to", 7, right=False),
     _Field("GFLOP/s", 2),
     _Field("share", 6),
     _Field("first step, s", 3),
@@ -42,7 +42,7 @@ def lines(result: Result, width: int | None) -> list[str]:
     page = width or PAGE
     found = [*_wrapped(_heading(result), page), ""]
     if result.measured:
-        columns = [Column(f.head, f.right, 0 if f.drop or f.right else 12, drop=f.drop) for f in _FIELDS]
+        columns = [_column(field) for field in _FIELDS]
         found += [*fitted(columns, _rows(result), width), ""]
     for note in notes(result):
         found += _wrapped(note, page)
@@ -57,10 +57,7 @@ def markdown(result: Result) -> str:
     rule = ["---:" if field.right else "---" for field in _FIELDS]
     table = [heads, rule, *([_escaped(cell) for cell in row] for row in _rows(result))]
     rows = [f"| {' | '.join(row)} |" for row in table] if result.measured else []
-    settings = [
-        f"- {_escaped(label)}: {', '.join(f'{key} {_escaped(str(text))}' for key, text in of.items())}"
-        for label, of in _settings(result)
-    ]
+    settings = [f"- {_escaped(f'{label}: {_joined(of)}')}" for label, of in _settings(result)]
     told = [f"- {_escaped(note)}" for note in notes(result)]
     return "\n".join([f"# {_heading(result)}", "", *rows, "", *told, *settings]) + "\n"
 
@@ -68,6 +65,15 @@ def markdown(result: Result) -> str:
 def notes(result: Result) -> list[str]:
     """Return what a reader of the table should know, a line each."""
     return list(_notes(result))
+
+
+def _column(field: _Field) -> Column:
+    is_whole = bool(field.drop) or field.right
+    return Column(field.head, field.right, 0 if is_whole else 12, drop=field.drop)
+
+
+def _joined(values: dict[str, object]) -> str:
+    return ", ".join(f"{key} {text}" for key, text in values.items())
 
 
 def _heading(result: Result) -> str:
@@ -142,7 +148,8 @@ def _settings(result: Result) -> Iterator[tuple[str, dict[str, object]]]:
     told |= {"system": machine.system, "Python": machine.python, **machine.settings}
     yield "machine", told
     for one in result.measured:
-        yield one.name, dict(one.info)
+        if one.info:
+            yield one.name, dict(one.info)
 
 
 def _short(value: float) -> str:

@@ -129,10 +129,17 @@ def serve(lines: Iterable[str], say: Callable[[Answer], None], made_of: Make) ->
         say({"failed": "; ".join(error.problems)})
         return 1
     except Exception as error:  # Whatever a framework, or somebody's own function, raises.
-        words = " ".join(str(error).split())
-        say({"failed": f"{type(error).__name__}: {words[:300]}"})
+        say({"failed": _reason(error)})
         return 1
     return 0
+
+
+def _reason(error: BaseException) -> str:
+    """Return what was raised in a line; where it came of something else, that."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words[:300]}"
 
 
 def _ready(made: Made) -> Answer:

@@ -1,0 +1,59 @@
+"""MindCV's ResNets, to be measured beside ours: in graph mode, with MindSpore's own optimiser.
+
+Trained by `nn.TrainOneStepCell` as MindCV's script does, given images that are normalised and on
+the device already. Reached by name (`manifest.toml`, "bench.peers").
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import version
+from typing import Any
+
+import mindspore as ms
+from mindspore import nn
+
+from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
+from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec_mindspore import isa
+from resnet_spec_mindspore.devices import find_device
+
+
+def mindcv(case: Case) -> Contestant:
+    """Return MindCV's network of the preset's name."""
+    device = find_device(case.device)
+    package: Any = importlib.import_module("mindcv")
+    known = package.list_models()
+    if case.preset not in known:
+        name = case.preset or case.plan.name
+        hint = did_you_mean(name, known)
+        raise BackendError(problem("network", name, "is no network of MindCV", hint))
+    if case.precision != "float32":
+        raise BackendError(problem("precision", case.precision, "MindCV is set up in float32 here"))
+    network = package.create_model(case.preset, num_classes=case.classes)
+    images = ms.Tensor(case.normalised().transpose(0, 3, 1, 2).copy())
+    labels = ms.Tensor(case.labels().astype("int32"))
+    cell: Any = network
+    if case.trains:
+        optimizer = nn.Momentum(network.trainable_params(), RATE, MOMENTUM, DECAY)
+        cell = nn.TrainOneStepCell(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer)
+    cell.set_train(case.trains)
+    inputs = (images, labels) if case.trains else (images,)
+
+    def turn(steps: int) -> None:
+        before = ms.get_context("mode")
+        ms.set_context(mode=ms.GRAPH_MODE)
+        found = [cell(*inputs) for _ in range(steps)]
+        found[-1].asnumpy()
+        ms.set_context(mode=before)
+
+    info = {
+        "mindcv": version("mindcv"),
+        "mindspore": ms.__version__,
+        "device": device,
+        "precision": case.precision,
+        "mode": "graph",
+        "isa": isa.describe(),
+    }
+    params = sum(parameter.size for parameter in network.trainable_params())
+    return Contestant(turn, params, {key: text for key, text in info.items() if text})
