@@ -3,6 +3,7 @@
 CONTRACT = frozenset(
     f"resnet_spec.{name}"
     for name in (
+        "bench",
         "compile_cache",
         "contract",
         "errors",

@@ -24,6 +24,7 @@ from resnet_spec.loader import (
     not_installed,
 )
 from resnet_spec.manifest import DialectName, Format, Manifest, read_manifest
+from resnet_spec.manifest_bench import Bench, Peer
 from resnet_spec.weights.naming.dialects import DIALECTS
 
 GOOD = """
@@ -43,6 +44,13 @@ ending = ".abx"
 layout = "NHWC"
 needs = ["abx"]
 install = "pip install abx"
+[bench]
+product = "rs_ab.benching:product"
+[bench.peers.other]
+make = "rs_ab.peers:other"
+needs = ["cde"]
+install = "pip install cde"
+modes = ["predict"]
 """
 
 
@@ -55,7 +63,9 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     texts = ("ab", "cd"), "pip install ab", precisions, modules, "torch"
     losses = ("binary_cross_entropy",)
     flags = {"shards": True, "keeps": True, "teachers": True, "notices": True}
-    expected = Manifest(*texts, formats, compiles="asked", losses=losses, **flags)
+    other = Peer("ab", "rs_ab.peers:other", ("cde",), "pip install cde", ("predict",))
+    bench = Bench(product="rs_ab.benching:product", peers={"other": other})
+    expected = Manifest(*texts, formats, compiles="asked", losses=losses, bench=bench, **flags)
     assert read_manifest(path, "ab") == expected
 
 
@@ -96,6 +106,23 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
         ("needs =", "need =", "formats.abx.need: is no key of a manifest; did you mean 'needs'?"),
         ('install = "pip install abx"', "", "formats.abx.install: is missing"),
         ("[formats.abx]", "[formats", "cannot be read as TOML: "),
+        ("product =", "products =", "bench.products: is no key of a manifest; did you mean"),
+        (
+            '"rs_ab.benching:product"',
+            '"rs_ab.benching"',
+            "bench.product: 'rs_ab.benching' is no function as module:function",
+        ),
+        ('make = "rs_ab.peers:other"', "", "bench.peers.other.make: is missing"),
+        ('make = "rs_ab.peers:other"', "make = 3", "bench.peers.other.make: must be a text, not 3"),
+        ('install = "pip install cde"', "", "bench.peers.other.install: is missing"),
+        ("modes =", "mode =", "bench.peers.other.mode: is no key of a manifest; did you mean"),
+        ('["predict"]', '["predicts"]', "bench.peers.other.modes: 'predicts' is not one of train"),
+        ("[bench.peers.other]", '[bench.peers."a b"]', "bench.peers: 'a b' is no plain word"),
+        (
+            '[bench]\nproduct = "rs_ab.benching:product"\n[bench.peers.other]',
+            "[other]",
+            "other: is no key of a manifest",
+        ),
     ],
 )
 def test_a_fault_names_the_file_the_key_and_the_rule(

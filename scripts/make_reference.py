@@ -46,6 +46,7 @@ PAGES = {
     "inspect": "[Checkpoints](../checkpoints.md)",
     "convert": "[Checkpoints](../checkpoints.md)",
     "export": "[Exported models](../export.md)",
+    "bench": "[Benchmarking](../benchmarking.md)",
     "parity": "[Parity](../parity.md)",
     "bisect": "[Parity](../parity.md)",
     "completion": "[The command line](../command_line.md#completion)",

@@ -5,6 +5,8 @@ Reached by name (`manifest.toml`, "bench"). Imported only when something is benc
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
 from mindspore import ops
 
@@ -20,8 +22,8 @@ def product(case: Case) -> Product:
     dtype = getattr(ms, case.precision)
 
     def turn(count: int) -> None:
-        a = ops.full((size, size), 0.5, dtype=dtype)
-        found = a
+        a: Any = ops.full((size, size), 0.5, dtype=dtype)
+        found: Any = a
         for _ in range(count):
             found = ops.matmul(a, a)
         found[0, 0].astype(ms.float32).asnumpy()

@@ -1,8 +1,8 @@
 """The instruction set of MindSpore's own oneDNN: AVX2 on a CPU with AVX-512; imported first.
 
 There MindSpore 2.10's oneDNN (3.10) takes *reference* convolutions for the plain NCHW tensors it is
-handed (DNNL_VERBOSE=1 shows them), which are many times slower: the case "isa" of
-scripts/benchmark.py measures it. Capped at AVX2 it takes its own kernels; AVX-512 without its
+handed (DNNL_VERBOSE=1 shows them), which are many times slower: `resnet-spec bench` measures it, as
+docs/performance.md says. Capped at AVX2 it takes its own kernels; AVX-512 without its
 extensions is no better.
 
 oneDNN takes a cap before its first use and not after. The library is MindSpore's alone: torch's is

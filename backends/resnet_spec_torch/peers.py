@@ -68,6 +68,7 @@ _TRANSFORMERS = {
 def transformers(case: Case) -> Contestant:
     """Return transformers' ResNet in the configuration of the preset's name."""
     _check_known("transformers", case, _TRANSFORMERS)
+    _declare_operators()  # It imports torchvision, where that is installed.
     package: Any = importlib.import_module("transformers")
     kind, depths = _TRANSFORMERS[case.preset]
     first = 64 if kind == "basic" else 256
@@ -98,8 +99,8 @@ def _contestant(
     planes = torch.from_numpy(case.normalised()).permute(0, 3, 1, 2)
     images = planes.contiguous(memory_format=layout).to(device=device, dtype=dtype)
     labels = torch.from_numpy(case.labels()).to(device)
-    settings = {"lr": RATE, "momentum": MOMENTUM, "weight_decay": DECAY}
-    optimizer = torch.optim.SGD(network.parameters(), **settings)
+    parameters = list(network.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
     scaler = torch.amp.GradScaler(device.type, enabled=case.precision == "float16")
 
     def train(steps: int) -> None:
@@ -128,7 +129,7 @@ def _contestant(
         "threads": str(torch.get_num_threads()),
         "memory_format": str(layout).removeprefix("torch."),
     }
-    params = sum(tensor.numel() for tensor in network.parameters())
+    params = sum(tensor.numel() for tensor in parameters)
     return Contestant(train if case.trains else predict, params, info)
 
 

@@ -21,4 +21,10 @@ def test_shapes_are_put_into_pages_by_the_parity_report_alone() -> None:
 
 
 def test_the_parity_report_needs_no_matplotlib() -> None:
-    assert places_of(MATPLOTLIB) == {"reporting", "comparing", "showing", "cli"}
+    assert places_of(MATPLOTLIB) == {
+        "reporting",
+        "benchmarking",
+        "comparing",
+        "showing",
+        "cli",
+    }

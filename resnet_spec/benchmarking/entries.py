@@ -129,10 +129,10 @@ def _check_own(target: str) -> None:
 def _check_known(name: str, known: Mapping[str, Peer], mode: Mode) -> None:
     if name in known:
         return
-    close = nearest(name, known)
     usable = ", ".join(usable_peers(known, mode)) or "none"
-    hint = f"did you mean '{close}'?" if close else f"known are {', '.join(known)}"
-    remedy = f"{hint} {mode} can be measured here for: {usable}; or give package.module:factory"
+    close = nearest(name, known)
+    hint = f"did you mean '{close}'? " if close else ""
+    remedy = f"{hint}installed to {mode}: {usable}; or give package.module:factory"
     if name in backend_names():
         remedy = "it is a backend; give it to --backends"
     raise BackendError(problem("--against", name, "is no peer", remedy))

@@ -26,7 +26,7 @@ class WorkerProcess:
     """A process that answers lines of JSON. On leaving it is ended, whatever it is doing."""
 
     def __init__(self, threads: int, module: str = MODULE, arguments: Sequence[str] = ()) -> None:
-        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115; `close` closes it.
+        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.began = time.perf_counter()
         # A session of its own: Ctrl-C ends it through us, once, and not in the middle of a line.
         self._popen = subprocess.Popen(

@@ -25,13 +25,13 @@ _FIELDS = (
     _Field("images/s"),
     _Field("spread", 5),
     _Field("ratio"),
-    _Field("ratio's spread", 4),
-    _Field("compared to", 7, right=False),
+    _Field("its spread", 4),
+    _Field("base", 7, right=False),
     _Field("GFLOP/s", 2),
     _Field("share", 6),
-    _Field("first step, s", 3),
-    _Field("start, s", 1),
-    _Field("memory, MB", 8),
+    _Field("first step (s)", 3),
+    _Field("start (s)", 1),
+    _Field("memory (MB)", 8),
 )
 _WAITING = 0.02
 """Processors that a waiting contestant may take before it is told: two clicks in a hundred."""
@@ -120,7 +120,7 @@ def _notes(result: Result) -> Iterator[str]:
         return
     yield "spread: from the lower to the upper quartile of the rounds"
     if any(result.base(one) for one in result.measured):
-        what = "the speed of whom it is compared to, by that of the row, round by round"
+        what = "the speed of the base by that of the row, round by round"
         yield f"ratio: {what}; above 1 the row is slower"
     yield f"GFLOP/s: {FLOPS_CONVENTION}"
     yield from _products(result)

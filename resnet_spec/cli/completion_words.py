@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from resnet_spec.cli.parsing import Parser
 
@@ -65,8 +65,10 @@ def _options(parser: Parser, known: Mapping[str, Sequence[str]]) -> Iterator[Opt
 
 def _known() -> Mapping[str, Sequence[str]]:
     """Return names by the option, or the metavar of the argument, that takes them."""
+    from resnet_spec.benchmarking.entries import peers
     from resnet_spec.cli.list_known import DATASETS
     from resnet_spec.comparing.sources import list_studies
+    from resnet_spec.contract import Precision
     from resnet_spec.describing.presets import PRESETS
     from resnet_spec.describing.recipes import list_recipes
     from resnet_spec.loader import backend_names, export_formats
@@ -92,6 +94,8 @@ def _known() -> Mapping[str, Sequence[str]]:
         "--names": schemes,
         "convert --to": schemes,
         "export --to": tuple(export_formats()),
+        "bench --against": tuple(peers()),
+        "bench --precision": get_args(Precision),
         "--kind": tuple(KINDS),
         "--level": tuple(LEVELS),
         "--track": tuple(TRACKERS),

@@ -13,9 +13,9 @@ from typing import NamedTuple
 _RECIPES = ("train", "find-rate", "compare", "show samples")
 """Commands whose --set changes a recipe."""
 _TRAINS = ("train", "find-rate", "compare")
-_SPECS = ("describe", "parity", "bisect", "show spec", *_TRAINS)
+_SPECS = ("describe", "bench", "parity", "bisect", "show spec", *_TRAINS)
 """Commands whose --set changes a network."""
-_FIRST_IS_SPEC = ("describe", "train", "find-rate", "parity", "bisect", "show spec")
+_FIRST_IS_SPEC = ("describe", "train", "find-rate", "bench", "parity", "bisect", "show spec")
 _FIRST_IS_WEIGHTS = (
     *("evaluate", "predict", "inspect", "convert", "export", "parity", "bisect"),
     *("show predictions", "show confusion", "show filters", "show features"),
@@ -299,7 +299,10 @@ WORDS: dict[str, str] = {
     "grid": "compare",
     "study": "compare",
     "studies": "compare --list",
-    "benchmark": "compare",
+    "benchmark": "bench SPEC",
+    "speed": "bench SPEC",
+    "throughput": "bench SPEC",
+    "time": "bench SPEC",
     "results": "report RUN",
     "check": "parity SPEC",
     "verify": "parity SPEC",

@@ -3,11 +3,12 @@
 Needs matplotlib: pip install 'resnet-spec[plots]'.
 
 One way to draw for each purpose. A figure that somebody takes along, into a paper or an issue, is a
-file, and matplotlib draws it, here, in `comparing.drawing` and in `showing`; a page on which such a
-figure stands, too, holds that very figure (`comparing.page`), which is not drawn again. The charts
-of a parity report are none: they stand on its page alone, whose verdict must be seen where only the
-core is installed, as the same bytes each time, with a tooltip for each of a thousand bars and in
-the reader's light or dark colours. `reporting.html` draws those as SVG, and nothing else does.
+file, and matplotlib draws it, here, in `benchmarking.drawing`, `comparing.drawing` and `showing`; a
+page on which such a figure stands, too, holds that very figure (`comparing.page`), which is not
+drawn again. The charts of a parity report are none: they stand on its page alone, whose verdict
+must be seen where only the core is installed, as the same bytes each time, with a tooltip for each
+of a thousand bars and in the reader's light or dark colours. `reporting.html` draws those as SVG,
+and nothing else does.
 """
 
 from __future__ import annotations
