@@ -107,5 +107,8 @@ def _check_known(whose: str, case: Case, known: Any) -> None:
     """Raise BackendError where there is no network of the preset's name."""
     if case.preset in known:
         return
-    name, rule = case.preset or case.plan.name, f"is no network of {whose}"
-    raise BackendError(problem("network", name, rule, did_you_mean(name, known)))
+    if not case.preset:
+        rule = f"is no preset as it is, and {whose} knows networks by name"
+        raise BackendError(problem("network", case.plan.name, rule))
+    rule = f"is no network of {whose}"
+    raise BackendError(problem("network", case.preset, rule, did_you_mean(case.preset, known)))

@@ -24,10 +24,12 @@ def mindcv(case: Case) -> Contestant:
     device = find_device(case.device)
     package: Any = importlib.import_module("mindcv")
     known = package.list_models()
+    if not case.preset:
+        rule = "is no preset as it is, and MindCV knows networks by name"
+        raise BackendError(problem("network", case.plan.name, rule))
     if case.preset not in known:
-        name = case.preset or case.plan.name
-        hint = did_you_mean(name, known)
-        raise BackendError(problem("network", name, "is no network of MindCV", hint))
+        hint = did_you_mean(case.preset, known)
+        raise BackendError(problem("network", case.preset, "is no network of MindCV", hint))
     if case.precision != "float32":
         raise BackendError(problem("precision", case.precision, "MindCV is set up in float32 here"))
     network = package.create_model(case.preset, num_classes=case.classes)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
 import pytest
+from bench_cases import asked
 from test_bench_results import SCHEMA
 
+from resnet_spec.benchmarking.entries import Entry, peers, usable_peers
+from resnet_spec.benchmarking.process import WorkerProcess
 from resnet_spec.cli.main import main
 from resnet_spec.loader import installed_backends, manifest_of
 
@@ -51,6 +56,18 @@ def test_a_backend_is_measured(
     assert one["product_size"] == 1024 and one["product_of"] == backend
     assert one["info"]["precision"] == "float32" and one["memory_mb"] > 10
     assert one["start_s"] > 0 and one["first_step_s"] > 0
+
+
+@pytest.mark.parametrize("backend", _marked())
+def test_a_backend_that_waits_takes_no_processor(backend: str) -> None:
+    with WorkerProcess(threads=2) as process:
+        entry = asdict(Entry(backend, backend))
+        process.ask({"asked": asked(mode="train", threads=2).to_dict(), "entry": entry})
+        for told in ({"turn": 2}, {"product": 2}):
+            assert process.ask(told)["is_quiet"]
+        time.sleep(1.5)
+        ended = process.ask({"end": True})
+    assert ended["waited_s"] >= 1.5 and ended["idle_s"] < 0.02 * ended["waited_s"]
 
 
 def test_a_table_is_printed_and_files_are_left(
@@ -110,14 +127,32 @@ def test_what_is_wrong_is_told_before_a_process_is_started(
 
 
 @pytest.mark.thorough
-def test_what_is_exported_is_run_by_the_runtime(
+@pytest.mark.parametrize("mode", ["train", "predict"])
+@pytest.mark.parametrize("peer", sorted(peers()))
+def test_an_installed_peer_is_measured(
+    peer: str, mode: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is exported is held against the reference before; other peers are known by name."""
+    if peer not in usable_peers(peers(), "train" if mode == "train" else "predict"):
+        pytest.skip(f"{peer} is not installed, or does not {mode}")
+    words = ["bench", "resnet18", "--input-size", "32", "--backends", "numpy", "--mode", mode]
+    assert main([*words, *SMALL, "--against", peer, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, SCHEMA)
+    assert found["failed"] == {} and found["left_out"] == []
+    ours, other = found["contestants"]
+    assert other["name"] == peer and other["is_peer"] and not ours["is_peer"]
+    assert other["compared_with"] == "numpy" and len(other["turns_s"]) == 1
+    assert {"device", "precision"} <= set(other["info"])
+
+
+@pytest.mark.thorough
+def test_a_peer_that_knows_names_refuses_another_network(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("torch")
-    words = ["bench", "tiny.toml", "--input-size", "8", "--backends", "numpy", "--mode", "predict"]
-    assert main([*words, *SMALL, "--against", "onnxruntime", "--format", "json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["failed"] == {}
-    assert [one["name"] for one in found["contestants"]] == ["numpy", "onnxruntime"]
-    assert "onnxruntime" in found["contestants"][1]["info"]
+    if "linen" not in usable_peers(peers(), "train"):
+        pytest.skip("flax is not installed")
+    words = ["bench", "resnet18", "--input-size", "32", "--set", "norm.eps=1e-3", *SMALL]
+    assert main([*words, "--backends", "numpy", "--mode", "predict", "--against", "linen"]) == 0
+    printed = capsys.readouterr().out
+    assert "failed: linen: starting: network = resnet18: is no preset as it is, and " in printed
