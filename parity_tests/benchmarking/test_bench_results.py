@@ -203,7 +203,9 @@ def test_bars_say_speed_and_ratio() -> None:
 
     (axes,) = bars_figure(a_result()).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([10.0, 20 / 3])
-    assert [text.get_text() for text in axes.texts] == ["10", "6.67  (0.67 of torch)"]
+    assert [text.get_text() for text in axes.texts] == ["10", "6.67  (0.67 times torch)"]
+    told = "device cpu; a CPU, AVX2; threads 1; 3 rounds of 5 steps"
+    assert axes.get_xlabel().endswith(told)
 
 
 def test_where_nobody_was_measured_there_are_no_bars(tmp_path: Path) -> None:

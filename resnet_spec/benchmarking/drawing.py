@@ -33,12 +33,22 @@ def bars_figure(result: Result) -> Any:
     for label in axes.get_yticklabels():
         label.set_parse_math(False)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.45 * max((speed.high for speed in speeds), default=1.0))
-    axes.set_xlabel("images/s, the median over rounds (whisker: quartiles)")
+    axes.set_xlim(0, 1.5 * max((speed.high for speed in speeds), default=1.0))
+    axes.set_xlabel(f"images/s, the median over rounds (whisker: quartiles)\n{_where(result)}")
+    axes.xaxis.label.set_parse_math(False)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _where(result: Result) -> str:
+    """Return where and how often it was measured: a timing says nothing without."""
+    asked, machine = result.asked, result.machine
+    devices = ", ".join(dict.fromkeys(one.device for one in result.measured))
+    where = f"{machine.cpu}, {machine.isa}" if machine.isa else machine.cpu
+    much = f"{asked.rounds} rounds of {result.steps} steps"
+    return f"device {devices}; {where}; threads {asked.threads}; {much}"
 
 
 def _label(result: Result, place: int) -> str:
@@ -47,4 +57,4 @@ def _label(result: Result, place: int) -> str:
     text = f"{speed:.0f}" if speed >= 100 else f"{speed:.3g}"
     if ratio is None or base is None or ratio.median <= 0:
         return text
-    return f"{text}  ({1 / ratio.median:.2f} of {base.name})"
+    return f"{text}  ({1 / ratio.median:.2f} times {base.name})"
