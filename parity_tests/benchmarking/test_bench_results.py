@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from bench_cases import LINEN, OTHER, OURS, OWN, PEER, asked, measured, result
 
+from resnet_spec.benchmarking import machine
 from resnet_spec.benchmarking.files import check_files, write_files
 from resnet_spec.benchmarking.machine import Machine
 from resnet_spec.benchmarking.results import Spread
@@ -164,6 +165,27 @@ def test_who_works_while_others_have_their_turn_is_told_and_so_is_a_busy_machine
     busy = Machine("a CPU", "AVX2", 2, load=3.0)
     assert busy.doubts and "3.0 on 2 processors" in busy.doubts[0]
     assert Machine(load=None).doubts == []
+
+
+CPUINFO = """processor : 0
+model name : A CPU
+flags : fpu avx avx2
+processor : 1
+model name : A CPU
+flags : fpu avx avx2
+"""
+
+
+def test_a_machine_is_told_by_its_cpu_and_what_changes_how_libraries_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(CPUINFO)
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine.os, "environ", {"OMP_NUM_THREADS": "7", "DNNL_X": "1", "HOME": "/"})
+    found = machine.this_machine()
+    assert (found.cpu, found.isa, found.settings) == ("A CPU", "AVX2", {"DNNL_X": "1"})
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "absent")
+    assert machine.this_machine().isa == ""
 
 
 def test_markdown_has_every_column_and_is_one_table() -> None:

@@ -6,6 +6,8 @@ import pytest
 from bench_cases import OTHER, OURS, PEER, Line, asked
 
 from resnet_spec.benchmarking.entries import Entry
+from resnet_spec.benchmarking.exported import exported
+from resnet_spec.benchmarking.process import FailedError
 from resnet_spec.benchmarking.results import Result
 from resnet_spec.benchmarking.rounds import measure, ticks
 from resnet_spec.errors import BackendError
@@ -113,6 +115,12 @@ def test_a_bar_moves_as_often_as_it_is_long() -> None:
     entries = [OURS, PEER]
     measure(asked(), entries, (), told.append, lambda entry: Line([], entry.name, 0.1))
     assert len(told) == ticks(asked(), entries)
+
+
+def test_what_a_runtime_cannot_be_given_is_a_failure_before_it_is_written() -> None:
+    rule = "^precision = bfloat16: onnx is written in float32$"
+    with pytest.raises(FailedError, match=rule), exported(asked(precision="bfloat16"), "onnx"):
+        raise AssertionError("nothing is written")
 
 
 def test_numbers_that_break_a_rule_are_all_named() -> None:

@@ -70,8 +70,13 @@ def this_machine() -> Machine:
         system=platform.system(),
         python=platform.python_version(),
         load=os.getloadavg()[0] if sys.platform != "win32" else None,
-        settings={name: text for name, text in sorted(given) if name.startswith(_PREFIXES)},
+        settings={name: text for name, text in sorted(given) if _changes(name)},
     )
+
+
+def _changes(name: str) -> bool:
+    """Return whether a variable changes how libraries compute; contestants get threads of us."""
+    return name.startswith(_PREFIXES) and not name.endswith("_NUM_THREADS")
 
 
 def _cpu() -> tuple[str, set[str]]:
