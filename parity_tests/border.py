@@ -7,6 +7,7 @@ CONTRACT = frozenset(
         "compile_cache",
         "contract",
         "errors",
+        "folding",
         "group",
         "losses",
         "ops",

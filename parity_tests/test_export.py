@@ -21,11 +21,11 @@ from resnet_spec.contract import Batch, State
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import BackendError
 from resnet_spec.exporting import LIMIT, Exported, check, export, formats, writing
+from resnet_spec.folding import fold_norms
 from resnet_spec.loader import export_formats, installed_backends, load_backend
 from resnet_spec.ops import Norm
 from resnet_spec.parity.setup import worn_state
 from resnet_spec.plan import Plan
-from resnet_spec.planning.folding import fold_norms
 from resnet_spec.weights.checkpoint import Checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.xdist_group("export")
@@ -374,7 +374,7 @@ def test_help_and_formats_import_no_framework() -> None:
     code = (
         "import resnet_spec, sys\nfrom resnet_spec.cli.main import main\nmain(['export', '-h'])\n"
         "assert 'resnet_spec.exporting' not in sys.modules\n"
-        "import resnet_spec.exporting, resnet_spec.planning.folding\n"
+        "import resnet_spec.exporting, resnet_spec.folding\n"
         "heavy = {'torch', 'jax', 'mindspore', 'onnx', 'onnxscript', 'onnxruntime'}\n"
         "assert not heavy & set(sys.modules)"
     )

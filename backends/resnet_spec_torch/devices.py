@@ -139,6 +139,21 @@ def describe(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
+def surroundings(
+    device: torch.device, precision: str, layout: torch.memory_format
+) -> dict[str, str]:
+    """Return what a session's `info` says of where it computes, and in what."""
+    return {
+        "framework": "torch",
+        "version": torch.__version__,
+        "device": describe(device),
+        "precision": precision,
+        "math": math_of(device, precision),
+        "threads": str(torch.get_num_threads()),
+        "memory_format": str(layout).removeprefix("torch."),
+    }
+
+
 def math_of(device: torch.device, precision: str) -> str:
     """Name the fast-math modes that torch's global settings put in force; "strict" for none."""
     if precision in REDUCED:

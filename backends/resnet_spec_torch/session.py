@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from functools import partial
@@ -20,16 +19,16 @@ from resnet_spec.session_state import AVERAGE, state_shapes, whole_state
 from resnet_spec.session_steps import kept_steps, recipe_for_training, step_log
 from resnet_spec_torch.devices import (
     REDUCED,
-    describe,
     find_dtype,
-    math_of,
     memory_errors,
     memory_format_of,
     ready_compiler,
     started,
+    surroundings,
 )
 from resnet_spec_torch.global_norms import globalise
 from resnet_spec_torch.inputs import Inputs, Part
+from resnet_spec_torch.lean import Lean
 from resnet_spec_torch.losses import loss_of
 from resnet_spec_torch.modules import empty
 from resnet_spec_torch.optimizers import (
@@ -48,6 +47,7 @@ from resnet_spec_torch.passes import handed, hooked, mode, unchanged
 from resnet_spec_torch.rematerialisation import rematerialise
 from resnet_spec_torch.weights import (
     Tensors,
+    arrays,
     copy_into,
     to_array,
     to_state,
@@ -86,6 +86,9 @@ class Session:
         if compile:
             ready_compiler(self._device)
         self._evaluated = torch.compile(self.native) if compile else self.native
+        self._lean: Lean | None = None
+        if precision == "float32" and not compile and not shard:
+            self._lean = Lean(plan, self.native, self._device, self._format)
         self._compiles = compile
         self._forward = self._wrapped()
         self._cast = nullcontext
@@ -98,13 +101,7 @@ class Session:
         if recipe is not None and recipe.ema.decay > 0:
             self._average = {k: v.detach().clone() for k, v in self._weights().items()}
         self.info: Mapping[str, str] = {
-            "framework": "torch",
-            "version": torch.__version__,
-            "device": describe(self._device),
-            "precision": precision,
-            "math": math_of(self._device, precision),
-            "threads": str(torch.get_num_threads()),
-            "memory_format": str(self._format).removeprefix("torch."),
+            **surroundings(self._device, precision, self._format),
             "optimizer": describe_optimizer(self._optimizer, recipe),
             "compile": str(compile).lower(),
             **({"processes": str(group.size)} if group.size > 1 else {}),
@@ -129,23 +126,24 @@ class Session:
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
 
-        On an accelerator the next batch is under way while one is handed out. The processes of a
-        sharded session all call it, with as many batches as each has.
+        In float32 norms are folded and convolutions fused (see `lean`). On an accelerator the next
+        batch is under way while one is handed out. The processes of a sharded session all call it,
+        with as many batches as each has.
         """
         self._follow()
         with self._others.errors():
             network = self._others.evaluated(self._evaluated)
-        return self._predicted(network, batches)
+        logits = self._evaluating(network, batches)
+        return arrays(logits, ahead=0 if self._device.type == "cpu" else 1)
 
-    def _predicted(self, network: nn.Module, batches: Iterable[Batch]) -> Iterator[Array]:
-        ahead = 0 if self._device.type == "cpu" else 1
-        waiting: deque[Tensor] = deque()
+    def _evaluating(self, network: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
+        lean = None if self._lean is None else self._lean.of(self.native, self._weights())
         for batch in batches:
             with torch.inference_mode(), mode(self.native, training=False), self._cast():
-                waiting.append(network(self._inputs.images(batch)).to(self._dtype))
-            if len(waiting) > ahead:
-                yield to_array(waiting.popleft())
-        yield from map(to_array, waiting)
+                images = self._inputs.images(batch)
+                logits = None if lean is None else lean(images)
+                logits = network(images) if logits is None else logits
+                yield logits.to(self._dtype)
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""

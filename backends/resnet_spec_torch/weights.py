@@ -5,7 +5,8 @@ torch's own layouts are the canonical ones (conv OIHW, linear [out, in]), so not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -53,6 +54,16 @@ def to_tensor(array: Array) -> Tensor:
 def to_array(tensor: Tensor) -> Array:
     """Return a C-contiguous copy of `tensor` on the host."""
     return np.array(tensor.numpy(force=True), order="C")
+
+
+def arrays(tensors: Iterable[Tensor], ahead: int) -> Iterator[Array]:
+    """Yield each tensor as an array, once `ahead` more of them are under way."""
+    waiting: deque[Tensor] = deque()
+    for tensor in tensors:
+        waiting.append(tensor)
+        if len(waiting) > ahead:
+            yield to_array(waiting.popleft())
+    yield from map(to_array, waiting)
 
 
 def to_state(tensors: Mapping[str, Tensor]) -> State:

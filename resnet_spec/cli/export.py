@@ -13,7 +13,7 @@ from resnet_spec.errors import BackendError, problem
 from resnet_spec.files.destinations import OVERWRITE
 
 if TYPE_CHECKING:
-    from resnet_spec.planning.folding import Folded
+    from resnet_spec.folding import Folded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnet_spec.folding import Folded
 from resnet_spec.parity.limits import LIMITS
-from resnet_spec.planning.folding import Folded
 from resnet_spec.printing.cards import Card, Shown
 
 LIMIT = LIMITS["logits"].multiples

@@ -15,8 +15,8 @@ from resnet_spec.exporting.formats import Images, check_images, exporter_of, fai
 from resnet_spec.files.destinations import check_destination
 from resnet_spec.files.json_text import json_text
 from resnet_spec.files.writing import beside, replacing, writing
+from resnet_spec.folding import fold_norms
 from resnet_spec.manifest import Format
-from resnet_spec.planning.folding import fold_norms
 from resnet_spec.planning.lowering import lower
 
 

@@ -1,0 +1,98 @@
+"""The network as `Session.predict` runs it: norms folded into convolutions, and those fused.
+
+It is made of the session's weights when logits are first asked for, kept, and made anew once a
+weight has changed by as much as a bit. A module whose parts were replaced, hooked or set otherwise
+since the session was made predicts as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnet_spec.folding import fold_norms
+from resnet_spec.plan import Plan
+from resnet_spec_torch.fused import Fused, can_fuse
+from resnet_spec_torch.modules import empty
+from resnet_spec_torch.weights import Tensors, load_weights, to_state
+
+Predict = Callable[[Tensor], Tensor | None]
+"""Normalised images [N, C, H, W] to logits; None where the module itself is to be asked."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A lean network, and the weights that it was made of: copies of them, by name."""
+
+    weights: Tensors
+    predict: Predict
+
+    def is_of(self, weights: Tensors) -> bool:
+        """Return whether every weight has its bits yet."""
+        return all(torch.equal(self.weights[name], weights[name]) for name in weights)
+
+
+class Lean:
+    """Makes the lean network of a session's module, and keeps it."""
+
+    def __init__(
+        self, plan: Plan, network: nn.Module, device: torch.device, layout: torch.memory_format
+    ) -> None:
+        self._plan, self._device, self._layout = plan, device, layout
+        self._built = _settings(network)
+        self._made: _Made | None = None
+
+    def of(self, network: nn.Module, weights: Tensors) -> Predict | None:
+        """Return what predicts as `network` with its `weights` does; None where nothing else does.
+
+        Weights that change while it is in use, as far as torch counts their changes, make it
+        return None.
+        """
+        if _settings(network) != self._built or not all(map(self._is_plain, weights.values())):
+            return None
+        if self._made is None or not self._made.is_of(weights):
+            self._made = None  # Its memory is free before there is another.
+            kept = {name: tensor.detach().clone() for name, tensor in weights.items()}
+            self._made = _Made(kept, self._new(weights))
+        return partial(_while, _versions(weights), weights, self._made.predict)
+
+    def _is_plain(self, tensor: Tensor) -> bool:
+        is_own = type(tensor) in (Tensor, nn.Parameter) and tensor.device == self._device
+        return is_own and tensor.dtype == torch.float32 and not tensor.is_inference()
+
+    def _new(self, weights: Tensors) -> Predict:
+        folded = fold_norms(self._plan, to_state(weights))
+        network: Any = empty(folded.plan, self._device, torch.float32)
+        load_weights(network, folded.plan, folded.state)
+        network.to(memory_format=self._layout).eval()
+        if can_fuse(self._device):
+            return Fused(network, folded.plan, folded.state)
+        return network
+
+
+def _while(versions: list[int], weights: Tensors, predict: Predict, x: Tensor) -> Tensor | None:
+    return predict(x) if _versions(weights) == versions else None
+
+
+def _versions(weights: Tensors) -> list[int]:
+    return [tensor._version for tensor in weights.values()]
+
+
+def _settings(network: nn.Module) -> list[object]:
+    """Return what a module computes by, weights apart: its parts, their numbers and hooks."""
+    return [
+        (
+            name,
+            id(part),
+            type(part),
+            part.extra_repr(),
+            "forward" in vars(part),
+            len(part._forward_hooks) + len(part._forward_pre_hooks),
+        )
+        for name, part in network.named_modules()
+    ]
