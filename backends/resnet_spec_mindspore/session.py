@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -42,6 +41,7 @@ from resnet_spec_mindspore.graphs import (
 )
 from resnet_spec_mindspore.group import Alone, Several
 from resnet_spec_mindspore.hooks import adding, hooked, keeping
+from resnet_spec_mindspore.lean import Fetch, Lean, one_ahead
 from resnet_spec_mindspore.losses import loss_of, shares_in
 from resnet_spec_mindspore.modules import empty, reduce, training
 from resnet_spec_mindspore.optimizers import OPTIMIZERS, trained_of
@@ -89,6 +89,7 @@ class Session:
         self._sum: Any = Sum()
         self._structure: tuple[int, ...] = ()
         self._follow()
+        self._lean = Lean(plan, self.native, is_on=precision == "float32")
 
     def _follow(self) -> None:
         """Make the graphs of the native cell as it is now, where a part of it was replaced."""
@@ -142,28 +143,29 @@ class Session:
     def load(self, state: Mapping[str, Array]) -> None:
         """Take over `state`; slots that it lacks start fresh. Changes nothing when it raises."""
         self._follow()
+        self._lean.changes += 1
         copy_into(self._weights | self._slots, whole_state(self._shapes, state))
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
 
-        The next batch is under way while one is handed out. A batch smaller than the first, as the
-        last one often is, is filled up to its size: a graph is compiled for one size.
+        In float32 norms are folded (see `lean`). The next batch is under way while one is handed
+        out. A batch smaller than the first, as the last one often is, is filled up to its size: a
+        graph is compiled for one size.
         """
         self._follow()
-        waiting: deque[tuple[int, Tensor]] = deque()
+        yield from one_ahead(self._under_way(batches))
+
+    def _under_way(self, batches: Iterable[Batch]) -> Iterator[tuple[Fetch, int]]:
+        predict = self._lean.predictor(self.native, self._weights, self._evaluated)
         size = 0
         for batch in batches:
             size = size or len(batch)
-            images = to_tensor(filled(typed(self._intake.images(batch)), size))
-            with mode(ms.GRAPH_MODE), training(self.native, False):
-                logits = self._logits(images)
-            waiting.append((len(batch), logits))
-            if len(waiting) > 1:
-                count, logits = waiting.popleft()
-                yield to_array(logits)[:count].copy()
-        for count, logits in waiting:
-            yield to_array(logits)[:count].copy()
+            yield predict(to_tensor(filled(typed(self._intake.images(batch)), size))), len(batch)
+
+    def _evaluated(self, images: Tensor) -> Tensor:
+        with mode(ms.GRAPH_MODE), training(self.native, False):
+            return self._logits(images)
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""
@@ -256,6 +258,7 @@ class Session:
 
     def _take_step(self, batch: Batch, pace: Tensor, recipe: Recipe) -> list[tuple[Tensor, Tensor]]:
         """Take one optimiser step; return loss and correct images of each part, on the device."""
+        self._lean.changes += 1
         first, *others = self._parts(batch, recipe.accumulate)
         if not others:
             return [self._step(pace, *first)]

@@ -122,8 +122,9 @@ def _folded_arrays(conv: Conv, norm: Norm, state: Mapping[str, Array]) -> State:
     scale, shift, mean, var = (state[t.name].astype(np.float64) for t in norm.tensors)
     weight = state[conv.weight.name]
     bias = 0.0 if conv.bias is None else state[conv.bias.name].astype(np.float64)
-    factor = scale / np.sqrt(var + norm.eps)
-    return {
-        conv.weight.name: (weight * factor[:, None, None, None]).astype(weight.dtype),
-        _bias_of(conv).name: ((bias - mean) * factor + shift).astype(weight.dtype),
-    }
+    with np.errstate(all="ignore"):  # What is not finite then is for the caller to find.
+        factor = scale / np.sqrt(var + norm.eps)
+        return {
+            conv.weight.name: (weight * factor[:, None, None, None]).astype(weight.dtype),
+            _bias_of(conv).name: ((bias - mean) * factor + shift).astype(weight.dtype),
+        }
