@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,15 @@ def _of_mindspore(module: Any, images: Array) -> tuple[Array, set[str]]:
 
 
 def _of_numpy(module: Any, images: Array) -> tuple[Array, set[str]]:
-    return module(images), set(module.weights)
+    return module(images), set(_arrays(module))
+
+
+def _arrays(part: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in vars(part).items():
+        if isinstance(value, np.ndarray):
+            yield prefix + key
+        elif hasattr(value, "forward"):
+            yield from _arrays(value, f"{prefix}{key}.")
 
 
 RUNS: dict[str, Callable[[Any, Array], tuple[Array, set[str]]]] = {

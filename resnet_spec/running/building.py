@@ -15,6 +15,7 @@ from resnet_spec.describing.recipes import Source as RecipeSource
 from resnet_spec.describing.recipes import load_recipe
 from resnet_spec.describing.spec_files import Source, load_spec
 from resnet_spec.errors import CheckpointError, SpecError, check_kind, problem
+from resnet_spec.folding import fold_norms
 from resnet_spec.loader import load_backend
 from resnet_spec.plan import Plan
 from resnet_spec.planning.initial_weights import initial_state
@@ -63,6 +64,7 @@ def build(
     seed: int = 0,
     pretrained: str | Path | None = None,
     part: str | None = None,
+    fold: bool = False,
 ) -> Any:
     """Return the network as `backend`'s own module, float32, on the CPU, freshly initialised.
 
@@ -75,13 +77,21 @@ def build(
         where the number of classes differs or an encoder has none; the spec gets their statistics
         of images.
     part: which network of a file with several: "ema", "encoder_q" or another step of its path.
+    fold: put every norm that follows a convolution into it, which then has a bias: a module that
+        predicts the same logits, within rounding, with fewer layers. For prediction alone: it
+        trains as another network, and its keys are not those of weight files. Norms that follow no
+        convolution, as before a pre-activation block, stay: put it into evaluation mode as ever.
 
     Raises SpecError for a spec that breaks a rule, BackendError for a backend that is not there,
     CheckpointError for weights that cannot be had, do not fit, or are of a network that computes
     otherwise.
     """
+    check_kind(SpecError, "fold", fold, [bool], "must be True or False")
     package = load_backend(backend)  # Before anything is read or downloaded.
     plan, state = _network(source, classes, input_size, seed, pretrained, part)
+    if fold:
+        folded = fold_norms(plan, state)
+        plan, state = folded.plan, folded.state
     return package.build(plan, state)
 
 

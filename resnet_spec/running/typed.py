@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import nn as torch_nn
 
 
-class BuildOptions(TypedDict, total=False):
-    """The options of `build`."""
+class NetworkOptions(TypedDict, total=False):
+    """The options of `build` and of `session`."""
 
     classes: int | None
     input_size: int | None
@@ -26,7 +26,13 @@ class BuildOptions(TypedDict, total=False):
     part: str | None
 
 
-class SessionOptions(BuildOptions, total=False):
+class BuildOptions(NetworkOptions, total=False):
+    """The options of `build`."""
+
+    fold: bool
+
+
+class SessionOptions(NetworkOptions, total=False):
     """The options of `session`."""
 
     device: str
