@@ -128,7 +128,7 @@ def _settings(network: nn.Cell) -> list[Any]:
     """Return what a cell computes by, weights apart: its parts, their attributes and hooks."""
     found: list[Any] = []
     for name, part in network.cells_and_names():
-        hooks = len(part._forward_hook) + len(part._forward_pre_hook)
+        hooks = sum(len(kind or ()) for kind in (part._forward_hook, part._forward_pre_hook))
         found += (name, part, type(part), hooks)
         for key, value in vars(part).items():
             if not key.startswith("_") and key not in _NO_MATTER:

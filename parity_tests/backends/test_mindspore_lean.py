@@ -239,7 +239,8 @@ def test_what_may_matter_is_left_to_the_cell(change: str) -> None:
 
 def test_what_the_session_does_itself_is_no_change_of_the_cell() -> None:
     session = shared()
-    list(session.activations(batch())), list(session.node_gradients(batch()))
+    list(session.activations(batch()))
+    list(session.node_gradients(batch()))
     session.gradients(batch())
     session.train([batch()], np.array([0.1]))
     session.native.set_train(True)

@@ -42,7 +42,12 @@ def _of_flax(module: Any, images: Array) -> tuple[Array, set[str]]:
     nnx: Any = importlib.import_module("flax.nnx")
     module.eval()
     paths = dict(nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))))
-    names = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+    names: Any = {
+        "kernel": "weight",
+        "scale": "weight",
+        "mean": "running_mean",
+        "var": "running_var",
+    }
     keys = {".".join((*map(str, path[:-1]), names.get(path[-1], path[-1]))) for path in paths}
     return np.asarray(module(images.transpose(0, 2, 3, 1))), keys
 
