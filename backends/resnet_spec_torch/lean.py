@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,12 +68,18 @@ class Lean:
 
     def _new(self, weights: Tensors) -> Predict:
         folded = fold_norms(self._plan, to_state(weights))
+        if not all(np.isfinite(array).all() for array in folded.state.values()):
+            return _none  # They may be so as they are, or have become so.
         network: Any = empty(folded.plan, self._device, torch.float32)
         load_weights(network, folded.plan, folded.state)
         network.to(memory_format=self._layout).eval()
         if can_fuse(self._device):
             return Fused(network, folded.plan, folded.state)
         return network
+
+
+def _none(x: Tensor) -> None:
+    """Leave it to the module."""
 
 
 def _while(versions: list[int], weights: Tensors, predict: Predict, x: Tensor) -> Tensor | None:
