@@ -233,7 +233,8 @@ def test_what_is_no_dataset_is_one_line(part: Any, line: str) -> None:
 @pytest.mark.parametrize("part", ["test", "validation"])
 def test_a_class_that_nobody_trains_on_is_refused_or_told(part: str) -> None:
     """As of folders and lists: numbers alone are those of the images to train on."""
-    few, more = Pairs(PIXELS[:4], [0, 1, 0, 1]), {"test": arrays(2), part: arrays(3)}
+    few = Pairs(PIXELS[:4], [0, 1, 0, 1])
+    more: dict[str, Any] = {"test": arrays(2), part: arrays(3)}
     with pytest.raises(DataError) as caught:
         from_samples("mine", few, **more)
     told = f"data mine, {part}[2]: label = 2: must be 0 to 1, a class's number; where the images"
