@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
 from resnet_spec.running import job_of_group
-from resnet_spec.running.job_of_group import job_together
+from resnet_spec.running.job import job_of
+from resnet_spec.running.job_of_group import in_common, job_together
 from resnet_spec.running.request import Request
 from resnet_spec.running.together import Together
 from resnet_spec.weights.checkpoint import load_checkpoint
@@ -92,6 +94,21 @@ def test_what_no_session_can_have_is_refused_before_they_meet(
         problems = list(error.problems)
     assert [problem[: len(line)] for problem in problems] == [line]
     assert met == ([] if line else [backend])
+
+
+def test_other_weights_to_begin_with_are_another_checkpoint(tmp_path: Path) -> None:
+    def told(seed: int) -> dict[str, object]:
+        given: dict[str, Any] = {"backend": "numpy", "out": tmp_path / "run", "head": "keep"}
+        weights = tmp_path / f"{seed}" / "last.safetensors"
+        if not weights.exists():
+            settings = ("steps=1", "batch=8", f"seed={seed}")
+            out = weights.parent
+            resnet_spec.train(TINY, "numpy", settings=settings, input_size=8, out=out)
+        return in_common(job_of(Request(**given, pretrained=weights), lambda line: None))
+
+    one, other = told(1), told(2)
+    assert [name for name in one if one[name] != other[name]] == ["checkpoint"]
+    assert told(1) == one
 
 
 def begun(out: Path) -> None:

@@ -19,6 +19,7 @@ from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.together import Together, check_ahead, check_can_join
 from resnet_spec.weights.checkpoint import checkpoint_header
+from resnet_spec.weights.digests import digest
 from resnet_spec.weights.last_two import PREVIOUS
 
 _BEGINS = "--resume"
@@ -49,6 +50,7 @@ def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Jo
 
 def in_common(job: Job) -> dict[str, object]:
     """Return what all processes of a run must have alike, by what it is called."""
+    start = job.start
     return {
         "backend": job.run.backend,
         "network": job.run.spec.to_dict(),
@@ -57,7 +59,7 @@ def in_common(job: Job) -> dict[str, object]:
         "validation": None if job.run.held_out is None else job.run.held_out.to_dict(),
         "--shard": job.shard,
         "--compile": job.compile,
-        "checkpoint": None if job.start is None else dict(job.start.progress),
+        "checkpoint": None if start is None else [dict(start.progress), digest(start.state)],
     }
 
 
