@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from tiny_run import NETWORK as TINY
 from tiny_run import Stopped, Stops
 
 import resnet_spec
+from resnet_spec.cli import evaluate as evaluate_command
 from resnet_spec.errors import BackendError, CheckpointError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
@@ -109,6 +111,25 @@ def test_other_weights_to_begin_with_are_another_checkpoint(tmp_path: Path) -> N
     one, other = told(1), told(2)
     assert [name for name in one if one[name] != other[name]] == ["checkpoint"]
     assert told(1) == one
+
+
+def test_other_weights_to_evaluate_are_another_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = list[Any]()
+
+    def met(backend: str, group: Group, things: dict[str, object]) -> None:
+        heard.append(things)
+        raise BackendError("that is all")
+
+    monkeypatch.setattr("resnet_spec.running.meeting.joined", met)
+    args: Any = SimpleNamespace(backend="torch", precision="float32", batch=8, split="test")
+    for value in (1.0, 2.0):
+        weights = SimpleNamespace(state={"fc.bias": np.full(2, value, np.float32)})
+        loaded: Any = SimpleNamespace(weights=weights, spec=resnet_spec.load_spec("resnet18"))
+        split: Any = range(5)
+        with pytest.raises(BackendError, match="that is all"):
+            evaluate_command._evaluated(args, loaded, split, Group(1, 2))
+    one, other = heard
+    assert [name for name in one if one[name] != other[name]] == ["checkpoint"]
 
 
 def begun(out: Path) -> None:

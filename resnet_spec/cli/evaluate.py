@@ -140,12 +140,14 @@ def _evaluated(
     from resnet_spec.cli.progress import ImageBar
     from resnet_spec.running.evaluate import evaluate
     from resnet_spec.running.meeting import joined
+    from resnet_spec.weights.digests import digest
 
     things = {
         "network": loaded.spec.to_dict(),
         "precision": args.precision,
         "batch": args.batch,
         "data": [args.split, len(split)],
+        "checkpoint": digest(loaded.weights.state) if group.size > 1 else None,
     }
     with joined(args.backend, group, things) as together:
         if group.size > 1:
