@@ -106,6 +106,11 @@ def meet_seconds() -> float:
     return seconds
 
 
+def another(name: str) -> str:
+    """Return how a thing of the others is called that is not rank 0's."""
+    return "other data" if name == "data" else f"another {name}"
+
+
 def unmet(group: Group, why: object) -> BackendError:
     """Return what to raise where the others of `group` do not come."""
     others = f"{group.size - 1} processes" if group.size > 2 else "process"

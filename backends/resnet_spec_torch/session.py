@@ -142,8 +142,8 @@ class Session:
             with torch.inference_mode(), mode(self.native, training=False), self._cast():
                 images = self._inputs.images(batch)
                 logits = None if lean is None else lean(images)
-                logits = network(images) if logits is None else logits
-                yield logits.to(self._dtype)
+                logits = (network(images) if logits is None else logits).to(self._dtype)
+            yield logits  # Outside: whoever takes it may be training.
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""

@@ -171,6 +171,15 @@ def test_a_change_between_two_batches_is_seen() -> None:
     assert np.array_equal(second, as_it_stands(session))
 
 
+def test_whoever_takes_logits_may_train_meanwhile() -> None:
+    session = made(small_plan(BASIC))
+    session.native.train()
+    for _ in session.predict([batch(), batch()]):
+        assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
+        assert all(part.training for part in session.native.modules())
+        session.train([batch()], np.array([0.1]))
+
+
 class Doubled(torch.nn.ReLU):  # pyright: ignore[reportUntypedBaseClass]
     def forward(self, input: Any) -> Any:
         return 2 * super().forward(input)

@@ -231,8 +231,8 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         "entry = Entry('s', make='bench_cases:sleeper')\n"
         "rounds.measure(asked(rounds=100000), [entry], (), lambda what: None)\n"
     )
-    paths = [str(HERE), str(HERE.parent)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ["PYTHONPATH"]])}
+    paths = [str(HERE), str(HERE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-c", code, *paths]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout is not None

@@ -51,7 +51,7 @@ def recipe(**loss: Any) -> Recipe:
         (["loss.teacher=t", "loss.teacher_weight=1.5"], "loss.teacher_weight = 1.5: must be <= 1"),
         (["loss.teacher=t", "loss.teacher_weight=-1"], "loss.teacher_weight = -1: must be >= 0"),
         (["loss.teacher=t", "loss.teacher_digest=1"], "loss.teacher_digest = 1: must be a text"),
-        (["loss.teacher=t", "loss.teacher_digest=a"], 'loss.teacher_digest = "a": String should'),
+        (["loss.teacher=t", "loss.teacher_digest=a"], 'loss.teacher_digest = "a": must be '),
         (["loss.teacher=3"], "loss.teacher = 3: must be a text in quotes"),
         (["loss.teachers=t"], "loss.teachers = \"t\": unknown key; did you mean 'teacher'?"),
     ],

@@ -113,23 +113,48 @@ def test_other_weights_to_begin_with_are_another_checkpoint(tmp_path: Path) -> N
     assert told(1) == one
 
 
-def test_other_weights_to_evaluate_are_another_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+class Labelled:
+    """A split that says nothing of its images."""
+
+    def __init__(self, *labels: int) -> None:
+        self.labels = np.array(labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+ONE = Labelled(0, 1, 1)
+EVALUATED: dict[str, dict[str, Any]] = {
+    "checkpoint": {"bias": 2.0},
+    "data": {"split": Labelled(0, 1, 0)},
+    "--crop": {"crop": 0.5},
+}
+
+
+@pytest.mark.parametrize("name", EVALUATED)
+def test_what_is_evaluated_together_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     heard = list[Any]()
 
     def met(backend: str, group: Group, things: dict[str, object]) -> None:
         heard.append(things)
         raise BackendError("that is all")
 
-    monkeypatch.setattr("resnet_spec.running.meeting.joined", met)
-    args: Any = SimpleNamespace(backend="torch", precision="float32", batch=8, split="test")
-    for value in (1.0, 2.0):
-        weights = SimpleNamespace(state={"fc.bias": np.full(2, value, np.float32)})
-        loaded: Any = SimpleNamespace(weights=weights, spec=resnet_spec.load_spec("resnet18"))
-        split: Any = range(5)
+    def evaluated(bias: float = 1.0, split: Any = ONE, crop: float = 1.0) -> None:
+        args: Any = SimpleNamespace(backend="torch", precision="float32", batch=8, split="test")
+        args.crop = crop
+        state = {"fc.bias": np.full(2, bias, np.float32)}
+        loaded: Any = SimpleNamespace(weights=SimpleNamespace(state=state, view=None))
+        loaded.spec = resnet_spec.load_spec("resnet18")
+        loaded.data = SimpleNamespace(classes=("a", "b"))
         with pytest.raises(BackendError, match="that is all"):
             evaluate_command._evaluated(args, loaded, split, Group(1, 2))
-    one, other = heard
-    assert [name for name in one if one[name] != other[name]] == ["checkpoint"]
+
+    monkeypatch.setattr("resnet_spec.running.meeting.joined", met)
+    evaluated()
+    evaluated(**EVALUATED[name])
+    evaluated()
+    one, other, same = heard
+    assert [key for key in one if one[key] != other[key]] == [name] and one == same
 
 
 def begun(out: Path) -> None:

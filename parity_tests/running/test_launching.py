@@ -141,6 +141,29 @@ def test_one_that_cannot_go_on_without_one_that_was_stopped_is_not_lost(run: Any
     assert (status, said) == (130, [])
 
 
+FAILS_TO_SAVE = [
+    ("sys.exit(2)", "time.sleep(60)", 2, []),
+    ("sys.exit(2)", "sys.exit(130)", 2, []),
+    ("sys.exit(130)", "sys.exit(2)", 130, []),
+    (
+        "time.sleep(60)",
+        "os.kill(os.getpid(), 9)",
+        3,
+        ["rank 1: was ended by SIGKILL (out of memory?); the other is ended, too"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "status", "lines"), FAILS_TO_SAVE)
+def test_one_that_cannot_save_when_it_is_asked_to_stop_is_told(
+    first: str, second: str, status: int, lines: list[str], run: Any
+) -> None:
+    end = f"({first}) if rank == 0 else (time.sleep(0.3), {second})"
+    listen = f"signal.signal(signal.SIGTERM, lambda *_: ({end}))"
+    ask = "rank or (time.sleep(1), os.kill(os.getppid(), 15))"
+    assert run(f"{listen}; {ask}; time.sleep(60)", restarts=2) == (status, lines)
+
+
 def test_those_that_saved_and_stopped_are_status_130(run: Any) -> None:
     assert run("sys.exit(130)") == (130, [])
 

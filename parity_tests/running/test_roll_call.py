@@ -20,7 +20,7 @@ from resnet_spec.cli import main as cli
 from resnet_spec.errors import BackendError, DataError, LostError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
-from resnet_spec.running import hellos, meeting
+from resnet_spec.running import hellos, meeting, roll_call
 from resnet_spec.running.roll_call import Failure, NotTogetherError, meet, tell
 
 SAME = {"version": "1.0", "backend": "torch", "recipe": "a"}
@@ -96,8 +96,27 @@ def test_a_rank_that_comes_twice_is_told_to_all(address: str) -> None:
     assert met([one, two, two]) == [[line]] * 3
 
 
+def test_two_that_say_that_they_are_the_first_are_told(address: str) -> None:
+    first, second, _ = ranks(3, address)
+    line = "rank 0: two processes say that they are it; give each a rank of its own"
+    assert met([first, first, second]) == [[line]] * 3
+    assert met([first, first]) == [[line]] * 2
+
+
+def test_a_port_that_somebody_else_has_is_told_with_the_reason(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind((host, int(port)))
+        other.listen()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(roll_call, "HELLO_S", 0.2)
+            ((line,),) = met([Group(0, 2, address)], seconds=QUICK)
+    assert "Address already in use" in line
+
+
 def test_another_size_is_told_to_both(address: str) -> None:
-    line = "rank 1: is one of 2 processes, and rank 0 one of 3; start all as one group"
+    line = "rank 1: in a group of 2 processes, and rank 0 in one of 3; start all as one group"
     found = met([Group(0, 3, address), Group(1, 2, address), Group(2, 3, address)])
     assert found == [[line]] * 3
 
@@ -126,7 +145,7 @@ def test_whoever_else_calls_is_not_counted(address: str, pool: ThreadPoolExecuto
     one, two = ranks(2, address)
     first = pool.submit(told, one)
     hello = {"rank": 1, "size": 2, "things": SAME}
-    wrong = [{**hello, "rank": 0}, {**hello, "rank": "1"}, {**hello, "things": []}, {}]
+    wrong = [{**hello, "rank": -1}, {**hello, "rank": "1"}, {**hello, "things": []}, {}]
     said = [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 9, b"", hellos._SIGN + b"99999999{"]
     said += [
         hellos._SIGN + b"%08d" % 9 + text for text in (b"[[[[[[[[[", b"\xff" * 9, b"[1, 2, 3]")

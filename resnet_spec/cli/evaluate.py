@@ -138,17 +138,22 @@ def _evaluated(
 ) -> tuple[Session, Evaluation]:
     """Return the session and what it gives; several processes share the images out."""
     from resnet_spec.cli.progress import ImageBar
+    from resnet_spec.data.fingerprint import SplitPrint
     from resnet_spec.running.evaluate import evaluate
     from resnet_spec.running.meeting import joined
     from resnet_spec.weights.digests import digest
 
-    things = {
+    things: dict[str, object] = {
         "network": loaded.spec.to_dict(),
         "precision": args.precision,
         "batch": args.batch,
         "data": [args.split, len(split)],
-        "checkpoint": digest(loaded.weights.state) if group.size > 1 else None,
     }
+    if group.size > 1:  # Their shares are added up. To look so closely takes a moment.
+        seen = SplitPrint.of(split, len(loaded.data.classes))
+        things["data"] = [args.split, seen.count, seen.digest, list(loaded.data.classes)]
+        things["--crop"] = [args.crop, str(loaded.weights.view)]
+        things["checkpoint"] = digest(loaded.weights.state)
     with joined(args.backend, group, things) as together:
         if group.size > 1:
             together.check_same(things)

@@ -39,7 +39,7 @@ class Hello:
         """Return what a process says; None for somebody else."""
         said = read(one, HELLO_S) or {}
         rank, size, things = said.get("rank"), said.get("size"), said.get("things", {})
-        if not (isinstance(rank, int) and isinstance(size, int) and 0 < rank < size):
+        if not (isinstance(rank, int) and isinstance(size, int) and 0 <= rank < size):
             return None
         if not isinstance(things, dict):
             return None

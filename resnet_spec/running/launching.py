@@ -115,8 +115,12 @@ class _Child:
 
         As it starts, before it listens to signals, it ends by them.
         """
+        return INTERRUPTED if self.ended_as_asked() else self.popen.poll()
+
+    def ended_as_asked(self) -> bool:
+        """Return whether it ended by a signal that was passed on to it."""
         status = self.popen.poll()
-        return INTERRUPTED if status is not None and -status in self.asked else status
+        return status is not None and -status in self.asked
 
     def lost(self) -> str | None:
         """Return why this process no longer takes part; None where it does, or ended well.
@@ -238,20 +242,26 @@ def _watched(children: Sequence[_Child], say: Callable[[str], None]) -> Ended:
 
 
 def _given_up(children: Sequence[_Child], lost: str, say: Callable[[str], None]) -> Ended:
-    """Kill what is left, and return how the one ended that failed first."""
+    """Kill what is left, and return how the one ended that failed first.
+
+    Those that were asked to stop have done so unless the first of them, which saves, has failed.
+    """
     statuses = [child.status() or 0 for child in children]
+    is_asked = any(child.asked for child in children)
     for child in children:
         if child.popen.poll() is None:
             child.popen.kill()
-    if any(child.asked for child in children):  # One that ended at once is no loss to the others.
+    if is_asked and (
+        any(child.ended_as_asked() for child in children) or statuses[0] == INTERRUPTED
+    ):  # Before there was anything to save, or once the one that saves has done so.
         return Ended(INTERRUPTED)
     # One that ended by itself with a status has told why.
     told = [status for status in statuses if status > 0 and status != INTERRUPTED]
     if told:
-        return Ended(told[0], is_lost=told[0] == LOST_STATUS)
+        return Ended(told[0], is_lost=told[0] == LOST_STATUS and not is_asked)
     others = f"other{'s are' if len(children) > 2 else ' is'}"
     say(f"{lost}; the {others} ended, too")
-    return Ended(LOST_STATUS, is_lost=True)
+    return Ended(LOST_STATUS, is_lost=not is_asked)
 
 
 @contextmanager

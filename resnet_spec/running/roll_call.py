@@ -8,6 +8,7 @@ wrong. Then nobody listens there any more, and the backend's `join` is called.
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import time
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from resnet_spec.errors import MOST_LINES, BackendError, LostError
-from resnet_spec.group import Group, unmet
+from resnet_spec.group import Group, another, unmet
 from resnet_spec.running.hellos import (
     HELLO_S,
     Hello,
@@ -84,7 +85,7 @@ def meet(group: Group, things: Things, seconds: float) -> None:
     """
     try:
         if group.rank == 0:
-            _hear_of_all(group, things, time.monotonic() + seconds)
+            _meet_as_first(group, things, seconds)
         else:
             _report(group, things, seconds)
     except OSError as error:
@@ -113,6 +114,21 @@ def tell(failure: Failure, seconds: float) -> Failure | None:
 
 
 # --- Rank 0 ---------------------------------------------------------------------------------------
+
+
+def _meet_as_first(group: Group, things: Things, seconds: float) -> None:
+    """Hear of all; where somebody listens there already, ask whether that is rank 0, too."""
+    try:
+        _hear_of_all(group, things, time.monotonic() + seconds)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            try:
+                _report(group, things, HELLO_S)
+            except NotTogetherError:
+                raise
+            except BackendError:
+                pass  # It is somebody else.
+        raise
 
 
 def _hear_of_all(group: Group, things: Things, deadline: float) -> None:
@@ -182,7 +198,7 @@ class _Roll:
         rank = hello.rank
         self.came.append(one)
         if hello.size != self._size:
-            rule = f"is one of {hello.size} processes, and rank 0 one of {self._size}"
+            rule = f"in a group of {hello.size} processes, and rank 0 in one of {self._size}"
             self._said[f"{rule}; start all as one group"].append(rank)
         elif rank not in self.absent:
             rule = "two processes say that they are it; give each a rank of its own"
@@ -230,7 +246,7 @@ def _differences(things: Mapping[int, Things]) -> Iterator[str]:
                 yield _otherwise(name, [rank for rank in ranks if words[rank] == word], word, own)
             return
         if ranks:
-            rule = f"{'have' if len(ranks) > 1 else 'has'} another {name} than rank 0"
+            rule = f"{'have' if len(ranks) > 1 else 'has'} {another(name)} than rank 0"
             yield f"{_ranks(ranks)}: {rule}; give all processes the same"
 
 

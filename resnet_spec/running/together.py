@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.errors import BackendError, RecipeError, ResnetSpecError, problem
-from resnet_spec.group import ALONE, Group, Members
+from resnet_spec.group import ALONE, Group, Members, another
 from resnet_spec.loader import load_backend, manifest_of
 from resnet_spec.recipe import Recipe
 
@@ -60,7 +60,7 @@ class Together:
         own = np.array([_number(value) for value in things.values()], np.float64)
         found = self.gather(own)
         lines = [
-            f"rank {rank}: has another {name} than rank 0; give all processes the same"
+            f"rank {rank}: has {another(name)} than rank 0; give all processes the same"
             for rank, row in enumerate(found)
             for name, is_same in zip(things, row == found[0], strict=True)
             if not is_same
