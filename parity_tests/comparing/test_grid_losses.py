@@ -22,8 +22,8 @@ _TAUGHT = ("loss.teacher=/models/wide.pth", _DIGEST, "loss.temperature=4")
 _OTHER = (*_TAUGHT[:1], f"loss.teacher_digest=xxh3-128:{'1' * 32}", _TAUGHT[2])
 
 
-def run(folder: Path, name: str, *settings: str, backend: str = "numpy") -> Result:
-    found = write_run(folder, name, backend, 0, [0.5])
+def run(folder: Path, name: str, *settings: str, backend: str = "numpy", seed: int = 0) -> Result:
+    found = write_run(folder, name, backend, seed, [0.5])
     recipe = load_recipe("demo", settings).to_dict()
     cell = {**found.cell, "recipe": recipe}
     (found.folder / CELL).write_text(json.dumps(cell))
@@ -54,10 +54,21 @@ def test_a_run_of_another_loss_is_named(
 
 
 def test_two_teachers_are_two_losses_wherever_they_lie(tmp_path: Path) -> None:
-    moved = ("loss.teacher=/elsewhere/wide.pth", *_TAUGHT[1:])
+    moved = ("loss.teacher=/elsewhere/best.pth", *_TAUGHT[1:])
     runs = [run(tmp_path, "a", *_TAUGHT), run(tmp_path, "b", *moved)]
     assert different_losses(runs) == []
-    assert len(different_losses([*runs, run(tmp_path, "c", *_OTHER)])) == 1
+    (note,) = different_losses([*runs, run(tmp_path, "c", *_OTHER)])
+    assert f"teacher_digest = xxh3-128:{'0' * 32}: a-numpy-seed0, b-numpy-seed0; " in note
+    assert f"teacher_digest = xxh3-128:{'1' * 32}: c-numpy-seed0)" in note
+
+
+def test_seeds_of_one_teacher_are_one_row_wherever_it_lies(tmp_path: Path) -> None:
+    moved = ("loss.teacher=/elsewhere/best.pth", *_TAUGHT[1:])
+    runs = [run(tmp_path, "a", *_TAUGHT), run(tmp_path, "a", *moved, seed=1)]
+    assert {it.cell["network"] for it in of_folders([it.folder for it in runs]).results} == {"a"}
+    other = run(tmp_path, "a", *_OTHER, seed=2)
+    told = of_folders([it.folder for it in (*runs, other)]).results
+    assert {it.cell["network"] for it in told} == {"a #1 (demo)", "a #2 (demo)"}
 
 
 def test_other_optimisers_and_images_are_no_other_loss(tmp_path: Path) -> None:

@@ -141,6 +141,19 @@ def test_arrays_are_refused_before_they_are_cast(given: Any, rule: str) -> None:
         Dataset.from_arrays("mine", sound, given, ("a", "b", "c"))
 
 
+def test_lists_of_images_and_labels_are_the_same_as_arrays() -> None:
+    sound = arrays(6, 1)
+    of_lists = Dataset.from_arrays("mine", (list(IMAGES), list(LABELS)), sound, ("a", "b", "c"))
+    of_arrays = Dataset.from_arrays("mine", (IMAGES, LABELS), sound, ("a", "b", "c"))
+    assert (of_lists.mean, of_lists.std) == (of_arrays.mean, of_arrays.std)
+    assert np.array_equal(of_lists.train.labels, of_arrays.train.labels)
+
+
+def test_no_images_to_train_on_are_refused() -> None:
+    with pytest.raises(DataError, match="mine, train: holds no images; "):
+        Dataset.from_arrays("mine", (IMAGES[:0], LABELS[:0]), arrays(6, 1), ("a", "b", "c"))
+
+
 def test_bare_arrays_are_told_how_to_become_a_dataset() -> None:
     given: Any = (IMAGES, LABELS)
     with pytest.raises(DataError, match=r"a Dataset, and is tuple; Dataset.from_arrays"):

@@ -100,6 +100,13 @@ def test_a_recipe_that_is_not_there_is_one_line(
     )
 
 
+def test_a_recipe_like_no_other_is_told_where_they_stand(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["parity", *files[:-1], "zzz"]) == 2
+    assert capsys.readouterr().err.endswith("; see: resnet-spec list --recipes\n")
+
+
 # --- With --set, and of a network of one's own ----------------------------------------------------
 
 
@@ -152,6 +159,19 @@ def test_a_recipe_s_settings_need_a_recipe(
     assert capsys.readouterr().err == (
         "resnet-spec: error: --set label_smoothing=0: is of a recipe, and comparisons have their "
         "own; give --recipe, too\n"
+    )
+    assert main(["parity", *files[:-2], "--set", "batch=8"]) == 2
+    assert capsys.readouterr().err.endswith("comparisons have their own batch; use --batch\n")
+
+
+def test_settings_that_a_network_of_one_s_own_has_not_are_refused(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["parity", *files, "--against", "own:make", "--set", "optimizer.kind=sgd"]
+    assert main(line) == 2
+    assert capsys.readouterr().err == (
+        "resnet-spec: error: --set optimizer.kind=sgd: a network of your own is compared by the "
+        "loss of a recipe alone; leave it out with --against\n"
     )
 
 

@@ -14,6 +14,8 @@ _NOT_COMPARED = (
     *("epochs", "schedule", "seed", "evaluation", "early_stopping"),
     *("evaluate_every", "checkpoint_every", "augment"),
 )
+_OF_THE_LOSS = ("loss", "label_smoothing", "augment")
+"""What of a recipe `--against` looks at: what is left of `augment` mixes images."""
 
 
 def with_settings_sorted(args: argparse.Namespace) -> argparse.Namespace:
@@ -30,10 +32,13 @@ def with_settings_sorted(args: argparse.Namespace) -> argparse.Namespace:
         given = [f"spec.{it}" if _key(it) in Spec.model_fields else it for it in given]
     for_recipe, for_spec = sorted_settings(given)
     for setting in for_recipe:
+        _check_compared(setting)
         if args.recipe is None:
             rule = "is of a recipe, and comparisons have their own"
             raise RecipeError(f"--set {setting}: {rule}; give --recipe, too")
-        _check_compared(setting)
+        if args.against is not None and _key(setting) not in _OF_THE_LOSS:
+            rule = "a network of your own is compared by the loss of a recipe alone"
+            raise RecipeError(f"--set {setting}: {rule}; leave it out with --against")
     changed = {"settings": for_spec, "recipe_settings": for_recipe}
     return argparse.Namespace(**{**vars(args), **changed})
 

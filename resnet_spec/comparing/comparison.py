@@ -29,7 +29,7 @@ from resnet_spec.comparing.statistics import (
     groups_of,
     spreads,
 )
-from resnet_spec.comparing.training_losses import different_losses
+from resnet_spec.comparing.training_losses import different_losses, without_place
 from resnet_spec.data.held_out import OWN
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import DataError, GridError, did_you_mean, not_one_of, problem
@@ -228,6 +228,7 @@ def _told_apart(results: Sequence[Result]) -> list[Result]:
 def _settings(result: Result, data: str, by: tuple[float | str | None, str]) -> str:
     """Return what two runs of one name must have in common to differ by chance alone."""
     recipe = {key: value for key, value in result.cell["recipe"].items() if key != "seed"}
+    recipe |= {"loss": without_place(recipe.get("loss") or {})}
     return json.dumps([result.cell["spec"], recipe, data, by], sort_keys=True)
 
 

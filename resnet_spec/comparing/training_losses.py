@@ -19,6 +19,8 @@ _SHARES = ("mixup", "cutmix", "mix_probability", "switch_probability")
 """What of a recipe's `augment` changes the targets, and not the images alone."""
 _USUAL = {"mix_probability": 1.0, "switch_probability": 0.5}
 
+_UNSAID = ("kind", "teacher_digest")
+
 
 def different_losses(results: Sequence[Result]) -> list[str]:
     """Return a note where runs have minimised different losses, with which did which."""
@@ -42,23 +44,32 @@ def _recipe(folder: Path) -> Fields:
 
 def _note(runs: Sequence[tuple[str, Fields]]) -> list[str]:
     named: dict[str, list[str]] = {}
-    words: dict[str, str] = {}
+    losses: dict[str, Fields] = {}
     for name, recipe in runs:
         parts = _minimised(recipe)
-        key = json.dumps(parts, sort_keys=True)
+        key = json.dumps(without_place(parts), sort_keys=True)
         named.setdefault(key, []).append(name)
-        words[key] = _words(parts)
+        losses.setdefault(key, parts)
     if len(named) < 2:
         return []
+    words = {key: _words(parts) for key, parts in losses.items()}
+    if len(set(words.values())) < len(words):  # Teachers of one name, and of other weights.
+        words = {key: _words(parts, "teacher_digest") for key, parts in losses.items()}
     told = "; ".join(f"{words[key]}: {_few(names)}" for key, names in named.items())
     return [f"the runs have minimised different losses ({told}): training losses do not compare"]
+
+
+def without_place(loss: Fields) -> Fields:
+    """Return `loss` without where its teacher is, where its digest says which one that is."""
+    known = loss.get("teacher_digest")
+    return {name: value for name, value in loss.items() if not (known and name == "teacher")}
 
 
 def _minimised(recipe: Fields) -> Fields:
     """Return what of a recipe the training loss is made of, without what changes nothing."""
     loss, augment = _table(recipe, "loss"), _table(recipe, "augment")
     parts = {"kind": "cross_entropy", **loss}
-    if loss.get("teacher_digest"):  # Its place is no part of it.
+    if loss.get("teacher_digest"):
         parts["teacher"] = Path(str(loss.get("teacher"))).name
     parts["label_smoothing"] = recipe.get("label_smoothing")
     if augment.get("mixup") or augment.get("cutmix"):
@@ -68,12 +79,12 @@ def _minimised(recipe: Fields) -> Fields:
     return {name: value for name, value in parts.items() if value}
 
 
-def _words(parts: Fields) -> str:
-    """Return a loss in words, without what is usual."""
+def _words(parts: Fields, *more: str) -> str:
+    """Return a loss in words, without what is usual; `more` are told besides."""
     told = [
         f"{name} = {json.dumps(value) if isinstance(value, list) else value}"
         for name, value in parts.items()
-        if name not in ("kind", "teacher_digest") and value != _USUAL.get(name)
+        if name in more or (name not in _UNSAID and value != _USUAL.get(name))
     ]
     return ", ".join((str(parts["kind"]), *told))
 

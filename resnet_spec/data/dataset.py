@@ -83,15 +83,17 @@ class Dataset:
         """
         pairs = {"train": train, "test": test}
         pairs |= {} if validation is None else {"validation": validation}
-        for part, pair in pairs.items():
-            _check_pair(f"{name}, {part}", pair)
-        size, channels = train[0].shape[2:]
+        pairs = {part: _checked_pair(f"{name}, {part}", pair) for part, pair in pairs.items()}
+        trained_on = pairs["train"][0]
+        if not len(trained_on):
+            raise DataError(f"{name}, train: holds no images; there must be some to train on")
+        size, channels = trained_on.shape[2:]
         for part, (images, _) in pairs.items():
             if images.shape[2:] != (size, channels):
                 kind = f"{images.shape[2]} pixels and {images.shape[3]} channels"
                 rule = f"images have {kind}, and those to train on {size} and {channels}"
                 raise DataError(f"{name}, {part}: {rule}; make them alike")
-        mean, std = channel_statistics(train[0])
+        mean, std = channel_statistics(trained_on)
         first, second, *own = (
             ArraySplit(x, np.asarray(y, np.int64), size) for x, y in pairs.values()
         )
@@ -104,8 +106,8 @@ class Dataset:
         return parts if self.validation is None else {**parts, "validation": self.validation}
 
 
-def _check_pair(where: str, pair: Any) -> None:
-    """Raise DataError unless `pair` is (uint8 [N, size, size, C], whole numbers [N]).
+def _checked_pair(where: str, pair: Any) -> tuple[Images, NDArray[np.integer[Any]]]:
+    """Return `pair` as arrays: uint8 [N, size, size, C], whole numbers [N]; or raise DataError.
 
     Before anything is cast or resized: 0.7 would become class 0, a tall image a square one.
     """
@@ -121,6 +123,7 @@ def _check_pair(where: str, pair: Any) -> None:
             f"{where}: labels must be {len(images)} whole numbers, one for each image, "
             f"and are {labels.dtype} {list(labels.shape)}"
         )
+    return images, labels
 
 
 @dataclass(frozen=True, eq=False)

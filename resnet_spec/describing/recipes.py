@@ -68,7 +68,7 @@ def _with_base(data: Fields, where: str) -> Fields:
     base = str(data["base"])
     if base not in RECIPES:
         prefix = f"{where}: base" if where else "recipe"
-        hint = did_you_mean(base, RECIPES)
+        hint = did_you_mean(base, RECIPES) or "see: resnet-spec list --recipes"
         raise RecipeError(
             f"{prefix} = {base}: is neither a recipe nor a .toml or .json file; {hint}"
         )
