@@ -39,7 +39,7 @@ class Loss(Table):
     """Of binary_cross_entropy: targets above it, smoothed and mixed, become 1, and all others 0."""
     class_weights: Annotated[tuple[Weight, ...], Field(strict=False)] = ()
     """Of cross_entropy: a factor on each class's targets, in the order of the classes. The mean is
-    over the images, not over their weights. None: all are 1."""
+    over the images, not over their weights. Empty: all are 1."""
     teacher: Annotated[str, Field(min_length=1)] | None = None
     """Weights to learn from: a file, a run, or a name of published ones. With a =
     `teacher_weight` and T = `temperature` the loss is (1 - a) times the one above, and a T^2 times

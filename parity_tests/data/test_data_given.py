@@ -69,6 +69,13 @@ def test_its_folder_is_called_by_its_name(
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny-mine-numpy"]
 
 
+@pytest.mark.parametrize("classes", [None, 3, "ab"])
+def test_names_of_classes_are_a_list(classes: Any) -> None:
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([0, 1, 0, 1])
+    with pytest.raises(DataError, match=r"mine: classes = .*: must be a list of names"):
+        Dataset.from_arrays("mine", (images, labels), (images, labels), classes)
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"name": "../mine"}, "data: name = '../mine': must be a word"),
     "no classes": ({"classes": ()}, "classes must be names, one or more"),
@@ -143,7 +150,8 @@ def test_arrays_are_refused_before_they_are_cast(given: Any, rule: str) -> None:
 
 def test_lists_of_images_and_labels_are_the_same_as_arrays() -> None:
     sound = arrays(6, 1)
-    of_lists = Dataset.from_arrays("mine", (list(IMAGES), list(LABELS)), sound, ("a", "b", "c"))
+    lists: Any = (list(IMAGES), list(LABELS))
+    of_lists = Dataset.from_arrays("mine", lists, sound, ("a", "b", "c"))
     of_arrays = Dataset.from_arrays("mine", (IMAGES, LABELS), sound, ("a", "b", "c"))
     assert (of_lists.mean, of_lists.std) == (of_arrays.mean, of_arrays.std)
     assert np.array_equal(of_lists.train.labels, of_arrays.train.labels)

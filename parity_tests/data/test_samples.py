@@ -213,6 +213,10 @@ def test_a_dataset_with_random_transforms_is_refused() -> None:
         ([(PIXELS[0].astype(np.float32), 0)], "image = float32 [8, 8, 3]: must be uint8; leave"),
         ([(np.zeros((8, 8, 2), np.uint8), 0)], "image = [8, 8, 2]: must be [H, W] or [H, W, C]"),
         ([(np.zeros((8, 9, 3), np.uint8), 0)], "the first image has 9 x 8 pixels; give size"),
+        (
+            [(PIXELS[0], 0), (PIXELS[1][:5], 1), (PIXELS[2], 2)],
+            "train[1] = 8 x 5 pixels: the first image to train on has 8 x 8; give size",
+        ),
         ([(PIXELS[0], -1)], "data mine, train[0]: label = -1: must be 0..999999; leave out what"),
         ([(PIXELS[0], 10**30)], "data mine, train[0]: label = 10000"),
         ([(PIXELS[0], 10**9)], "data mine, train[0]: label = 1000000000: must be 0..999999"),

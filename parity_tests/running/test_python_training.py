@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_run import NETWORK as TINY
@@ -13,6 +14,7 @@ from resnet_spec import CheckpointError, DataError, RecipeError
 from resnet_spec.cli.main import main
 from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.running.runs import Position
+from resnet_spec.weights.checkpoint import load_checkpoint
 
 SETTINGS = ("epochs=2", "batch=512", "seed=3")
 
@@ -43,6 +45,40 @@ def test_it_does_what_the_command_does(tmp_path: Path) -> None:
     assert main([*command, "--out", str(tmp_path / "b")]) == 0
     losses = [[e.train_loss for e in read_metrics(tmp_path / name)] for name in "ab"]
     assert losses[0] == losses[1] == [epoch.train_loss for epoch in heard.epochs]
+
+
+class Epochs:
+    def __init__(self, fails: bool = False) -> None:
+        self.seen, self._fails = list[int](), fails
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.seen.append(epoch.epoch)
+        if self._fails:
+            raise ZeroDivisionError("of the watch")
+
+
+def test_a_watch_may_hear_of_epochs_alone(tmp_path: Path) -> None:
+    watch: Any = Epochs()
+    resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "a", watch=watch)
+    assert watch.seen == [1, 2]
+
+
+@pytest.mark.parametrize("watch", [object(), Epochs, 3, {"epoch": 1}])
+def test_what_hears_nothing_is_refused_before_anything(watch: Any, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^watch = .*: must be an object with a method chunk"):
+        resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "a", watch=watch)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_watch_that_fails_leaves_a_checkpoint_of_the_epoch(tmp_path: Path) -> None:
+    whole = resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "whole")
+    watch: Any = Epochs(fails=True)
+    with pytest.raises(ZeroDivisionError, match="of the watch"):
+        resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "a", watch=watch)
+    assert load_checkpoint(tmp_path / "a" / "last.safetensors").progress["step"] == 2
+    assert resnet_spec.train(resume=tmp_path / "a").final_test_loss == whole.final_test_loss
+    lines = [[e.train_loss for e in read_metrics(tmp_path / name)] for name in ("a", "whole")]
+    assert lines[0] == lines[1]
 
 
 def test_a_run_is_gone_on_with_and_not_overwritten(tmp_path: Path) -> None:

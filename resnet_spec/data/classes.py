@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.errors import DataError, did_you_mean
+from resnet_spec.errors import DataError, did_you_mean, problem
 
 Labels = NDArray[np.int64]
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -20,6 +21,13 @@ def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     """Return names in their order: by number where all are integers, else by their characters."""
     plain = sorted(names)
     return tuple(sorted(plain, key=int) if _are_numbers(plain) else plain)
+
+
+def checked_classes(classes: Any, where: str) -> tuple[str, ...]:
+    """Return names of classes as a person gave them; a text is no list of letters here."""
+    if isinstance(classes, str) or not isinstance(classes, Iterable):
+        raise DataError(problem(f"{where}: classes", repr(classes), "must be a list of names"))
+    return tuple(str(name) for name in cast("Iterable[object]", classes))
 
 
 def order_notes(names: Sequence[str]) -> tuple[str, ...]:

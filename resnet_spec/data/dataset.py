@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.boxes import random_box
+from resnet_spec.data.classes import checked_classes
 from resnet_spec.data.statistics import channel_statistics
 from resnet_spec.data.views import View, boxed, central, image_of, resized
 from resnet_spec.errors import DataError
@@ -77,10 +78,11 @@ class Dataset:
 
         validation: what runs choose their best epoch by; None: the test images.
 
-        Images are uint8 [N, size, size, C], labels whole numbers [N] from 0. Raises DataError where
-        they are not, or not one label for each image; the rest is checked where it is used, as in
-        `load_data` and `train`.
+        Images are uint8 [N, size, size, C], labels whole numbers [N] from 0, classes their names.
+        Raises DataError where they are not, or not one label for each image; the rest is checked
+        where it is used, as in `load_data` and `train`.
         """
+        names = checked_classes(classes, name)
         pairs = {"train": train, "test": test}
         pairs |= {} if validation is None else {"validation": validation}
         pairs = {part: _checked_pair(f"{name}, {part}", pair) for part, pair in pairs.items()}
@@ -97,7 +99,7 @@ class Dataset:
         first, second, *own = (
             ArraySplit(x, np.asarray(y, np.int64), size) for x, y in pairs.values()
         )
-        return cls(name, tuple(classes), size, channels, mean, std, first, second, (), *own)
+        return cls(name, names, size, channels, mean, std, first, second, (), *own)
 
     @property
     def splits(self) -> dict[str, Split]:

@@ -20,13 +20,14 @@ from resnet_spec.data.classes import (
     NO_LABELS,
     absent_notes,
     check_unique,
+    checked_classes,
     order_notes,
     sorted_names,
 )
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.data.encoded import EncodedSplit
 from resnet_spec.data.list_files import Sample, check_name, is_unlabelled, read_list
-from resnet_spec.data.samples import checked_classes, checked_size
+from resnet_spec.data.samples import checked_size
 from resnet_spec.data.splits import (
     EVALUATED,
     NAMES,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.data.boxes import random_box
-from resnet_spec.data.classes import absent_notes, check_unique, places_in
+from resnet_spec.data.classes import absent_notes, check_unique, checked_classes, places_in
 from resnet_spec.data.dataset import ArraySplit, Dataset, Images, Places, Split
 from resnet_spec.data.sources import Source
 from resnet_spec.data.statistics import KNOWN, channel_statistics
@@ -49,7 +49,8 @@ def from_samples(
     validation: as `test`; what runs choose their best epoch by. None: the test images.
     classes: their names; None asks the dataset (`classes`, or Hugging Face's features), or numbers
         those of `train`.
-    size: pixels per side; None takes the first image's, which is square then. Up to 64 pixels all
+    size: pixels per side; None takes the first image's, which is square then, and small ones all
+        have it. Up to 64 pixels all
         images are read now, and mean and standard deviation are measured on those to train on;
         larger ones are read when they are needed, and the statistics are ImageNet's.
     image, label: what a table calls them.
@@ -68,11 +69,12 @@ def from_samples(
     if size is None and first.width != first.height:
         rule = f"the first image has {first.width} x {first.height} pixels; give size"
         raise DataError(f"data {name}: size: {rule}")
+    is_given = size is not None
     size = first.width if size is None else checked_size(size, f"data {name}")
     names, labels, notes = _named(name, sources, classes)
     keeps = size <= SMALL and _bytes(sources.values(), size, channels) <= _MOST_BYTES
     splits: dict[str, Split] = {
-        which: _kept(source, labels[which], size, channels)
+        which: _kept(source, labels[which], size, channels, is_given=is_given)
         if keeps
         else SampleSplit(source, labels[which], size, channels)
         for which, source in sources.items()
@@ -92,13 +94,6 @@ def checked_size(size: Any, where: str) -> int:
     if not issubclass(type(size), Integral) or type(size) is bool or size < 1:
         raise DataError(problem(f"{where}: size", repr(size), "must be a whole number from 1 on"))
     return int(size)
-
-
-def checked_classes(classes: Any, where: str) -> tuple[str, ...]:
-    """Return names of classes as a person gave them; a text is no list of letters here."""
-    if isinstance(classes, str):
-        raise DataError(problem(f"{where}: classes", repr(classes), "must be a list of names"))
-    return tuple(str(name) for name in classes)
 
 
 def _named(
@@ -146,12 +141,22 @@ def _bytes(sources: Iterable[Source], size: int, channels: int) -> int:
     return sum(len(source) for source in sources) * size * size * channels
 
 
-def _kept(source: Source, labels: Places, size: int, channels: int) -> ArraySplit:
-    """Return the images in memory, as they are evaluated."""
+def _kept(
+    source: Source, labels: Places, size: int, channels: int, *, is_given: bool
+) -> ArraySplit:
+    """Return the images in memory, as they are evaluated.
+
+    is_given: whether a person gave the size; else all images have it, or are refused.
+    """
     pixels = np.empty((len(source), size, size, channels), np.uint8)
     with doing(f"reading the images of {source.where}", total=len(source)) as activity:
         for i in range(len(source)):
-            pixels[i] = central(source.image(i, channels), size)
+            image = source.image(i, channels)
+            if not is_given and image.size != (size, size):
+                rule = f"the first image to train on has {size} x {size}"
+                it = f"{image.width} x {image.height} pixels"
+                raise DataError(problem(f"{source.where}[{i}]", it, rule, "give size"))
+            pixels[i] = central(image, size)
             activity.advance()
     return ArraySplit(pixels, labels, size)
 

@@ -183,15 +183,16 @@ class _Going:
             own = self._last_own = self.sessions.evaluate_weights(checkpoint, run.judged)
             self._note_best(weights, result)
             is_last = run.is_done(self.position)
+        epoch = None
         if is_epoch:
             images = len(run.judged) if evaluates and broken else 0
-            self._end_epoch(result, images if result is None else result.not_finite, own)
+            epoch = self._end_epoch(result, images if result is None else result.not_finite, own)
+        if checkpoint is not None and not broken and (saves or is_last):
+            self.folder.save_last(replace(checkpoint, progress=self.position.to_dict()))
+        if epoch is not None:  # It may raise: there is a checkpoint to go on from by now.
+            self.watch.epoch(epoch)
         if broken:  # It would neither get well nor be read again.
-            tensor = broken[0].partition(":")[0]
-            self._fail(f"{tensor} is not finite after step {step}")
-        if checkpoint is not None and (saves or is_last):
-            progress = self.position.to_dict()
-            self.folder.save_last(replace(checkpoint, progress=progress))
+            self._fail(f"{broken[0].partition(':')[0]} is not finite after step {step}")
         if is_last and result is not None and result.problem:
             self._fail(f"after the last step {result.problem}")
 
@@ -258,7 +259,7 @@ class _Going:
 
     def _end_epoch(
         self, result: Evaluation | None, not_finite: int, own: Evaluation | None
-    ) -> None:
+    ) -> Epoch:
         """Write the epoch's line, and begin the sums of the next."""
         position, split = self.position, self.run.judged_by
         evaluated: dict[str, Any] = {
@@ -281,8 +282,8 @@ class _Going:
             **evaluated,
         )
         self.folder.add_epoch(epoch, keys_of(split, averages=self.run.recipe.ema.decay > 0))
-        self.watch.epoch(epoch)
         self.position = replace(position, loss_sum=0.0, correct=0, count=0)
+        return epoch
 
     def _check_loss(self, log: StepLog) -> None:
         for i, loss in enumerate(log.loss.tolist(), start=1):

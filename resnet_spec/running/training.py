@@ -31,7 +31,7 @@ from resnet_spec.running.tracking.forwarding import Tracking, Watches
 from resnet_spec.running.tracking.tracker import Tracked
 from resnet_spec.running.validating import own_part_note
 from resnet_spec.running.want_of_memory import memory_told
-from resnet_spec.running.watch import Watch
+from resnet_spec.running.watch import Watch, checked_watch
 from resnet_spec.weights.adopting import Head
 
 Watching = Callable[[Run, int], AbstractContextManager[Watch]]
@@ -92,8 +92,9 @@ def train(
         data's own validation part does that; where it has none, each epoch is evaluated on the test
         images, and the best one chosen by them.
     track: one or several of tensorboard, mlflow and wandb.
-    watch: hears of chunks and epochs. say: hears of what was changed on the way, a line each; None
-        prints the lines where progress is shown.
+    watch: hears of chunks and epochs; it may have one method of `Watch` alone.
+    say: hears of what was changed on the way, a line each; None prints the lines where progress is
+        shown.
     progress: whether to show how far it is; None: in a notebook, and at an interactive prompt.
 
     Where the environment speaks of several processes (`found_group`), as under torchrun or srun,
@@ -102,6 +103,7 @@ def train(
     Raises SpecError, RecipeError, DataError, CheckpointError, BackendError and TrackingError for
     inputs that break a rule, before anything is trained.
     """
+    hearing = None if watch is None else checked_watch(watch)
     group = found_group(os.environ)
     request = Request(
         spec=spec,
@@ -131,7 +133,7 @@ def train(
 
     @contextmanager
     def watching(run: Run, at: int) -> Generator[Watch]:
-        own = [] if watch is None else [watch]
+        own = [] if hearing is None else [hearing]
         if not is_shown:
             yield Watches(*own)
             return
