@@ -13,8 +13,9 @@ import resnet_spec
 from resnet_spec import CheckpointError, DataError, RecipeError
 from resnet_spec.cli.main import main
 from resnet_spec.running.metrics import Epoch, read_metrics
+from resnet_spec.running.run_folder import RunFolder
 from resnet_spec.running.runs import Position
-from resnet_spec.weights.checkpoint import load_checkpoint
+from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint
 
 SETTINGS = ("epochs=2", "batch=512", "seed=3")
 
@@ -77,6 +78,28 @@ def test_a_watch_that_fails_leaves_a_checkpoint_of_the_epoch(tmp_path: Path) -> 
         resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "a", watch=watch)
     assert load_checkpoint(tmp_path / "a" / "last.safetensors").progress["step"] == 2
     assert resnet_spec.train(resume=tmp_path / "a").final_test_loss == whole.final_test_loss
+    lines = [[e.train_loss for e in read_metrics(tmp_path / name)] for name in ("a", "whole")]
+    assert lines[0] == lines[1]
+
+
+def test_an_epoch_that_was_not_saved_is_trained_and_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "whole")
+    heard = Heard()
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        save = RunFolder.save_last
+
+        def fails(folder: RunFolder, checkpoint: Checkpoint) -> None:
+            if heard.epochs:
+                raise ZeroDivisionError
+            save(folder, checkpoint)
+
+        patched.setattr(RunFolder, "save_last", fails)
+        resnet_spec.train(TINY, "numpy", settings=SETTINGS, out=tmp_path / "a", watch=heard)
+    assert [epoch.epoch for epoch in heard.epochs] == [1]
+    assert [epoch.epoch for epoch in read_metrics(tmp_path / "a")] == [1, 2]
+    resnet_spec.train(resume=tmp_path / "a")
     lines = [[e.train_loss for e in read_metrics(tmp_path / name)] for name in ("a", "whole")]
     assert lines[0] == lines[1]
 

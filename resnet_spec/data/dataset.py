@@ -82,7 +82,7 @@ class Dataset:
         Raises DataError where they are not, or not one label for each image; the rest is checked
         where it is used, as in `load_data` and `train`.
         """
-        names = checked_classes(classes, name)
+        names = checked_classes(tuple(classes) if isinstance(classes, str) else classes, name)
         pairs = {"train": train, "test": test}
         pairs |= {} if validation is None else {"validation": validation}
         pairs = {part: _checked_pair(f"{name}, {part}", pair) for part, pair in pairs.items()}
