@@ -11,7 +11,7 @@ they are is known only once every contestant's first turns have been timed, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Precision, State
+from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.plan import Plan
 
 Mode = Literal["train", "predict"]
@@ -62,6 +63,15 @@ class Case:
     def classes(self) -> int:
         """How many logits there are."""
         return self.plan.classes
+
+    def check_known(self, whose: str, known: Collection[str]) -> None:
+        """Raise BackendError where there is no network of the preset's name among `known`."""
+        if not self.preset:
+            rule = f"is no preset as it is, and {whose} knows networks by name"
+            raise BackendError(problem("network", self.plan.name, rule))
+        if self.preset not in known:
+            rule, hint = f"is no network of {whose}", did_you_mean(self.preset, known)
+            raise BackendError(problem("network", self.preset, rule, hint))
 
     def images(self) -> NDArray[np.uint8]:
         """Return the images [N, H, W, C], the same in every process."""

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
-from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.errors import BackendError, problem
 from resnet_spec_flax.devices import REDUCED, describe, find_device, settings
 from resnet_spec_flax.linen_peer import BLOCKS, Linen
 
@@ -28,14 +28,14 @@ _FLAXMODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 def linen(case: Case) -> Contestant:
     """Return a network of linen's convolutions and norms, as in Flax's ImageNet example."""
-    _check_known("linen's example", case, BLOCKS)
+    case.check_known("linen's example", BLOCKS)
     network = Linen(case.preset, case.classes, _dtype(case))
     return _contestant(network, case, {})
 
 
 def flaxmodels(case: Case) -> Contestant:
     """Return flaxmodels' network of the preset's name."""
-    _check_known("flaxmodels", case, _FLAXMODELS)
+    case.check_known("flaxmodels", _FLAXMODELS)
     models: Any = importlib.import_module("flaxmodels")
     made = getattr(models, case.preset.replace("resnet", "ResNet"))
     fixed = {"num_classes": case.classes, "normalize": False, "dtype": _dtype(case)}
@@ -101,14 +101,3 @@ def _contestant(network: Any, case: Case, packages: Mapping[str, str]) -> Contes
     }
     params = sum(array.size for array in jax.tree.leaves(weights))
     return Contestant(train if case.trains else predict, params, info)
-
-
-def _check_known(whose: str, case: Case, known: Any) -> None:
-    """Raise BackendError where there is no network of the preset's name."""
-    if case.preset in known:
-        return
-    if not case.preset:
-        rule = f"is no preset as it is, and {whose} knows networks by name"
-        raise BackendError(problem("network", case.plan.name, rule))
-    rule = f"is no network of {whose}"
-    raise BackendError(problem("network", case.preset, rule, did_you_mean(case.preset, known)))

@@ -14,7 +14,7 @@ import mindspore as ms
 from mindspore import nn
 
 from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
-from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.errors import BackendError, problem
 from resnet_spec_mindspore import isa
 from resnet_spec_mindspore.devices import find_device
 
@@ -23,13 +23,7 @@ def mindcv(case: Case) -> Contestant:
     """Return MindCV's network of the preset's name."""
     device = find_device(case.device)
     package: Any = importlib.import_module("mindcv")
-    known = package.list_models()
-    if not case.preset:
-        rule = "is no preset as it is, and MindCV knows networks by name"
-        raise BackendError(problem("network", case.plan.name, rule))
-    if case.preset not in known:
-        hint = did_you_mean(case.preset, known)
-        raise BackendError(problem("network", case.preset, "is no network of MindCV", hint))
+    case.check_known("MindCV", package.list_models())
     if case.precision != "float32":
         raise BackendError(problem("precision", case.precision, "MindCV is set up in float32 here"))
     network = package.create_model(case.preset, num_classes=case.classes)

@@ -20,7 +20,7 @@ from resnet_spec.contract import State
 from resnet_spec.folding import segments
 from resnet_spec.ops import Activation, Chain, Conv, Node, Residual
 from resnet_spec.plan import Plan
-from resnet_spec_torch.modules import PaddedConv2d
+from resnet_spec_torch.modules import PaddedConv2d, edges
 
 After = Literal["none", "relu"]
 """What a convolution, or its sum with another map, is followed by."""
@@ -99,7 +99,7 @@ class FusedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, after: After) -> None:
         super().__init__()
         self._weight, self._bias = conv.weight.detach(), conv.bias
-        self._edges = conv.pad if isinstance(conv, PaddedConv2d) else None
+        self._pad = conv.pad if isinstance(conv, PaddedConv2d) else None
         self._sizes: Any = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
         self._after = after
         self._packed: Tensor | None = None
@@ -122,10 +122,7 @@ class FusedConv2d(nn.Module):
         )
 
     def _padded(self, x: Tensor) -> Tensor:
-        if self._edges is None:
-            return x
-        top, bottom, left, right = self._edges
-        return F.pad(x, (left, right, top, bottom))
+        return x if self._pad is None else F.pad(x, edges(self._pad))
 
     def _weight_for(self, x: Tensor) -> Tensor:
         """Return the weight as the primitive wants it: for the first batch's size, and kept."""

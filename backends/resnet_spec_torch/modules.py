@@ -213,7 +213,7 @@ def _is_even(pad: Pad) -> bool:
     return top == bottom and left == right
 
 
-def _edges(pad: Pad) -> tuple[int, int, int, int]:
+def edges(pad: Pad) -> tuple[int, int, int, int]:
     """Return (left, right, top, bottom), the order of `F.pad`."""
     top, bottom, left, right = pad
     return (left, right, top, bottom)
@@ -289,7 +289,7 @@ class PaddedConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
-        return super().forward(F.pad(input, _edges(self.pad)))
+        return super().forward(F.pad(input, edges(self.pad)))
 
     def extra_repr(self) -> str:
         """Name the padding in the printed module."""
@@ -305,7 +305,7 @@ class PaddedMaxPool2d(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C, H', W']."""
-        padded = F.pad(input, _edges(self.pad), value=-torch.inf)
+        padded = F.pad(input, edges(self.pad), value=-torch.inf)
         return F.max_pool2d(padded, self.kernel_size, self.stride)
 
     def extra_repr(self) -> str:

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 
 from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
-from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec_torch.benching import wait
 from resnet_spec_torch.devices import REDUCED, describe, find_device, find_dtype
 
@@ -30,7 +29,7 @@ def torchvision(case: Case, layout: torch.memory_format = torch.contiguous_forma
     """Return torchvision's network of the preset's name."""
     _declare_operators()
     models: Any = importlib.import_module("torchvision.models")
-    _check_known("torchvision", case, models.list_models(module=models))
+    case.check_known("torchvision", models.list_models(module=models))
     network = models.get_model(case.preset, weights=None, num_classes=case.classes)
     return _contestant("torchvision", network, layout, case)
 
@@ -44,7 +43,7 @@ def timm(case: Case, layout: torch.memory_format = torch.contiguous_format) -> C
     """Return timm's network of the preset's name."""
     _declare_operators()
     package: Any = importlib.import_module("timm")
-    _check_known("timm", case, package.list_models())
+    case.check_known("timm", package.list_models())
     channels = case.plan.input.channels
     network = package.create_model(case.preset, num_classes=case.classes, in_chans=channels)
     return _contestant("timm", network, layout, case)
@@ -67,7 +66,7 @@ _TRANSFORMERS = {
 
 def transformers(case: Case) -> Contestant:
     """Return transformers' ResNet in the configuration of the preset's name."""
-    _check_known("transformers", case, _TRANSFORMERS)
+    case.check_known("transformers", _TRANSFORMERS)
     _declare_operators()  # It imports torchvision, where that is installed.
     package: Any = importlib.import_module("transformers")
     kind, depths = _TRANSFORMERS[case.preset]
@@ -131,17 +130,6 @@ def _contestant(
     }
     params = sum(tensor.numel() for tensor in parameters)
     return Contestant(train if case.trains else predict, params, info)
-
-
-def _check_known(package: str, case: Case, known: Any) -> None:
-    """Raise BackendError where the package has no network of the preset's name."""
-    if case.preset and case.preset in known:
-        return
-    if not case.preset:
-        rule = f"is no preset as it is, and {package} knows networks by name"
-        raise BackendError(problem("network", case.plan.name, rule))
-    rule = f"is no network of {package}"
-    raise BackendError(problem("network", case.preset, rule, did_you_mean(case.preset, known)))
 
 
 _LIBRARY: list[Any] = []

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from resnet_spec.comparing.results import Result
 from resnet_spec.comparing.standing import read_summary
+from resnet_spec.data.classes import few
 from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import ResnetSpecError
 from resnet_spec.running.run_folder import LAST
@@ -55,7 +56,7 @@ def _note(runs: Sequence[tuple[str, Fields]]) -> list[str]:
     words = {key: _words(parts) for key, parts in losses.items()}
     if len(set(words.values())) < len(words):  # Teachers of one name, and of other weights.
         words = {key: _words(parts, "teacher_digest") for key, parts in losses.items()}
-    told = "; ".join(f"{words[key]}: {_few(names)}" for key, names in named.items())
+    told = "; ".join(f"{words[key]}: {few(names, _MOST_NAMED)}" for key, names in named.items())
     return [f"the runs have minimised different losses ({told}): training losses do not compare"]
 
 
@@ -87,11 +88,6 @@ def _words(parts: Fields, *more: str) -> str:
         if name in more or (name not in _UNSAID and value != _USUAL.get(name))
     ]
     return ", ".join((str(parts["kind"]), *told))
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{', '.join(names[:_MOST_NAMED])}{more}"
 
 
 def _table(data: Fields, name: str) -> Fields:

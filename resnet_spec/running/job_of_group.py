@@ -37,7 +37,8 @@ def job_together(request: Request, say: Say, group: Group) -> Generator[tuple[Jo
     if group.size == 1 or (request.resume is False and not request.auto_resume):
         job = job_of(request, say, group=group)
         check_ahead(job.run.backend, job.device, job.run.recipe.precision, group)
-        with joined(job.run.backend, group, {_BEGINS: True, **in_common(job)}) as together:
+        alike = {_BEGINS: True, **in_common(job)} if group.size > 1 else {}
+        with joined(job.run.backend, group, alike) as together:
             yield job, together
         return
     request.check()
