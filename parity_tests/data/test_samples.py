@@ -221,6 +221,7 @@ def test_a_dataset_with_random_transforms_is_refused() -> None:
         ([(PIXELS[0], 10**30)], "data mine, train[0]: label = 10000"),
         ([(PIXELS[0], 10**9)], "data mine, train[0]: label = 1000000000: must be 0..999999"),
         ([(PIXELS[0], 0.5)], "data mine, train[0]: label = 0.5: must be a whole number"),
+        ([(PIXELS[0], "cat")], "label = cat: must be a whole number; give each name its place in"),
         ([(PIXELS[0], 0), (PIXELS[0], [1])], "train[1]: label = [1]: must be a whole number"),
         ([(Image.new("I;16", (8, 8)), 0)], "train[0]: has mode I;16; convert it to 8 bits"),
         (Pairs(PIXELS, LABELS, targets=[0]), "data mine, train: has 6 samples and 1 labels"),

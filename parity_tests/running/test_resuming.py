@@ -147,6 +147,34 @@ def test_too_few_images_for_a_batch_are_refused_even_by_consent(home: Path) -> N
     assert "3 training images, fewer than the run's batch of 6" in refusal(home, accept_data=True)
 
 
+@pytest.mark.parametrize(
+    ("dropped", "rule"),
+    [
+        (9, "leaves 4 of 9 training images, fewer than batch = 6"),
+        (10, "leaves 3 of 6 training images, fewer than batch = 6"),
+    ],
+)
+def test_what_can_no_longer_be_held_out_is_offered_no_consent(
+    home: Path, dropped: int, rule: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        resnet_spec.train(
+            SPEC,
+            "numpy",
+            home / "pets",
+            settings=SETTINGS,
+            out=home / "run",
+            input_size=8,
+            validation=0.5,
+            overwrite=True,
+            watch=Stop(),
+        )
+    drop(home, "train", dropped)
+    asked = f"--data = {home / 'pets'}: the run's --validation = 0.5: {rule}"
+    for accept in (False, True):
+        assert refusal(home, accept_data=accept) == f"{asked}; give data that has more"
+
+
 def test_other_classes_need_a_consent_of_their_own(home: Path) -> None:
     for split in ("train", "val"):
         (home / "pets" / split / "cat").rename(home / "pets" / split / "tabby")

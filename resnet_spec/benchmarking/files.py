@@ -7,11 +7,9 @@ from pathlib import Path
 from resnet_spec.benchmarking.drawing import bars_figure
 from resnet_spec.benchmarking.results import Result
 from resnet_spec.benchmarking.tables import markdown
-from resnet_spec.errors import DataError
-from resnet_spec.files.destinations import check_destination
-from resnet_spec.files.writing import check_folder, write_json, write_text
+from resnet_spec.files.writing import write_json, write_text
+from resnet_spec.reporting.out_folder import check_out
 from resnet_spec.reporting.plots import both_files, can_draw, write_figure
-from resnet_spec.running.run_folder import RunFolder
 
 _NAME = "bench"
 
@@ -19,13 +17,9 @@ _NAME = "bench"
 def check_files(out: Path, *, overwrite: bool) -> None:
     """Raise DataError or OutputError where nothing can be left in `out`; nothing is touched.
 
-    A run's folder is never written to.
+    See `check_out`.
     """
-    check_folder(out, "a benchmark with its figure")
-    if RunFolder(out).holds_run:
-        raise DataError(f"--out = {out}: holds a run, which stays as it is; name another folder")
-    for file in _files(out):
-        check_destination(file, overwrite=overwrite)
+    check_out(out, "a benchmark with its figure", _files(out), overwrite=overwrite)
 
 
 def write_files(out: Path, result: Result) -> list[Path]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
 
 from resnet_spec.comparing.results import Result
 from resnet_spec.comparing.standing import read_summary
 from resnet_spec.data.classes import few
-from resnet_spec.describing.from_text import Fields
+from resnet_spec.describing.from_text import Fields, table_at
 from resnet_spec.errors import ResnetSpecError
 from resnet_spec.running.run_folder import LAST
 from resnet_spec.weights.checkpoint import checkpoint_header
@@ -68,7 +67,7 @@ def without_place(loss: Fields) -> Fields:
 
 def _minimised(recipe: Fields) -> Fields:
     """Return what of a recipe the training loss is made of, without what changes nothing."""
-    loss, augment = _table(recipe, "loss"), _table(recipe, "augment")
+    loss, augment = table_at(recipe, "loss"), table_at(recipe, "augment")
     parts = {"kind": "cross_entropy", **loss}
     if loss.get("teacher_digest"):
         parts["teacher"] = Path(str(loss.get("teacher"))).name
@@ -88,8 +87,3 @@ def _words(parts: Fields, *more: str) -> str:
         if name in more or (name not in _UNSAID and value != _USUAL.get(name))
     ]
     return ", ".join((str(parts["kind"]), *told))
-
-
-def _table(data: Fields, name: str) -> Fields:
-    found: Any = data.get(name)
-    return cast("Fields", found) if isinstance(found, dict) else {}

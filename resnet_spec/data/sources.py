@@ -160,7 +160,9 @@ def _image(value: Any, where: str) -> Image.Image:
 def _label(value: Any, where: str) -> int:
     found: NDArray[Any] = np.asarray(value)
     if found.shape != () or found.dtype.kind not in "iu":
-        raise DataError(problem(f"{where}: label", value, "must be a whole number"))
+        is_text = found.dtype.kind in "US"
+        remedy = "give each name its place in classes" if is_text else ""
+        raise DataError(problem(f"{where}: label", value, "must be a whole number", remedy))
     if not 0 <= int(found) <= _HIGHEST_LABEL:
         rule = f"must be 0..{_HIGHEST_LABEL}; leave out what has no label"
         raise DataError(problem(f"{where}: label", int(found), rule))

@@ -21,6 +21,12 @@ from resnet_spec.files.encodings import decoded
 Fields = dict[str, Any]
 
 
+def table_at(data: Fields, name: str) -> Fields:
+    """Return the table `name` of `data`; an empty one where there is none."""
+    found = data.get(name)
+    return cast(Fields, found) if isinstance(found, Mapping) else {}
+
+
 class RuleError(ValueError):
     """Broken rules between fields, raised inside a validator; one finished line each."""
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from resnet_spec.describing.descriptions import is_none
-from resnet_spec.describing.from_text import Fields, is_file_name, merge, override, plain, read_file
+from resnet_spec.describing.from_text import (
+    Fields,
+    is_file_name,
+    merge,
+    override,
+    plain,
+    read_file,
+    table_at,
+)
 from resnet_spec.describing.image_changes import OWN as OWN_OF_POLICIES
 from resnet_spec.describing.recipe_table import RECIPES
 from resnet_spec.describing.text_lists import Texts, listed
@@ -104,31 +112,26 @@ def _left_by(changes: Fields, base: Fields) -> Fields:
     """
     kept = dict(base)
     for kind in _KINDS:
-        before, new = _table(base, kind.table), _table(changes, kind.table)
+        before, new = table_at(base, kind.table), table_at(changes, kind.table)
         if kind.field in new and new[kind.field] != before.get(kind.field, kind.default):
             kept = _without(kept, kind.table, kind.own)
-    clips = _table(changes, "optimizer")
+    clips = table_at(changes, "optimizer")
     if any(not is_none(clips.get(name)) for name in CLIPS):
         kept = _without(kept, "optimizer", CLIPS)
-    loss = _table(changes, "loss")
+    loss = table_at(changes, "loss")
     if "teacher" in loss:
         gone = OF_TEACHERS if is_none(loss["teacher"]) else ("teacher_digest",)
         kept = _without(kept, "loss", gone)
-    if _table(changes, "schedule").get("warmup") == 0:
+    if table_at(changes, "schedule").get("warmup") == 0:
         kept = _without(kept, "schedule", ("warmup_start",))
     return kept
-
-
-def _table(data: Fields, name: str) -> Fields:
-    found = data.get(name)
-    return cast(Fields, found) if isinstance(found, Mapping) else {}
 
 
 def _without(data: Fields, name: str, keys: Sequence[str]) -> Fields:
     """Return `data` whose table `name` has none of `keys`."""
     if not isinstance(data.get(name), Mapping):
         return data
-    return {**data, name: {k: value for k, value in _table(data, name).items() if k not in keys}}
+    return {**data, name: {k: value for k, value in table_at(data, name).items() if k not in keys}}
 
 
 _REPLACING = (

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from resnet_spec.errors import DataError
-from resnet_spec.files.destinations import check_destination
-from resnet_spec.files.writing import check_folder, write_json
+from resnet_spec.files.writing import write_json
+from resnet_spec.reporting.out_folder import check_out
 from resnet_spec.reporting.plots import both_files, can_draw, rate_figure, write_figure
 from resnet_spec.running.rate_range import Range, RateCurve
-from resnet_spec.running.run_folder import RunFolder
 from resnet_spec.running.runs import Run
 
 _NAME = "rates"
@@ -19,13 +17,9 @@ _NAME = "rates"
 def check_files(out: Path, *, overwrite: bool) -> None:
     """Raise DataError or OutputError where nothing can be left in `out`; nothing is touched.
 
-    A run's folder is never written to.
+    See `check_out`.
     """
-    check_folder(out, "a curve with its figure")
-    if RunFolder(out).holds_run:
-        raise DataError(f"--out = {out}: holds a run, which stays as it is; name another folder")
-    for file in (out / f"{_NAME}.json", *both_files(out / _NAME)):
-        check_destination(file, overwrite=overwrite)
+    check_out(out, "a curve with its figure", _files(out), overwrite=overwrite)
 
 
 def write_files(out: Path, run: Run, asked: Range, curve: RateCurve) -> list[Path]:
@@ -34,9 +28,13 @@ def write_files(out: Path, run: Run, asked: Range, curve: RateCurve) -> list[Pat
     Raises OutputError.
     """
     title = f"{run.spec.name} on {run.data.name}, {run.backend}, recipe {run.recipe.name}"
-    write_json(out / f"{_NAME}.json", _record(run, asked, curve))
-    figure = write_figure(rate_figure(curve, title), both_files(out / _NAME)) if can_draw() else []
-    return [out / f"{_NAME}.json", *figure]
+    data, *figures = _files(out)
+    write_json(data, _record(run, asked, curve))
+    return [data, *(write_figure(rate_figure(curve, title), figures) if can_draw() else [])]
+
+
+def _files(out: Path) -> list[Path]:
+    return [out / f"{_NAME}.json", *both_files(out / _NAME)]
 
 
 def _record(run: Run, asked: Range, curve: RateCurve) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def going_on(
     data = as_before(data, before)
     now = Fingerprint.of(data)
     _check_epoch(position, start, before, folder)
-    _check_usable(start, recipe, now, where)  # First: what no consent mends is not offered one.
+    # First: what no consent mends is not offered one.
+    _check_usable(start, recipe, now, where)
+    _check_holds_out(start, data, recipe, now, where)
     changes = before.changes(now)
     if changes and not consent.data:
         rule = f"is not what the run in {folder} began with: {'; '.join(changes)}"
@@ -208,6 +210,17 @@ def _check_usable(start: Checkpoint, recipe: Recipe, now: Fingerprint, where: st
     if count < recipe.batch:
         rule = f"has {count} training images, fewer than the run's batch of {recipe.batch}"
         raise DataError(f"{where}: {rule}")
+
+
+def _check_holds_out(
+    start: Checkpoint, data: Dataset, recipe: Recipe, now: Fingerprint, where: str
+) -> None:
+    """Refuse data of which the run's part for validation cannot be held out."""
+    try:
+        _held_out_again(start, data, recipe, now)
+    except DataError as error:
+        rule, _, _ = str(error).partition(";")  # What it says to do is of a fresh run.
+        raise DataError(f"{where}: the run's {rule}; give data that has more") from None
 
 
 def _matched(
