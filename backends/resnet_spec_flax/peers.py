@@ -1,4 +1,4 @@
-"""Other people's ResNets in JAX, to be measured beside ours: flaxmodels, and linen's own layers.
+"""What sessions are measured beside: other people's ResNets in JAX, and ours without a session.
 
 Each is compiled as its own project documents, with optax's SGD on the mean cross-entropy, and given
 images that are normalised and on the device already. None is tuned by us, and none held back.
@@ -17,11 +17,13 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
 from resnet_spec.errors import BackendError, problem
 from resnet_spec_flax.devices import REDUCED, describe, find_device, settings
 from resnet_spec_flax.linen_peer import BLOCKS, Linen
+from resnet_spec_flax.modules import build
 
 _FLAXMODELS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
@@ -41,6 +43,39 @@ def flaxmodels(case: Case) -> Contestant:
     fixed = {"num_classes": case.classes, "normalize": False, "dtype": _dtype(case)}
     network = made(output="logits", pretrained=None, **fixed)
     return _contestant(network, case, {"flaxmodels": version("flaxmodels")})
+
+
+def by_hand(case: Case) -> Contestant:
+    """Return the module that `build` returns, in a loop of optax as JAX documents it."""
+    if case.precision != "float32":
+        rule = "is float32 where no session casts it"
+        raise BackendError(problem("precision", case.precision, f"the module that is built {rule}"))
+    return _contestant(_Built(build(case.plan, case.state)), case, {})
+
+
+class _Built:
+    """An `nnx` module as linen's are called: by its variables."""
+
+    def __init__(self, module: Any) -> None:
+        module.eval()
+        self._evaluated = nnx.graphdef(module)
+        module.train()
+        self._trained, weights, statistics = nnx.split(module, nnx.Param, nnx.BatchStat)
+        self._variables = {"params": weights, "batch_stats": statistics}
+
+    def init(self, key: Any, images: Any, train: bool) -> Any:
+        """Return the variables."""
+        del key, images, train  # They have been drawn.
+        return self._variables
+
+    def apply(
+        self, given: Mapping[str, Any], images: Any, mutable: Any = (), train: bool = True
+    ) -> Any:
+        """Return logits [N, classes]; in training the statistics, too."""
+        graph = self._trained if train else self._evaluated
+        module = nnx.merge(graph, given["params"], given["batch_stats"], copy=True)
+        logits = module(images)
+        return (logits, {"batch_stats": nnx.state(module, nnx.BatchStat)}) if mutable else logits
 
 
 def _dtype(case: Case) -> str:

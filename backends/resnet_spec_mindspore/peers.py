@@ -1,12 +1,14 @@
-"""MindCV's ResNets, to be measured beside ours: in graph mode, with MindSpore's own optimiser.
+"""What sessions are measured beside: MindCV's ResNets, and ours without a session.
 
-Trained by `nn.TrainOneStepCell` as MindCV's script does, given images that are normalised and on
-the device already. Reached by name (`manifest.toml`, "bench.peers").
+In graph mode, trained with MindSpore's own optimiser by `nn.TrainOneStepCell` as MindCV's script
+does, given images that are normalised and on the device already. Reached by name (`manifest.toml`,
+"bench.peers").
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -17,16 +19,32 @@ from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
 from resnet_spec.errors import BackendError, problem
 from resnet_spec_mindspore import isa
 from resnet_spec_mindspore.devices import find_device
+from resnet_spec_mindspore.modules import build
 
 
 def mindcv(case: Case) -> Contestant:
     """Return MindCV's network of the preset's name."""
-    device = find_device(case.device)
+    _check_precision(case)
     package: Any = importlib.import_module("mindcv")
     case.check_known("MindCV", package.list_models())
-    if case.precision != "float32":
-        raise BackendError(problem("precision", case.precision, "MindCV is set up in float32 here"))
     network = package.create_model(case.preset, num_classes=case.classes)
+    return _contestant(network, case, {"mindcv": version("mindcv")})
+
+
+def by_hand(case: Case) -> Contestant:
+    """Return the cell that `build` returns."""
+    _check_precision(case)
+    return _contestant(build(case.plan, case.state), case, {})
+
+
+def _check_precision(case: Case) -> None:
+    if case.precision != "float32":
+        rule = "is no precision that cells are set up in without a session here"
+        raise BackendError(problem("precision", case.precision, rule, "use float32"))
+
+
+def _contestant(network: Any, case: Case, packages: Mapping[str, str]) -> Contestant:
+    device = find_device(case.device)
     images = ms.Tensor(case.normalised().transpose(0, 3, 1, 2).copy())
     labels = ms.Tensor(case.labels().astype("int32"))
     cell: Any = network
@@ -44,7 +62,7 @@ def mindcv(case: Case) -> Contestant:
         ms.set_context(mode=before)
 
     info = {
-        "mindcv": version("mindcv"),
+        **packages,
         "mindspore": ms.__version__,
         "device": device,
         "precision": case.precision,

@@ -1,4 +1,4 @@
-"""Other people's ResNets in torch, to be measured beside ours: torchvision, timm, transformers.
+"""What sessions are measured beside: other people's ResNets in torch, and ours without a session.
 
 Each is set up as its own project documents: images normalised and on the device already, SGD with
 momentum and weight decay on the mean cross-entropy, `torch.autocast` in a reduced precision. None
@@ -19,7 +19,14 @@ import torch.nn.functional as F
 
 from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
 from resnet_spec_torch.benching import wait
-from resnet_spec_torch.devices import REDUCED, describe, find_device, find_dtype
+from resnet_spec_torch.devices import (
+    REDUCED,
+    describe,
+    find_device,
+    find_dtype,
+    memory_format_of,
+)
+from resnet_spec_torch.modules import build
 
 Logits = Callable[[Any], Any]
 """From what a network returns to its logits."""
@@ -83,12 +90,21 @@ def transformers(case: Case) -> Contestant:
     return _contestant("transformers", network, layout, case, lambda output: output.logits)
 
 
+def by_hand(case: Case) -> Contestant:
+    """Return the module that `build` returns, as an expert would set it up without a session."""
+    network = build(case.plan, case.state)
+    layout = memory_format_of(find_device(case.device), case.plan)
+    return _contestant("torch", network, layout, case, is_fused=True)
+
+
 def _contestant(
     package: str,
     network: Any,
     layout: torch.memory_format,
     case: Case,
     logits: Logits = lambda output: output,
+    *,
+    is_fused: bool | None = None,
 ) -> Contestant:
     device = find_device(case.device)
     dtype, cast = find_dtype(case.precision, device), nullcontext
@@ -99,7 +115,9 @@ def _contestant(
     images = planes.contiguous(memory_format=layout).to(device=device, dtype=dtype)
     labels = torch.from_numpy(case.labels()).to(device)
     parameters = list(network.parameters())
-    optimizer = torch.optim.SGD(parameters, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    optimizer = torch.optim.SGD(
+        parameters, lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, fused=is_fused
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=case.precision == "float16")
 
     def train(steps: int) -> None:
