@@ -84,7 +84,7 @@ def found_by(
     port, files = free_port(), [folder / f"{rank}.npz" for rank in range(size)]
     calls = [f"{function}({rank}, {size}, {port}, {str(f)!r})" for rank, f in enumerate(files)]
     for status, text in ended([calling(module, call, **more) for call in calls], 200):
-        assert status == 0, text
+        assert status == 0, f"status {status}: {text}"
     return [_read(file) for file in files]
 
 

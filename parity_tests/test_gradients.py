@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pairs import Pair
+import pytest
+from pairs import Pair, cells_of_few
 
 from resnet_spec.parity.kink_margin import SAFE
 
@@ -16,5 +17,6 @@ def test_gradients(pair: Pair) -> None:
     pair.check("gradients")
 
 
-def test_update(pair: Pair) -> None:
-    pair.check("update")
+@pytest.mark.parametrize("of_few", cells_of_few(), ids=str)
+def test_update(of_few: Pair) -> None:
+    of_few.check("update")

@@ -21,6 +21,7 @@ _SLOW = ("without_jit",)  # A quarter of a minute: left to scripts/detection_tab
 # Half a minute, or a quarter: when thorough.
 _THOROUGH_ONLY = {("torch", "torch_compile"), *product(("flax", "mindspore"), CUT[1:])}
 _THOROUGH_ONLY |= {("mindspore", CUT[0]), ("flax", CUT[0])}
+_THOROUGH_ONLY |= {("flax", "lax_for_products"), ("mindspore", "pynative_for_graphs")}
 
 
 def _marks(backend: str, name: str) -> list[pytest.MarkDecorator]:

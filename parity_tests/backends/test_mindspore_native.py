@@ -133,7 +133,8 @@ def more(cell: Any) -> None:
     [
         (fewer, 5, "pynative"),
         pytest.param(fewer, 5, "graph", marks=pytest.mark.thorough),
-        *((more, 4, mode) for mode in MODES),
+        (more, 4, "pynative"),
+        pytest.param(more, 4, "graph", marks=pytest.mark.thorough),
     ],
 )
 def test_children_are_deleted_and_added(change: Any, classes: int, mode: str) -> None:
@@ -199,7 +200,7 @@ def test_a_cell_around_it_puts_its_own_name_before_them() -> None:
 # --- Copies and files -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["pynative", pytest.param("graph", marks=pytest.mark.thorough)])
 def test_a_copy_has_weights_and_parts_of_its_own(mode: str) -> None:
     cell = network()
     with run_in(mode):

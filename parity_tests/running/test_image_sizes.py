@@ -184,7 +184,7 @@ def test_all_frameworks_go_the_same_way(tmp_path: Path) -> None:
         assert losses == pytest.approx(lines["numpy"], rel=2e-3), backend
 
 
-@pytest.mark.parametrize("stop", [3, 5, 8])
+@pytest.mark.parametrize("stop", [3, pytest.param(5, marks=pytest.mark.thorough), 8])
 def test_a_run_goes_on_within_a_stage_and_at_its_end(stop: int, tmp_path: Path) -> None:
     settings = ("augment.progressive=[4, 6]", "ema.decay=0.5")
     whole = trained(tmp_path / "whole", *settings)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from resnet_spec.loader import installed_backends
@@ -154,4 +155,13 @@ def test_growth_is_that_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> No
     growth = memory_flat.Growth.of(seen, 400)
     assert (growth.begin, growth.grown) == (104.0, 16.0)
     assert growth.slope == pytest.approx(10.0)
-    assert 20 < memory_flat.resident_mb() < 5000
+
+
+def test_resident_memory_grows_by_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import memory_flat  # pyright: ignore[reportMissingImports]
+
+    before = memory_flat.resident_mb()
+    taken = np.ones(8_000_000)
+    assert before > 20
+    assert memory_flat.resident_mb() - before == pytest.approx(taken.nbytes / 1e6, abs=8)

@@ -20,6 +20,8 @@ from resnet_spec.weights.recognising.matching_preset import matching_preset
 Shapes = dict[str, tuple[int, ...]]
 
 LARGE = ("resnet1202_cifar", "preact1001_cifar")
+QUICK = ("timm-v2", "jax-resnet", "hf", "pycls", "keras-applications", "akamaster")
+"""Of a layout, a way of naming and a source of defaults each."""
 SAME_NAMES = ("torchvision", "canonical", "keras-applications-rgb")
 """Schemes whose files are timm's."""
 
@@ -57,7 +59,14 @@ def nameable(names: Scheme, presets: Iterator[str]) -> Iterator[tuple[Spec, Shap
             continue
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEMES if name not in SAME_NAMES])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.thorough)
+        for name in SCHEMES
+        if name not in SAME_NAMES
+    ],
+)
 def test_every_preset_comes_back_from_its_shapes(name: str) -> None:
     presets = (preset for preset in PRESETS if preset not in LARGE)
     cases = list(nameable(scheme(name), presets))
