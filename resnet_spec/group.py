@@ -68,7 +68,8 @@ class Members(Protocol):
     """The processes of a group, met.
 
     Where it has a `stumbles` that is true, the framework may fail as it is unloaded after a group:
-    a command's process then ends, with all done, before it is.
+    a command's process then ends, with all done, before it is. An `end` that it has is called
+    before that.
     """
 
     def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from resnet_spec.plan import Input, Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_mindspore.averages import Move
+from resnet_spec_mindspore.descents import sum_of_squares
 from resnet_spec_mindspore.losses import loss_of, shares_in
 from resnet_spec_mindspore.modules import ResNet
 
@@ -141,10 +142,6 @@ def _divided(divisor: Any, gradient: Tensor) -> Tensor:
     return gradient / divisor
 
 
-def _sum_of_squares(gradient: Tensor) -> Tensor:
-    return ops.square(gradient).sum()
-
-
 def _multiplied(factor: Any, gradient: Tensor) -> Tensor:
     return gradient * factor
 
@@ -190,7 +187,7 @@ class Clip(nn.Cell):
         if self.value is not None:
             gradients = self.map(ops.partial(_bounded, self.value), gradients)
         if self.norm is not None:
-            norm = ops.sqrt(ops.stack(self.map(_sum_of_squares, gradients)).sum())
+            norm = ops.sqrt(ops.stack(self.map(sum_of_squares, gradients)).sum())
             factor = ops.select(norm > self.norm, self.norm / norm, ops.ones_like(norm))
             gradients = self.map(ops.partial(_multiplied, factor), gradients)
         return gradients

@@ -39,6 +39,9 @@ from resnet_spec_mindspore.weights import Parameters, to_array, to_tensor
 class Members:
     """See `resnet_spec.group.Members`."""
 
+    stumbles = True
+    """MindSpore 2.10 was seen to end with a segmentation fault of its thread RECV_EVENT_LOOP."""
+
     def __init__(self, group: Group, scheduler: subprocess.Popen[bytes] | None) -> None:
         self.group = group
         self._scheduler = scheduler
@@ -52,6 +55,10 @@ class Members:
         """Let the scheduler wait for the others when this process ends."""
         if self._scheduler is not None:
             _say(self._scheduler, GOODBYE)
+
+    def end(self) -> None:
+        """Close the connections."""
+        _end()
 
 
 _met: dict[str, Members] = {}

@@ -52,7 +52,8 @@ class BinaryCrossEntropy(nn.Cell):
     def construct(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Take logits and targets [N, K]."""
         # log(1 + e^z) - t z, with nothing that overflows.
-        return (ops.relu(logits) + ops.log1p(ops.exp(-ops.abs(logits))) - targets * logits).mean()
+        losses = ops.relu(logits) + ops.log1p(ops.exp(-ops.abs(logits))) - targets * logits
+        return losses.mean(1).mean()  # By rows: see `sum_of_squares` on sums to one number.
 
 
 LOSSES = {"cross_entropy": CrossEntropy, "binary_cross_entropy": BinaryCrossEntropy}

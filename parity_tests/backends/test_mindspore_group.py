@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import numpy as np
@@ -104,8 +105,16 @@ def take_part(rank: int, size: int, port: int, out: str) -> None:
     replica = fresh(group, 1, "replica")
     found["statistics"] = statistics_of(trained(replica, shares_of(group, 1)[:1]))
     found["replica"] = trained(restarted(replica), shares_of(group, 1))
+    ended(members, found, out)
+
+
+def ended(members: Any, found: dict[str, Found], out: str) -> NoReturn:
+    """End the process as a command's does: MindSpore may stumble as it is unloaded."""
     write(found, out)
     members.leave()
+    members.end()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def take_part_wrongly(rank: int, size: int, port: int, out: str) -> None:
@@ -116,8 +125,7 @@ def take_part_wrongly(rank: int, size: int, port: int, out: str) -> None:
     sums = fresh(group, 1, "replica")
     sums._update.mean.size = 1.0
     found["sums"] = trained(sums, shares_of(group, 1))
-    write(found, out)
-    members.leave()
+    ended(members, found, out)
 
 
 def take_part_in_float16(rank: int, size: int, port: int, out: str) -> None:
@@ -131,8 +139,7 @@ def take_part_in_float16(rank: int, size: int, port: int, out: str) -> None:
     broken = replace(batch, images=pixels + np.inf) if rank == size - 1 else sound
     for name, given in (("overflow", broken), ("sound", sound)):
         found[name] = trained(restarted(session), [given])
-    write(found, out)
-    members.leave()
+    ended(members, found, out)
 
 
 ranks = ranks_of("test_mindspore_group")

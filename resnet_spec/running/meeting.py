@@ -58,8 +58,8 @@ class _Met:
 
 _met: dict[str, _Met] = {}
 """The group that this process is in, by its backend; at most one."""
-_stumbling: list[str] = []
-"""The backends whose groups this process has left and that stumble as they are unloaded."""
+_stumbling: list[Members] = []
+"""Of the groups that this process has left, those whose framework stumbles as it is unloaded."""
 
 
 _called = set[Group]()
@@ -179,16 +179,18 @@ def leave() -> None:
     Raises LostError where one of them is gone.
     """
     while _met:
-        backend, met = _met.popitem()
+        _, met = _met.popitem()
         if met.is_sound:
             met.members.leave()
             if getattr(met.members, "stumbles", False):
-                _stumbling.append(backend)
+                _stumbling.append(met.members)
 
 
 def end_of_command(status: int) -> None:
     """End a command's process at once, with all done, where a framework may stumble otherwise."""
     if _stumbling:
+        for members in _stumbling:
+            getattr(members, "end", lambda: None)()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
