@@ -8,6 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from resnet_spec.cli.computing import (
+    add_computing,
+    check_computing,
+    computed_with,
+    engine_notes,
+    predictor,
+)
 from resnet_spec.cli.pretrained import WEIGHTS, add_weights
 from resnet_spec.cli.saying import hush, tell
 from resnet_spec.cli.weights_and_data import add_data, weights_on_data
@@ -18,10 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from resnet_spec.cli.weights_and_data import WeightsOnData
-    from resnet_spec.contract import Session
     from resnet_spec.data.dataset import Split
     from resnet_spec.group import Group
-    from resnet_spec.running.evaluate import Evaluation
+    from resnet_spec.running.evaluate import Evaluation, Predictor
 
 
 _NOT_FINITE = 1
@@ -30,11 +36,9 @@ _NOT_FINITE = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help=WEIGHTS)
-    parser.add_argument("--backend", required=True, metavar="NAME")
+    add_computing(parser)
     add_data(parser)
     parser.add_argument("--batch", type=int, default=256, metavar="N", help="images at a time")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="float32")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     parser.add_argument(
         "--out",
@@ -81,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         _write(args.out, result, split.labels)
     if args.predictions is not None:
         write_evaluated(args.predictions, result, split, data.classes)
-    notes = list(loaded.notes)
+    notes = [*loaded.notes, *engine_notes(args, session)]
     classes = of_classes(result, split.labels, data.classes)
     values = {
         "accuracy": result.accuracy,
@@ -94,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         "ties": result.ties,
         "not_finite": result.not_finite,
         "backend": args.backend,
+        "engine": args.engine,
         "data": data.name,
         "split": args.split,
         "network": spec.name,
@@ -105,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         print(json_text(values, indent=2))
         return 0 if result.problem is None else _NOT_FINITE
     tell(notes)
-    what = f"{spec.name} on {data.name} {args.split}, {args.backend}"
+    what = f"{spec.name} on {data.name} {args.split}, {computed_with(args)}"
     if result.accuracy is None or result.loss is None:
         print(f"resnet-spec: error: {what}: {result.problem}", file=sys.stderr)
         return _NOT_FINITE
@@ -121,22 +126,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _loaded(args: argparse.Namespace, group: Group) -> WeightsOnData:
-    from resnet_spec.loader import check_backend
-    from resnet_spec.running.together import check_ahead, check_can_join
-
     if args.batch < 1:
         raise DataError(f"--batch = {args.batch}: must be >= 1")
     _check_files(args)
-    check_backend(args.backend)  # Before anything is read or downloaded.
-    check_can_join(args.backend, group)
-    check_ahead(args.backend, args.device, args.precision, group)
+    check_computing(args, group)  # Before anything is read or downloaded.
     return weights_on_data(args)
 
 
 def _evaluated(
     args: argparse.Namespace, loaded: WeightsOnData, split: Split, group: Group
-) -> tuple[Session, Evaluation]:
-    """Return the session and what it gives; several processes share the images out."""
+) -> tuple[Predictor, Evaluation]:
+    """Return what computes and what it gives; several processes share the images out."""
     from resnet_spec.cli.progress import ImageBar
     from resnet_spec.data.fingerprint import SplitPrint
     from resnet_spec.running.evaluate import evaluate
@@ -154,11 +154,12 @@ def _evaluated(
         things["data"] = [args.split, seen.count, seen.digest, list(loaded.data.classes)]
         things["--crop"] = [args.crop, str(loaded.weights.view)]
         things["checkpoint"] = digest(loaded.weights.state)
-    with joined(args.backend, group, things) as together:
+    name = computed_with(args)
+    with joined(name, group, things) as together:
         if group.size > 1:
             together.check_same(things)
-        session = loaded.session(args.backend, args.device, args.precision)
-        with ImageBar(f"evaluating on {args.backend}", len(split)) as bar:
+        session = predictor(args, loaded.spec, loaded.weights.state)
+        with ImageBar(f"evaluating on {name}", len(split)) as bar:
             return session, evaluate(session, split, args.batch, bar.tick, together)
 
 

@@ -334,6 +334,7 @@ VALUES: dict[str, dict[str, str]] = {
     "--show": {"top1": "accuracy", "acc": "accuracy", "err": "error"},
     "--head": {"new": "replace", "reset": "replace", "same": "keep"},
     "--input": {"normalized": "normalised", "float32": "normalised", "raw": "uint8"},
+    "--engine": {"ort": "onnxruntime", "onnx": "onnxruntime", "ov": "openvino"},
     "--format": {"text": "table", "txt": "table", "yaml": "toml"},
 }
 """What other programs call a choice of ours."""

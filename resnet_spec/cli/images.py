@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.contract import Array, Batch, Session
+from resnet_spec.contract import Array, Batch
 from resnet_spec.data.images import read_image
 from resnet_spec.data.views import View
 from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import DataError
+from resnet_spec.running.evaluate import Predictor
 
 _AT_ONCE = 256
 
@@ -29,7 +30,7 @@ class Images:
         self._first = self._read(paths[:_AT_ONCE])
         self._check()
 
-    def logits(self, session: Session) -> Array:
+    def logits(self, session: Predictor) -> Array:
         """Return the logits of all, [N, classes].
 
         Raises DataError with a line for each image that cannot be read.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnet_spec.cli.computing import add_computing, check_computing, engine_notes, predictor
 from resnet_spec.cli.pretrained import WEIGHTS, add_crop, add_weights, view_asked, weights_of
 from resnet_spec.cli.saying import tell
 from resnet_spec.errors import DataError, problem
@@ -27,10 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="*", metavar="IMAGE", help="image files, or folders of them"
     )
-    parser.add_argument("--backend", required=True, metavar="NAME")
+    add_computing(parser)
     parser.add_argument("--top", type=int, default=3, metavar="K", help="classes to show")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", default="float32")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     table = "write them as a table, too: FILE.csv or FILE.parquet, a row per image"
     parser.add_argument("--out", type=Path, metavar="FILE", help=table)
@@ -47,8 +46,6 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.cli.images import Images
     from resnet_spec.files.json_text import json_text
     from resnet_spec.files.tables import check_destination
-    from resnet_spec.loader import check_backend, load_backend
-    from resnet_spec.planning.lowering import lower
     from resnet_spec.running.evaluate import finite_rows, softmax
     from resnet_spec.running.predictions import write_predicted
     from resnet_spec.weights.known_statistics import with_known_statistics
@@ -59,17 +56,14 @@ def run(args: argparse.Namespace) -> int:
         check_destination("--out", args.out, overwrite=args.overwrite)
     elif args.overwrite:
         raise DataError("--overwrite: is of the file in --out; give --out, too")
-    check_backend(args.backend)
+    check_computing(args)
     is_option = args.pretrained is not None
     given = [Path(name) for name in ([args.checkpoint] if is_option else []) + args.images]
     paths, left_out = _files(given)
     weights = weights_of(args, None if is_option else args.checkpoint)
     spec, note = with_known_statistics(weights)
     images = Images(paths, spec, view_asked(args.crop, weights))
-    session = load_backend(args.backend).Session(
-        lower(spec), device=args.device, precision=args.precision
-    )
-    session.load(weights.state)
+    session = predictor(args, spec, weights.state)
     logits = images.logits(session)
     names = weights.class_names
     rows: list[dict[str, Any]] = [
@@ -81,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     status = 0 if all(row["classes"] for row in rows) else _NOT_FINITE
     unnamed = () if names else ("the weights do not name their classes; they are numbered",)
     is_json = args.format == "json"
-    tell((*left_out, *weights.notes, *note, *unnamed), errors=is_json)
+    by = engine_notes(args, session)
+    tell((*left_out, *weights.notes, *note, *unnamed, *by), errors=is_json)
     if is_json:
         print(json_text(rows, indent=2))
         return status

@@ -106,8 +106,11 @@ def check_images(spec: Spec, images: Images) -> None:
 
 
 @contextmanager
-def failures_of(format: str) -> Generator[None]:
-    """Turn what a framework raises into one line, and keep its warnings off the screen."""
+def failures_of(format: str, asked: tuple[str, str] | None = None) -> Generator[None]:
+    """Turn what a framework raises into one line, and keep its warnings off the screen.
+
+    asked: the option, and its value, that the line begins with; None: that of `export`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -117,4 +120,4 @@ def failures_of(format: str) -> Generator[None]:
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         rule = f"{format_of(format).backend} fails: {type(error).__name__}: {first}"
-        raise BackendError(problem("--to", format, rule)) from error
+        raise BackendError(problem(*(asked or ("--to", format)), rule)) from error

@@ -12,6 +12,7 @@ import numpy as np
 from resnet_spec.contract import Array, Batch, Precision
 from resnet_spec.errors import BackendError
 from resnet_spec.plan import Input, Plan
+from resnet_spec.running.engines import read_program
 
 
 class PlainFunction:
@@ -40,14 +41,11 @@ class OnnxFunction:
 
     def __init__(self, path: Path, plan: Plan, precision: Precision) -> None:
         """Open `path`. Raises BackendError for a file that cannot be run, in one line."""
-        runtime = _runtime()
+        _check_runtime()
         if not path.is_file():
             raise BackendError(f"{path}: is no file; give the path of an ONNX file")
-        try:
-            session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:
-            first = str(error).strip().splitlines()[0]
-            raise BackendError(f"{path}: cannot be run by onnxruntime: {first}") from error
+        program = read_program("onnxruntime", path)
+        session = program.native
         images = session.get_inputs()
         if len(images) != 1:
             raise BackendError(f"{path}: must have one input, not {len(images)}")
@@ -57,13 +55,7 @@ class OnnxFunction:
         self._is_nhwc = len(shape) == 4 and shape[3] == plan.input.channels != shape[1]
         self._precision: Precision = precision
         self._input = plan.input
-        self.info: Mapping[str, str] = {
-            "framework": "onnxruntime",
-            "version": str(runtime.__version__),
-            "device": "cpu",
-            "precision": precision,
-            "math": "strict",
-        }
+        self.info: Mapping[str, str] = {**program.info, "precision": precision}
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield the logits of each batch: the file's first output."""
@@ -83,12 +75,11 @@ def normalised(images: Array, image: Input, precision: Precision) -> Array:
     return np.ascontiguousarray(moved.transpose(0, 3, 1, 2))
 
 
-def _runtime() -> Any:
+def _check_runtime() -> None:
     try:
-        import onnxruntime  # pyright: ignore[reportMissingImports, reportMissingTypeStubs]
+        import onnxruntime  # noqa: F401  # pyright: ignore
     except ImportError:
         remedy = "run: pip install 'resnet-spec[export]'"
         raise BackendError(
             f"model: an ONNX file needs onnxruntime, not installed; {remedy}"
         ) from None
-    return onnxruntime

@@ -17,6 +17,7 @@ from resnet_spec.contract import Array, Batch, State, StepLog
 from resnet_spec.errors import BackendError, ResnetSpecError
 from resnet_spec.ops import Shape
 from resnet_spec.plan import Plan
+from resnet_spec.running.evaluate import Predictor
 from resnet_spec.weights.naming.lifting import check, lift, to_canonical, to_foreign
 from resnet_spec.weights.naming.names import Foreign, Output
 
@@ -25,15 +26,10 @@ Seen = Mapping[str, Sequence[Array]]
 """Path of a module -> what belongs to each of its calls; "" is the whole model."""
 
 
-class Function(Protocol):
+class Function(Predictor, Protocol):
     """A model that maps images to logits and shows nothing else."""
 
     native: Any
-    info: Mapping[str, str]
-
-    def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
-        """Yield evaluation-mode logits [N, classes] per batch, in order."""
-        ...
 
 
 class Model(Function, Protocol):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnet_spec.contract import Array, Batch, Session
+from resnet_spec.contract import Array, Batch
 from resnet_spec.data.batches import test_batches
 from resnet_spec.data.dataset import Split
 from resnet_spec.printing.cards import Card, Shown, rounded
@@ -17,6 +18,16 @@ from resnet_spec.running.together import Together, shared_out
 
 AT_ONCE = 256
 """Images of a batch that is evaluated."""
+
+
+class Predictor(Protocol):
+    """That part of a session that predicts, and all of one that an engine has (`exporting`)."""
+
+    info: Mapping[str, str]
+
+    def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
+        """Yield evaluation-mode logits [N, classes] per batch, in order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -68,7 +79,7 @@ class Evaluation(Shown):
 
 
 def evaluate(
-    session: Session,
+    session: Predictor,
     split: Split,
     batch: int = AT_ONCE,
     tick: Callable[[int], None] = lambda images: None,
