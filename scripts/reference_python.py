@@ -45,7 +45,9 @@ SECTIONS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ("weights.adopting", ("adopt", "Adopted")),
         ("weights.checkpoint", ("load_checkpoint", "save_checkpoint", "Checkpoint")),
     ),
-    "Exported models": (("exporting", ("export", "check", "Exported")),),
+    "Exported models": (
+        ("exporting", ("export", "check", "Exported", "engine_session", "EngineSession")),
+    ),
     "Parity": (
         ("parity", ("compare", "compare_backends")),
         ("reporting.report", ("Report", "Row", "Item", "Finding")),

@@ -109,6 +109,7 @@ def test_text_hangs_to_the_right_of_its_start() -> None:
         "list --recipes",
         "list --data",
         "list --schemes",
+        "list --engines",
         "describe resnet50",
         "compare --list",
     ],

@@ -35,6 +35,7 @@ _INSTEAD = {
     "recipes": "recipes of training",
     "data": "datasets",
     "schemes": "how projects call their tensors",
+    "engines": "programs that predict in a backend's place",
 }
 
 
@@ -52,7 +53,7 @@ def _chosen(args: argparse.Namespace) -> tuple[Rows, Callable[[Rows], str]]:
     """Return what is listed, and the function that makes a table of it."""
     if args.pretrained:
         return _published(args.pattern), _pretrained_table
-    if not (args.recipes or args.data or args.schemes):
+    if not (args.recipes or args.data or args.schemes or args.engines):
         return _presets(args.pattern), _table
     from resnet_spec.cli import list_known as known
 
@@ -60,6 +61,8 @@ def _chosen(args: argparse.Namespace) -> tuple[Rows, Callable[[Rows], str]]:
         return known.recipes(args.pattern), known.recipes_table
     if args.data:
         return known.datasets(args.pattern), known.datasets_table
+    if args.engines:
+        return known.engines(args.pattern), known.engines_table
     return known.schemes(args.pattern), known.schemes_table
 
 

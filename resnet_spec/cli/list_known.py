@@ -1,4 +1,4 @@
-"""`resnet-spec list --recipes | --data | --schemes`: names that other options take."""
+"""`resnet-spec list --recipes | --data | --schemes | --engines`: names that other options take."""
 
 from __future__ import annotations
 
@@ -103,6 +103,32 @@ def schemes(pattern: str) -> list[dict[str, Any]]:
 
     found = matching(list(SCHEMES), pattern, "naming scheme")
     return [{"name": name, "about": SCHEMES[name].about} for name in found]
+
+
+def engines(pattern: str) -> list[dict[str, Any]]:
+    """Return the engines whose names match."""
+    from resnet_spec.loader import not_installed
+    from resnet_spec.running.engines import ENGINES
+
+    found = {name: ENGINES[name] for name in matching(list(ENGINES), pattern, "engine")}
+    return [
+        {
+            "name": name,
+            "about": f"{engine.title}, on the CPU, from an ONNX file that is exported and checked",
+            "installed": not not_installed(engine.needs),
+            "install": engine.install,
+        }
+        for name, engine in found.items()
+    ]
+
+
+def engines_table(rows: list[dict[str, Any]]) -> str:
+    """Return the engines as a table, and how those that are missing are installed."""
+    return "\n".join(_about([{**row, "about": _with_install(row)} for row in rows]))
+
+
+def _with_install(row: dict[str, Any]) -> str:
+    return row["about"] if row["installed"] else f"{row['about']}; missing, run: {row['install']}"
 
 
 def schemes_table(rows: list[dict[str, Any]]) -> str:

@@ -29,8 +29,8 @@ from resnet_spec.running.engines import ENGINES, FORMAT, Program, engine_named, 
 AT_ONCE = 16
 """Images that an engine is given at once, whatever the batches."""
 
-_CHECKED = (1, 2, 3)
-"""Batches that the logits are checked on; the file takes any number of images."""
+_CHECKED = (1, PROBE, AT_ONCE)
+"""Batches that the logits are checked on: an engine may compute a large one in another way."""
 
 
 class EngineSession:
@@ -60,14 +60,14 @@ def check_engine(name: str) -> None:
     """Raise BackendError for no engine, or where it, or what writes its file, is not installed."""
     engine, written = engine_named(name), format_of(FORMAT)
     writer = manifest_of(written.backend)
-    parts = [(engine.needs, engine.install), (written.needs, written.install)]
-    parts += [] if writer is None else [(writer.requires, writer.install)]
-    lacking = {install: not_installed(needs) for needs, install in reversed(parts)}
-    missing = dict.fromkeys(package for packages in lacking.values() for package in packages)
+    parts = [] if writer is None else [(writer.requires, writer.install)]
+    parts += [(written.needs, written.install), (engine.needs, engine.install)]
+    lacking = [(not_installed(needs), install) for needs, install in parts]
+    missing = dict.fromkeys(package for packages, _ in lacking for package in packages)
     if missing:
-        remedy = " && ".join(install for install, packages in lacking.items() if packages)
+        remedies = dict.fromkeys(install for packages, install in lacking if packages)
         rule = f"needs {' and '.join(missing)}, not installed"
-        raise BackendError(problem("engine", name, rule, f"run: {remedy}"))
+        raise BackendError(problem("engine", name, rule, f"run: {' && '.join(remedies)}"))
 
 
 def engine_session(
@@ -80,11 +80,12 @@ def engine_session(
     """Return the network with the weights `state` in `engine`, on the CPU, in float32.
 
     It is exported into a temporary file, which is gone when this returns, and its logits are held
-    against the float64 reference's, as those of every export; an engine's own, and ONNX Runtime's.
+    against the float64 reference's, as those of every export: ONNX Runtime's, and the engine's own.
 
-    source: a preset name, a `.toml` or `.json` file, a dict or a spec. engine: "onnxruntime" or
-    "openvino"; it computes with as many threads as OMP_NUM_THREADS says, or else as there are
-    processors. begin: hears what is done next, in words, `STEPS` times.
+    source: a preset name, a `.toml` or `.json` file, a dict or a spec.
+    engine: "onnxruntime" or "openvino"; it computes with as many threads as OMP_NUM_THREADS says,
+        or else as there are processors.
+    begin: hears what is done next, in words, `STEPS` times.
 
     Raises BackendError for an unknown engine, a package that is not there, an exporter or engine
     that fails, and for logits that are not finite, or not within rounding of the reference's.

@@ -87,6 +87,7 @@ def evaluate(
 ) -> Evaluation:
     """Run `split` through `session` in evaluation mode; `tick` hears of every `n` images done.
 
+    session: a backend's, or an engine's (`exporting.engine_session`).
     together: the processes that share the batches out; each returns the evaluation of all, equal
     to that of one process to the bit. The loss is computed in float64 from the logits.
     """
