@@ -128,8 +128,8 @@ def test_it_says_what_computes(session: EngineSession) -> None:
     assert info["version"] == importlib.import_module(name).__version__
     told = {key: info[key] for key in ("device", "precision", "math", "threads")}
     assert told == {"device": "cpu", "precision": "float32", "math": "strict", "threads": "1"}
-    assert info["export"].startswith("onnx opset ")
-    assert " by torch, within " in info["export"]
+    assert info["export"].startswith("by torch (onnx, opset ")
+    assert "), within " in info["export"]
     assert info["export"].endswith(" noise floors of the reference")
 
 

@@ -79,7 +79,7 @@ def engine_notes(args: argparse.Namespace, computed: Predictor) -> tuple[str, ..
         return ()
     info = computed.info
     threads = f"{info['threads']} thread{'' if info['threads'] == '1' else 's'}"
-    return (f"{args.engine} {info['version']}, {threads}, computes {info['export']}",)
+    return (f"{args.engine} {info['version']}, {threads}, runs an export {info['export']}",)
 
 
 def _check_one(args: argparse.Namespace) -> None:
