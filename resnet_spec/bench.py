@@ -11,7 +11,7 @@ they are is known only once every contestant's first turns have been timed, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -119,3 +119,34 @@ class Product:
     def flops(self) -> int:
         """Floating-point operations of a product."""
         return 2 * self.size**3
+
+
+TimedKind = Literal["", "images", "loss", "optimizer", "copies"]
+"""What time went into: "" for what a node is, or for nothing that is known; normalising images; the
+loss; the optimiser; copies, casts and changes of layout."""
+Direction = Literal["", "forward", "backward", "update"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What one op, or several, took in all the steps of a profile.
+
+    node: the plan's name of the node that it is of, "" where it is of none or that is unknown.
+    direction: "" where that is unknown.
+    """
+
+    node: str
+    seconds: float
+    direction: Direction = ""
+    kind: TimedKind = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a framework's profiler tells of some steps.
+
+    notes: what a reader of the table should know of how ops were told apart, a line each.
+    """
+
+    timings: Sequence[Timing]
+    notes: tuple[str, ...] = ()

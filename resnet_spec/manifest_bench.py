@@ -35,15 +35,18 @@ class Bench:
     """Functions of the backend's package, as `module:function`, all optional, and its peers.
 
     product: takes a `bench.Case` and returns a `bench.Product`. memory: returns the bytes that the
-    device held at the most, None where that is unknown. peers: by name.
+    device held at the most, None where that is unknown. profile: takes a `bench.Case`, a session, a
+    turn that is to be taken under the framework's profiler, and its number of steps; returns a
+    `bench.Profile`. peers: by name.
     """
 
     product: str = ""
     memory: str = ""
+    profile: str = ""
     peers: Mapping[str, Peer] = field(default_factory=dict[str, Peer])
 
 
-_KEYS = ("product", "memory", "peers")
+_KEYS = ("product", "memory", "profile", "peers")
 _PEER_KEYS = ("make", "needs", "install", "modes")
 
 
@@ -55,6 +58,7 @@ def read_bench(reader: TableReader, table: Mapping[str, Any], backend: str) -> B
     return Bench(
         product=_function(reader, found, "product", "bench.", required=False),
         memory=_function(reader, found, "memory", "bench.", required=False),
+        profile=_function(reader, found, "profile", "bench.", required=False),
         peers={name: _peer(reader, name, peers, backend) for name in peers},
     )
 

@@ -45,6 +45,9 @@ class Fused(nn.Module):
         parts = [_layers(segment.nodes, network) for segment in found]
         self.parts = nn.ModuleList(nn.Sequential(*layers) for layers in parts)
         self._may_overwrite = isinstance(parts[0][0], FusedResidual)
+        kept, ops = set(self.modules()), [(network.get_submodule(o.name), o.name) for o in plan.ops]
+        self.named = {part: name for part, name in ops if part in kept}
+        """The parts that are as in the network, with their names in the plan."""
 
     def forward(self, x: Tensor) -> Tensor | None:
         """[N, C, H, W] to logits [N, classes]; None where a value may have overflowed."""
@@ -69,7 +72,9 @@ def _layers(nodes: Sequence[Node], network: nn.Module) -> list[nn.Module]:
             is_taken = False
         elif isinstance(node, Conv):
             is_taken = _is_relu(after)
-            found.append(FusedConv2d(_conv(node, network), "relu" if is_taken else "none"))
+            found.append(
+                FusedConv2d(node.name, _conv(node, network), "relu" if is_taken else "none")
+            )
         elif isinstance(node, Residual):
             found.append(FusedResidual(node, network))
         else:
@@ -94,10 +99,11 @@ def _conv(op: Conv, network: nn.Module) -> nn.Conv2d:
 
 
 class FusedConv2d(nn.Module):
-    """A convolution with its bias, and what follows it."""
+    """A convolution with its bias, and what follows it. name: of the convolution, in the plan."""
 
-    def __init__(self, conv: nn.Conv2d, after: After) -> None:
+    def __init__(self, name: str, conv: nn.Conv2d, after: After) -> None:
         super().__init__()
+        self.name = name
         self._weight, self._bias = conv.weight.detach(), conv.bias
         self._pad = conv.pad if isinstance(conv, PaddedConv2d) else None
         self._sizes: Any = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
@@ -151,7 +157,8 @@ class FusedResidual(nn.Module):
         self.tail = nn.Sequential(*_layers(tail[1:] if is_taken else tail, network))
         self.last = None
         if isinstance(last, Conv):
-            self.last = FusedConv2d(_conv(last, network), "relu" if is_taken else "none")
+            after = "relu" if is_taken else "none"
+            self.last = FusedConv2d(last.name, _conv(last, network), after)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']; may overwrite `x`."""

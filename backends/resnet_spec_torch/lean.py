@@ -48,6 +48,12 @@ class Lean:
         self._built = _settings(network)
         self._made: _Made | None = None
 
+    @property
+    def network(self) -> nn.Module | None:
+        """The network that was made last; None where there is none."""
+        made = None if self._made is None else self._made.predict
+        return made if isinstance(made, nn.Module) else None
+
     def of(self, network: nn.Module, weights: Tensors) -> Predict | None:
         """Return what predicts as `network` with its `weights` does; None where nothing else does.
 

@@ -81,7 +81,7 @@ def said(*lines: str, made: Any = None) -> tuple[int, list[dict[str, Any]]]:
 def test_lines_are_answered_one_by_one_to_the_end() -> None:
     status, answers = said("{}", '{"turn": 2}', '{"end": true}', '{"turn": 1}')
     assert status == 0 and len(answers) == 3
-    assert answers[0] == {"info": {}, "product": None}
+    assert answers[0] == {"info": {}, "product": None, "can_profile": False}
     assert set(answers[2]) == {"waited_s", "idle_s"}
     assert said()[0] == 0, "who is told nothing ends, too"
 

@@ -34,7 +34,7 @@ class Asked:
     """A benchmark's question. Raises BackendError, a line for each number that breaks a rule.
 
     batch: images of a step. threads: of each contestant on a CPU. rounds: in how many every
-    contestant takes a turn, of about `seconds`.
+    contestant takes a turn, of about `seconds`. profile: whether backends are profiled afterwards.
     """
 
     spec: Spec
@@ -45,6 +45,7 @@ class Asked:
     threads: int = 1
     rounds: int = 5
     seconds: float = 1.0
+    profile: bool = False
 
     def __post_init__(self) -> None:
         lines = [
@@ -101,7 +102,7 @@ class Asked:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, which `from_dict` reads."""
-        numbers = {name: getattr(self, name) for name in (*_SAME, "rounds", "seconds")}
+        numbers = {name: getattr(self, name) for name in (*_SAME, "rounds", "seconds", "profile")}
         return {"spec": self.spec.to_dict(), **numbers}
 
     @classmethod

@@ -18,6 +18,7 @@ from resnet_spec.loader import (
     backend_names,
     check_backend,
     faults_of,
+    installed_backends,
     manifest_of,
     missing_of,
     not_installed,
@@ -82,6 +83,22 @@ def entries_of(
         else:
             found.append(Entry(name, peer.backend, peer.make, peer.format))
     return Entries(found, left_out)
+
+
+def check_profiled(entries: Sequence[Entry]) -> None:
+    """Raise BackendError where none of `entries` is a backend that brings a profile."""
+    if not any(_brings_profile(entry.backend) for entry in entries if entry.is_ours):
+        able = ", ".join(name for name in installed_backends() if _brings_profile(name)) or "none"
+        names = ", ".join(entry.name for entry in entries) or "nobody"
+        remedy = f"installed backends that do: {able}"
+        raise BackendError(
+            problem("--profile", names, "brings no profile (peers never do)", remedy)
+        )
+
+
+def _brings_profile(backend: str) -> bool:
+    found = manifest_of(backend)
+    return found is not None and bool(found.bench.profile)
 
 
 def peers() -> dict[str, Peer]:

@@ -1,12 +1,14 @@
-"""What a benchmark leaves in a folder: every turn as JSON, the table as Markdown, and its bars."""
+"""What a benchmark leaves in a folder: turns as JSON, the table as Markdown, bars, profiles."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from resnet_spec.benchmarking.drawing import bars_figure
+from resnet_spec.benchmarking.profile_tables import Profiles, csv_text
+from resnet_spec.benchmarking.profile_tables import markdown as profile_markdown
 from resnet_spec.benchmarking.results import Result
-from resnet_spec.benchmarking.tables import markdown
+from resnet_spec.benchmarking.tables import markdown, profiles_of
 from resnet_spec.files.writing import write_json, write_text
 from resnet_spec.reporting.out_folder import check_out
 from resnet_spec.reporting.plots import both_files, can_draw, write_figure
@@ -14,12 +16,13 @@ from resnet_spec.reporting.plots import both_files, can_draw, write_figure
 _NAME = "bench"
 
 
-def check_files(out: Path, *, overwrite: bool) -> None:
+def check_files(out: Path, *, overwrite: bool, profile: bool = False) -> None:
     """Raise DataError or OutputError where nothing can be left in `out`; nothing is touched.
 
-    See `check_out`.
+    See `check_out`. profile: whether profiles are left there, too.
     """
-    check_out(out, "a benchmark with its figure", _files(out), overwrite=overwrite)
+    files = [*_files(out), *(_profile_files(out) if profile else [])]
+    check_out(out, "a benchmark with its figure", files, overwrite=overwrite)
 
 
 def write_files(out: Path, result: Result) -> list[Path]:
@@ -30,9 +33,24 @@ def write_files(out: Path, result: Result) -> list[Path]:
     data, text, *figures = _files(out)
     write_json(data, result.to_dict())
     write_text(text, markdown(result))
+    written = [data, text]
+    if result.profiles:
+        written += _write_profiles(out, profiles_of(result))
     if not (can_draw() and result.measured):
-        return [data, text]
-    return [data, text, *write_figure(bars_figure(result), figures)]
+        return written
+    return [*written, *write_figure(bars_figure(result), figures)]
+
+
+def _write_profiles(out: Path, profiles: Profiles) -> list[Path]:
+    data, table, text = _profile_files(out)
+    write_json(data, {"title": profiles.title, "profiles": [one.to_dict() for one in profiles.all]})
+    write_text(table, csv_text(profiles))
+    write_text(text, profile_markdown(profiles))
+    return [data, table, text]
+
+
+def _profile_files(out: Path) -> list[Path]:
+    return [out / f"profile{ending}" for ending in (".json", ".csv", ".md")]
 
 
 def _files(out: Path) -> list[Path]:

@@ -6,17 +6,20 @@ Imported by the worker alone; it imports the framework.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any, cast
 
 import numpy as np
 
-from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant, Product, Turn
+from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant, Product, Profile, Turn
 from resnet_spec.benchmarking.asked import Asked
 from resnet_spec.benchmarking.entries import Entry
-from resnet_spec.contract import Batch
+from resnet_spec.benchmarking.profiles import answer_of
+from resnet_spec.contract import Batch, Session
 from resnet_spec.data.batches import noise
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.loader import load_backend, manifest_of
@@ -26,18 +29,22 @@ from resnet_spec.planning.rematerialisation import trained_by
 from resnet_spec.recipe import Recipe
 from resnet_spec.running.opening import open_session
 
+Answer = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Made:
     """A contestant that is ready, and what else its process can tell.
 
     product: None where nobody offers one. device_bytes: what the device held at the most, None
-    where that is unknown.
+    where that is unknown. profile: takes a number of steps under the framework's profiler; None
+    where nobody can.
     """
 
     contestant: Contestant
     product: Product | None
     device_bytes: Callable[[], int | None]
+    profile: Callable[[int], Answer] | None = None
 
 
 def make(asked: Asked, entry: Entry, file: Any = None) -> Made:
@@ -46,7 +53,11 @@ def make(asked: Asked, entry: Entry, file: Any = None) -> Made:
     Raises BackendError where it is another network than the plan, and whatever a framework raises.
     """
     case = asked.case(state=initial_state(asked.plan, seed=0), file=file)
-    contestant = _ours(case, entry.backend) if entry.is_ours else _peers(case, entry)
+    session = None
+    if entry.is_ours:
+        session, contestant = _ours(case, entry.backend)
+    else:
+        contestant = _peers(case, entry)
     if contestant.params is not None and contestant.params != asked.params:
         rule = f"has {contestant.params:,} trainable values, and {asked.spec.name} {asked.params:,}"
         raise BackendError(f"{rule}: it is another network")
@@ -55,10 +66,29 @@ def make(asked: Asked, entry: Entry, file: Any = None) -> Made:
     if entry.is_ours and bench.get("product"):
         product = cast(Product, _called(bench["product"], case))
     memory = bench.get("memory")
-    return Made(contestant, product, (lambda: None) if not memory else lambda: _called(memory))
+    profile = None
+    if session is not None and bench.get("profile"):
+        profile = partial(_profile, bench["profile"], case, session, contestant.turn)
+    told = (lambda: None) if not memory else lambda: _called(memory)
+    return Made(contestant, product, told, profile)
 
 
-def _ours(case: Case, backend: str) -> Contestant:
+def _profile(target: str, case: Case, session: Session, turn: Turn, steps: int) -> Answer:
+    """Return what the function `target` tells of `steps` steps, and what those took meanwhile."""
+    took: list[float] = []
+
+    def timed(count: int) -> None:
+        began = time.perf_counter()
+        turn(count)
+        took.append(time.perf_counter() - began)
+
+    found = cast(Profile, _called(target, case, session, timed, steps))
+    if not took:
+        raise ValueError("its profile was made without a step")
+    return {**answer_of(found, case.plan, steps), "seconds": took[-1]}
+
+
+def _ours(case: Case, backend: str) -> tuple[Session, Contestant]:
     recipe = Recipe.from_dict(
         {
             "steps": 1,
@@ -82,7 +112,7 @@ def _ours(case: Case, backend: str) -> Contestant:
         last = list(made.predict(repeat(batch, steps)))[-1]
         _check_finite("a logit", last)
 
-    return Contestant(train if case.trains else predict, info=made.info)
+    return made, Contestant(train if case.trains else predict, info=made.info)
 
 
 def _check_finite(what: str, values: Any) -> None:
@@ -107,7 +137,10 @@ def _peers(case: Case, entry: Entry) -> Contestant:
 
 def _bench(backend: str) -> Mapping[str, str]:
     found = manifest_of(backend) if backend else None
-    return {} if found is None else {"product": found.bench.product, "memory": found.bench.memory}
+    if found is None:
+        return {}
+    bench = found.bench
+    return {"product": bench.product, "memory": bench.memory, "profile": bench.profile}
 
 
 def _called(target: str, *given: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from resnet_spec.benchmarking.asked import FLOPS_CONVENTION, Asked
 from resnet_spec.benchmarking.entries import Entry
 from resnet_spec.benchmarking.machine import Machine
+from resnet_spec.benchmarking.profiles import Profiled
 
 
 class Spread(NamedTuple):
@@ -72,7 +73,9 @@ class Result:
     """A benchmark, done.
 
     steps: of every turn. measured: all who took every turn, in the order asked for. failed: why
-    others did not, by who they are. left_out: a line for each who was not started.
+    others did not, by who they are. left_out: a line for each who was not started. profiles: where
+    they were asked for, of the backends that could be profiled. not_profiled: why others could not,
+    by name.
     """
 
     asked: Asked
@@ -81,6 +84,8 @@ class Result:
     measured: tuple[Measured, ...]
     failed: Mapping[Entry, str] = field(default_factory=dict[Entry, str])
     left_out: tuple[str, ...] = ()
+    profiles: tuple[Profiled, ...] = ()
+    not_profiled: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def speed(self, one: Measured) -> Spread:
         """Return images per second."""
@@ -120,8 +125,9 @@ class Result:
 
     @property
     def is_sound(self) -> bool:
-        """Whether somebody was measured, and none of ours failed."""
-        return bool(self.measured) and not any(entry.is_ours for entry in self.failed)
+        """Whether somebody was measured, and profiled if asked, and none of ours failed."""
+        is_whole = not any(entry.is_ours for entry in self.failed)
+        return bool(self.measured) and is_whole and (not self.asked.profile or bool(self.profiles))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, with every turn."""
@@ -135,7 +141,13 @@ class Result:
             "contestants": [self._fields(one) for one in self.measured],
             "failed": {entry.name: line for entry, line in self.failed.items()},
             "left_out": list(self.left_out),
+            **(self._profiles() if self.asked.profile else {}),
         }
+
+    def _profiles(self) -> dict[str, Any]:
+        """Return the fields of what was profiled."""
+        found = [profiled.to_dict() for profiled in self.profiles]
+        return {"profiles": found, "not_profiled": dict(self.not_profiled)}
 
     def _fields(self, one: Measured) -> dict[str, Any]:
         base, ratio, reference = self.base(one), self.ratio(one), self.reference(one)

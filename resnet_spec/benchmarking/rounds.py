@@ -21,6 +21,7 @@ from resnet_spec.benchmarking.entries import Entry
 from resnet_spec.benchmarking.exported import exported
 from resnet_spec.benchmarking.machine import this_machine
 from resnet_spec.benchmarking.process import FailedError, WorkerProcess
+from resnet_spec.benchmarking.profiles import LEAST_STEPS, MOST_STEPS, Profiled, profiled_of
 from resnet_spec.benchmarking.results import Measured, Result
 
 Tick = Callable[[str], None]
@@ -60,6 +61,7 @@ class _Running:
         self.turns: list[float] = []
         self.products: list[float] = []
         self.product: dict[str, int] | None = None
+        self.can_profile = False
         self.product_count = 0
         self.memory_mb: float | None = None
         self.device_mb: float | None = None
@@ -70,6 +72,7 @@ class _Running:
         answer = self.line.ask(task)
         self.start_s = time.perf_counter() - self.line.began
         self.info, self.product = answer["info"], answer["product"]
+        self.can_profile = answer.get("can_profile", False)
         self.first_step_s = self.turn(1)
 
     def turn(self, steps: int) -> float:
@@ -100,6 +103,16 @@ class _Running:
             self.product_count = max(1, round(seconds / self._product(1)))
         took = self._product(self.product_count)
         self.products.append(self.product["flops"] * self.product_count / took)
+
+    def profile(self, steps: int, plain_s: float) -> Profiled:
+        """Return where the time of `steps` steps goes. Raises FailedError where nobody can tell."""
+        if not self.can_profile:
+            raise FailedError("its backend brings no function for it (bench.profile)")
+        answer = self.line.ask({"profile": steps})
+        self._waited(answer)
+        if "not_profiled" in answer:
+            raise FailedError(str(answer["not_profiled"]))
+        return profiled_of(self.entry.name, answer, steps, plain_s)
 
     def end(self) -> None:
         """Hear how the last wait was, and end the process."""
@@ -143,6 +156,8 @@ class _Field:
         self.asked, self.tick = asked, tick
         self.running: list[_Running] = []
         self.failed: dict[Entry, str] = {}
+        self.profiles: list[Profiled] = []
+        self.not_profiled: dict[str, str] = {}
 
     @contextmanager
     def trying(self, entry: Entry, what: str) -> Generator[None]:
@@ -188,6 +203,17 @@ class _Field:
                 one.turns.append(one.turn(steps))
                 one.multiply(self.asked.seconds * _PRODUCT_SHARE)
 
+    def profile(self, steps: int) -> None:
+        """Have each backend profile a few steps; who cannot has its turns all the same."""
+        few = max(LEAST_STEPS, min(steps, MOST_STEPS))
+        for one in [one for one in self.running if one.entry.is_ours]:
+            self.tick(f"{one.entry.name}: profiling")
+            try:
+                plain_s = statistics.median(one.turns) / steps
+                self.profiles.append(one.profile(few, plain_s))
+            except FailedError as error:
+                self.not_profiled[one.entry.name] = str(error)
+
 
 def rotated(of: Sequence[_Running], number: int) -> list[_Running]:
     """Return the order of a round: each begins with the one after the one before."""
@@ -214,11 +240,14 @@ def measure(
         steps = field.steps()
         for number in range(asked.rounds):
             field.round(number, steps)
+        if asked.profile:
+            field.profile(steps)
         for one in list(field.running):
             with field.trying(one.entry, "ending"):
                 one.end()
     measured = tuple(one.measured() for one in field.running)
-    return Result(asked, machine, steps, measured, field.failed, tuple(left_out))
+    told = (field.failed, tuple(left_out), tuple(field.profiles), field.not_profiled)
+    return Result(asked, machine, steps, measured, *told)
 
 
 def _opened(asked: Asked) -> Open:
@@ -227,4 +256,5 @@ def _opened(asked: Asked) -> Open:
 
 def ticks(asked: Asked, entries: Sequence[Entry]) -> int:
     """Return how often `measure` ticks where nobody fails."""
-    return len(entries) * (asked.rounds + 3)
+    ours = sum(entry.is_ours for entry in entries)
+    return len(entries) * (asked.rounds + 3) + ours * asked.profile

@@ -6,7 +6,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from resnet_spec.benchmarking import profile_tables
 from resnet_spec.benchmarking.asked import FLOPS_CONVENTION
+from resnet_spec.benchmarking.profile_tables import Profiles
 from resnet_spec.benchmarking.results import Measured, Result, Spread
 from resnet_spec.printing.columns import GAP, Column, fitted, pairs
 from resnet_spec.printing.consoles import PAGE
@@ -48,7 +50,16 @@ def lines(result: Result, width: int | None) -> list[str]:
         found += _wrapped(note, page)
     for label, values in _settings(result):
         found += pairs(label, values, page)
+    if result.asked.profile:
+        found += profile_tables.lines(profiles_of(result), width)
     return found
+
+
+def profiles_of(result: Result) -> Profiles:
+    """Return what was profiled, for its tables."""
+    asked = result.asked
+    told = asked.title, asked.plan, asked.mode == "train"
+    return Profiles(*told, result.profiles, result.not_profiled)
 
 
 def markdown(result: Result) -> str:

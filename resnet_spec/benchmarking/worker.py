@@ -4,8 +4,9 @@
 
 Told and answered a line of JSON at a time. The first line is the task, `{"asked": ..., "entry":
 ..., "file": ...}`, and its answer `{"info": ...}`; then `{"turn": steps}` and `{"product": count}`
-are answered with what they took, until `{"end": true}` or the end of the input. Whatever goes wrong
-is `{"failed": line}`, and ends the process with status 1.
+are answered with what they took, and `{"profile": steps}` with what went where in them, until
+`{"end": true}` or the end of the input. Whatever goes wrong is `{"failed": line}`, and ends the
+process with status 1; a profile that goes wrong is `{"not_profiled": line}`, and ends nothing.
 
 Between two lines the process waits for the next one and should take no processor from whoever has
 its turn: it answers when its threads are quiet, and tells what they took while it waited.
@@ -79,8 +80,20 @@ class Worker:
                 return {**took, "memory_mb": peak_memory_mb(), "device_mb": self._device_mb()}
             case {"product": int(count)} if count > 0 and self._made.product is not None:
                 return self._timed(self._made.product.turn, count)
+            case {"profile": int(steps)} if steps > 0 and self._made.profile is not None:
+                return self._profiled(self._made.profile, steps)
             case _:
                 raise ValueError(f"{json_text(told)}: is nothing that a worker does")
+
+    def _profiled(self, profile: Callable[[int], Answer], steps: int) -> Answer:
+        """Return the profile; where there is none, why: what was timed before stays."""
+        gc.collect()
+        try:
+            return profile(steps)
+        except ResnetSpecError as error:
+            return {"not_profiled": "; ".join(error.problems)}
+        except Exception as error:  # Whatever a profiler raises.
+            return {"not_profiled": _reason(error)}
 
     def _timed(self, turn: Callable[[int], object], steps: int) -> Answer:
         gc.collect()
@@ -143,10 +156,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _ready(made: Made) -> Answer:
-    product = made.product
+    product, can_profile = made.product, made.profile is not None
     about = None if product is None else {"size": product.size, "flops": product.flops}
     more = {} if product is None else dict(product.info)
-    return {"info": {**more, **made.contestant.info}, "product": about}
+    return {"info": {**more, **made.contestant.info}, "product": about, "can_profile": can_profile}
 
 
 def _made_of(task: Mapping[str, Any]) -> Made:

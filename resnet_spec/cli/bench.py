@@ -43,15 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=1.0, metavar="S", help="length of a turn (default: 1)"
     )
+    profile = "afterwards, tables of where the backends' time goes: by node, and by kind of op"
+    parser.add_argument("--profile", action="store_true", help=profile)
     add_format(parser, ("table", "json"))
-    where = "folder for bench.json, bench.md and the bars as PNG and SVG"
+    where = "folder for bench.json, bench.md, the bars as PNG and SVG, and profiles"
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print and write; 1 where one of ours failed, or nobody was measured."""
-    from resnet_spec.benchmarking.entries import entries_of
+    from resnet_spec.benchmarking.entries import check_profiled, entries_of
     from resnet_spec.benchmarking.files import check_files, write_files
     from resnet_spec.benchmarking.rounds import measure, ticks
     from resnet_spec.cli.progress import StillBar
@@ -61,8 +63,10 @@ def run(args: argparse.Namespace) -> int:
     asked = _asked(args)
     backends = _backends(asked) if args.backends is None else args.backends
     entries, left_out = entries_of(backends, args.against, asked.mode, asked.precision)
+    if args.profile:
+        check_profiled(entries)
     if args.out is not None:
-        check_files(args.out, overwrite=args.overwrite)
+        check_files(args.out, overwrite=args.overwrite, profile=args.profile)
     with StillBar("starting", ticks(asked, entries)) as bar:
         result = measure(asked, entries, left_out, bar.step)
     if args.out is not None:
@@ -78,7 +82,7 @@ def _asked(args: argparse.Namespace) -> Asked:
     from resnet_spec.running.child_processes import threads_of_each
 
     threads = threads_of_each(1) if args.threads is None else args.threads
-    same = ("mode", "batch", "precision", "device", "rounds", "seconds")
+    same = ("mode", "batch", "precision", "device", "rounds", "seconds", "profile")
     given = {name: getattr(args, name) for name in same}
     asked = Asked(spec_of(args), threads=threads, **given)
     assert asked.plan  # What cannot be lowered is refused here, before anything is started.
