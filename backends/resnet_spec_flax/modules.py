@@ -224,7 +224,9 @@ class Block(_Container):
         body = _run(self, self._body, entered)
         has_shortcut = any(getattr(self, key, None) is not None for key in self._shortcut)
         shortcut = _run(self, self._shortcut, entered) if has_shortcut else x
-        return _run(self, self._tail, getattr(self, self._add)(body, shortcut))
+        with jax.named_scope(self._add):
+            total = getattr(self, self._add)(body, shortcut)
+        return _run(self, self._tail, total)
 
 
 class Gate(Chain):
@@ -349,5 +351,7 @@ def _register(module: nnx.Module, layers: Mapping[str, nnx.Module]) -> tuple[str
 def _run(module: nnx.Module, keys: Sequence[str], x: jax.Array) -> jax.Array:
     for key in keys:
         layer = getattr(module, key, None)
-        x = x if layer is None else layer(x)
+        if layer is not None:
+            with jax.named_scope(key):  # For whoever profiles it: XLA keeps the names.
+                x = layer(x)
     return x

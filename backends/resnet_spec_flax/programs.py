@@ -78,7 +78,7 @@ class Program:
         """
         self._plan = plan
         self._recipe = recipe or Recipe(steps=1)
-        self._loss = loss_of(recipe, plan.classes, dtype)
+        self._loss = jax.named_scope("loss")(loss_of(recipe, plan.classes, dtype))
         self._optimizer = optimizer
         self._dtype = dtype
         self._graphdef = graphdef
@@ -256,19 +256,17 @@ class Program:
         """Return a copy of the native module with these weights, in the given mode."""
         state = as_state(self._plan.tensors, weights)
         model = nnx.merge(self._graphdef, state, self._others, copy=True)
-        if train:
-            model.train()
-        else:
-            model.eval()
+        (model.train if train else model.eval)()
         for name, factors in noise.items():
             find(model, name).noise = Noise(factors)
         return model
 
+    @jax.named_scope("images")
     def _normalised(self, images: jax.Array) -> jax.Array:
         if images.dtype != jnp.uint8:
             return images
-        scale = np.array(self._plan.input.scale, self._dtype)
-        shift = np.array(self._plan.input.shift, self._dtype)
+        given = self._plan.input
+        scale, shift = (np.array(values, self._dtype) for values in (given.scale, given.shift))
         return images.astype(self._dtype) * scale + shift
 
     def _logits(self, model: Any, images: jax.Array) -> jax.Array:

@@ -1,0 +1,181 @@
+"""What `resnet-spec bench --profile` asks of JAX: the time of every op, by the plan's nodes.
+
+XLA names each op of a compiled program by the scopes it was traced in, and the modules' scopes are
+their names in the plan. A fusion is of the node of its last op. On a CPU an op may run on threads
+beside others: every moment is shared out among those that are under way, so that no moment counts
+twice. Reached by name (`manifest.toml`, "bench").
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.profiler import ProfileData, ProfileOptions
+
+from resnet_spec.bench import Case, Direction, Profile, TimedKind, Timing, Turn
+from resnet_spec.plan import walk
+from resnet_spec_flax.session import Session
+from resnet_spec_flax.weights import read
+
+_UPDATES = ("jit__updated", "jit_add")
+"""What the programs are called in which the optimiser steps, and gradients are added up."""
+_MOVES = frozenset(("parameter", "copy", "transpose", "convert", "bitcast", "reshape", "tuple"))
+_LOOPS = frozenset(("while", "conditional", "call"))
+"""Ops around others, which are counted themselves."""
+_NOTES = (
+    "a fusion of several ops, as of a sum and a ReLU, is of the node of its last one",
+    "ops that ran at once share the time in which they did",
+)
+
+
+class Event(NamedTuple):
+    """An op's run, by its program's and its own name; in nanoseconds."""
+
+    program: str
+    op: str
+    start: float
+    end: float
+
+
+class Made(NamedTuple):
+    """An op of a compiled program: the scopes that it was traced in, and whether it only moves."""
+
+    scope: str
+    moves: bool = False
+    is_loop: bool = False
+
+
+Programs = Mapping[tuple[str, str], Made]
+"""By the names of a program and an op in it."""
+
+
+def profile(case: Case, session: Session, turn: Turn, steps: int) -> Profile:
+    """Return the ops of `steps` steps of `turn`, which the session takes; see `bench.Profile`."""
+    options = ProfileOptions()
+    options.python_tracer_level = 0  # It would take longer than the ops.
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder, profiler_options=options):
+            turn(steps)
+            weights = read(session.native, case.plan.tensors)
+            jax.block_until_ready((weights, session._slots))  # The last update.
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        events = list(events_of(ProfileData.from_file(str(file))))
+    ran = {event.program for event in events}
+    programs = dict[tuple[str, str], Made]()
+    for executable in session._device.client.live_executables():
+        for module in executable.hlo_modules():
+            if module.name in ran:
+                programs |= made_of(module.name, module.to_string())
+    names = {node.name for node in walk(case.plan.root) if node.name}
+    return Profile(tuple(timings(events, programs, names)), _NOTES)
+
+
+def events_of(data: Any) -> Iterator[Event]:
+    """Yield the ops' runs in a record. One that goes on after its call has an event for its end."""
+    begun: list[tuple[Event, object]] = []
+    ends: dict[object, float] = {}
+    for event in (event for plane in data.planes for line in plane.lines for event in line.events):
+        stats = dict(event.stats)
+        if event.name.startswith("end: "):
+            ends[stats.get("_ct"), stats.get("_c")] = event.start_ns
+        elif "hlo_op" in stats:
+            last = event.start_ns + event.duration_ns
+            found = Event(str(stats["hlo_module"]), str(stats["hlo_op"]), event.start_ns, last)
+            begun.append((found, (stats.get("_pt"), stats.get("_p"))))
+    for event, key in begun:
+        yield event._replace(end=max(event.end, ends.get(key, 0.0)))
+
+
+_LINE = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = .*?[\])}] ([\w-]+)\((.*)$")
+_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
+_SCOPE = re.compile(r'metadata=\{[^}]*?op_name="([^"]*)"')
+_CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.-]+)")
+
+
+def made_of(program: str, text: str) -> dict[tuple[str, str], Made]:
+    """Return every op of a compiled program, of its text in XLA's language."""
+    scopes: dict[str, str] = {}
+    opcodes: dict[str, set[str]] = defaultdict(set)
+    roots: dict[str, str] = {}
+    found: dict[tuple[str, str], Made] = {}
+    here = ""
+    for line in text.splitlines():
+        start = _COMPUTATION.match(line)
+        if start:
+            here = start[1]
+        told = _LINE.match(line)
+        if told is None:
+            continue
+        is_root, name, opcode, rest = told.groups()
+        scope, called = _SCOPE.search(rest), _CALLED.search(rest)
+        within = called[1] if called and opcode == "fusion" else ""
+        operands = rest.partition(")")[0].replace("%", "").split(", ")
+        scopes[name] = scope[1] if scope else roots.get(within, "")
+        if not scopes[name]:  # As where a weight is laid out anew.
+            scopes[name] = next((scopes[it] for it in operands if scopes.get(it)), "")
+        opcodes[here].add(opcode)
+        if is_root:
+            roots[here] = scopes[name]
+        moves = (opcodes[within] if within else {opcode}) <= _MOVES
+        found[program, name] = Made(scopes[name], moves, opcode in _LOOPS)
+    return found
+
+
+def timings(
+    events: Iterable[Event], programs: Programs, names: Collection[str]
+) -> Iterator[Timing]:
+    """Yield what each op took, of a plan's node where it is of one. names: of the plan's nodes."""
+    unknown = Made("")
+    counted = [e for e in events if not programs.get((e.program, e.op), unknown).is_loop]
+    for (program, op), seconds in shared(counted).items():
+        made = programs.get((program, op), unknown)
+        node, kind, direction = _place(program, made.scope, names)
+        yield Timing(node, seconds, direction, "copies" if made.moves and not kind else kind)
+
+
+def _place(program: str, scope: str, names: Collection[str]) -> tuple[str, TimedKind, Direction]:
+    if program.startswith(_UPDATES):
+        return "", "optimizer", "update"
+    direction: Direction = "backward" if "transpose(" in scope else "forward"
+    words = re.findall(r"[\w-]+", scope)
+    node = node_of(words, names)
+    if node:
+        return node, "", direction
+    kinds: tuple[TimedKind, ...] = ("images", "loss")
+    kind = next((kind for kind in kinds if kind in words), "")
+    return "", kind, direction if scope else ""
+
+
+def node_of(words: Sequence[str], names: Collection[str]) -> str:
+    """Return the longest name of a node that consecutive words make; "" for none."""
+    found = ""
+    for first in range(len(words)):
+        for last in range(len(words), first, -1):
+            name = ".".join(words[first:last])
+            if name in names and len(name) > len(found):
+                found = name
+    return found
+
+
+def shared(events: Sequence[Event]) -> dict[tuple[str, str], float]:
+    """Return the seconds of each op; those that run at once have equal shares of that time."""
+    found: dict[tuple[str, str], float] = defaultdict(float)
+    marks = [(event.start, True, i) for i, event in enumerate(events)]
+    marks += [(event.end, False, i) for i, event in enumerate(events)]
+    under_way, before = set[int](), 0.0
+    for when, begins, i in sorted(marks):
+        for other in under_way:
+            event = events[other]
+            found[event.program, event.op] += (when - before) * 1e-9 / len(under_way)
+        before = when
+        if begins:
+            under_way.add(i)
+        else:
+            under_way.discard(i)
+    return dict(found)
