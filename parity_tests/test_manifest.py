@@ -46,6 +46,7 @@ needs = ["abx"]
 install = "pip install abx"
 [bench]
 product = "rs_ab.benching:product"
+profile = "rs_ab.profiling:profile"
 [bench.peers.other]
 make = "rs_ab.peers:other"
 needs = ["cde"]
@@ -64,7 +65,8 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
     losses = ("binary_cross_entropy",)
     flags = {"shards": True, "keeps": True, "teachers": True, "notices": True}
     other = Peer("ab", "rs_ab.peers:other", ("cde",), "pip install cde", ("predict",))
-    bench = Bench(product="rs_ab.benching:product", peers={"other": other})
+    functions = {"product": "rs_ab.benching:product", "profile": "rs_ab.profiling:profile"}
+    bench = Bench(**functions, peers={"other": other})
     expected = Manifest(*texts, formats, compiles="asked", losses=losses, bench=bench, **flags)
     assert read_manifest(path, "ab") == expected
 
@@ -112,6 +114,12 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
             '"rs_ab.benching"',
             "bench.product: 'rs_ab.benching' is no function as module:function",
         ),
+        ("profile =", "profiles =", "bench.profiles: is no key of a manifest; did you mean"),
+        (
+            '"rs_ab.profiling:profile"',
+            "3",
+            "bench.profile: must be a text, not 3",
+        ),
         ('make = "rs_ab.peers:other"', "", "bench.peers.other.make: is missing"),
         ('make = "rs_ab.peers:other"', "make = 3", "bench.peers.other.make: must be a text, not 3"),
         ('install = "pip install cde"', "", "bench.peers.other.install: is missing"),
@@ -119,7 +127,8 @@ def test_a_manifest_is_read_whole(tmp_path: Path) -> None:
         ('["predict"]', '["predicts"]', "bench.peers.other.modes: 'predicts' is not one of train"),
         ("[bench.peers.other]", '[bench.peers."a b"]', "bench.peers: 'a b' is no plain word"),
         (
-            '[bench]\nproduct = "rs_ab.benching:product"\n[bench.peers.other]',
+            '[bench]\nproduct = "rs_ab.benching:product"\nprofile = "rs_ab.profiling:profile"\n'
+            "[bench.peers.other]",
             "[other]",
             "other: is no key of a manifest",
         ),

@@ -1,17 +1,20 @@
 """What `resnet-spec bench --profile` asks of JAX: the time of every op, by the plan's nodes.
 
 XLA names each op of a compiled program by the scopes it was traced in, and the modules' scopes are
-their names in the plan. A fusion is of the node of its last op. On a CPU an op may run on threads
+their names in the plan. A fusion of several is of the convolutions and products in it, shared out
+by their operations, or else of the node of its last op. On a CPU an op may run on threads
 beside others: every moment is shared out among those that are under way, so that no moment counts
 twice. Reached by name (`manifest.toml`, "bench").
 """
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +22,8 @@ import jax
 from jax.profiler import ProfileData, ProfileOptions
 
 from resnet_spec.bench import Case, Direction, Profile, TimedKind, Timing, Turn
-from resnet_spec.plan import walk
+from resnet_spec.ops import Conv, Linear
+from resnet_spec.plan import Plan, walk
 from resnet_spec_flax.session import Session
 from resnet_spec_flax.weights import read
 
@@ -27,9 +31,10 @@ _UPDATES = ("jit__updated", "jit_add")
 """What the programs are called in which the optimiser steps, and gradients are added up."""
 _MOVES = frozenset(("parameter", "copy", "transpose", "convert", "bitcast", "reshape", "tuple"))
 _LOOPS = frozenset(("while", "conditional", "call"))
-"""Ops around others, which are counted themselves."""
+"""Ops around others, which are counted themselves where the record has them."""
+_HEAVY = frozenset(("convolution", "dot"))
 _NOTES = (
-    "a fusion of several ops, as of a sum and a ReLU, is of the node of its last one",
+    "a fusion is of the convolutions in it, by their operations, or else of its last op",
     "ops that ran at once share the time in which they did",
 )
 
@@ -44,11 +49,17 @@ class Event(NamedTuple):
 
 
 class Made(NamedTuple):
-    """An op of a compiled program: the scopes that it was traced in, and whether it only moves."""
+    """An op of a compiled program.
 
-    scope: str
+    scopes: those that it was traced in; of a fusion with convolutions or products, theirs, else its
+    last op's. moves: whether it only moves. within: the computation that it is in. around: the one
+    that it runs op by op, if it does.
+    """
+
+    scopes: tuple[str, ...] = ("",)
     moves: bool = False
-    is_loop: bool = False
+    within: str = ""
+    around: str = ""
 
 
 Programs = Mapping[tuple[str, str], Made]
@@ -72,71 +83,96 @@ def profile(case: Case, session: Session, turn: Turn, steps: int) -> Profile:
         for module in executable.hlo_modules():
             if module.name in ran:
                 programs |= made_of(module.name, module.to_string())
-    names = {node.name for node in walk(case.plan.root) if node.name}
-    return Profile(tuple(timings(events, programs, names)), _NOTES)
+    return Profile(tuple(timings(events, programs, costs_of(case.plan))), _NOTES)
 
 
 def events_of(data: Any) -> Iterator[Event]:
     """Yield the ops' runs in a record. One that goes on after its call has an event for its end."""
-    begun: list[tuple[Event, object]] = []
-    ends: dict[object, float] = {}
+    begun: list[Event] = []
+    ends: dict[str, list[float]] = defaultdict(list)
     for event in (event for plane in data.planes for line in plane.lines for event in line.events):
         stats = dict(event.stats)
         if event.name.startswith("end: "):
-            ends[stats.get("_ct"), stats.get("_c")] = event.start_ns
+            ends[event.name.removeprefix("end: ")].append(event.start_ns)
         elif "hlo_op" in stats:
             last = event.start_ns + event.duration_ns
-            found = Event(str(stats["hlo_module"]), str(stats["hlo_op"]), event.start_ns, last)
-            begun.append((found, (stats.get("_pt"), stats.get("_p"))))
-    for event, key in begun:
-        yield event._replace(end=max(event.end, ends.get(key, 0.0)))
+            begun.append(
+                Event(str(stats["hlo_module"]), str(stats["hlo_op"]), event.start_ns, last)
+            )
+    for of in ends.values():
+        of.sort()
+    for event in begun:
+        of = ends.get(event.op, [])
+        place = bisect_left(of, event.start)
+        yield event._replace(end=max([event.end, *of[place : place + 1]]))
 
 
 _LINE = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = .*?[\])}] ([\w-]+)\((.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _SCOPE = re.compile(r'metadata=\{[^}]*?op_name="([^"]*)"')
-_CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.-]+)")
+_CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
 
 
 def made_of(program: str, text: str) -> dict[tuple[str, str], Made]:
     """Return every op of a compiled program, of its text in XLA's language."""
     scopes: dict[str, str] = {}
     opcodes: dict[str, set[str]] = defaultdict(set)
+    heavy: dict[str, list[str]] = defaultdict(list)
     roots: dict[str, str] = {}
     found: dict[tuple[str, str], Made] = {}
     here = ""
     for line in text.splitlines():
         start = _COMPUTATION.match(line)
-        if start:
-            here = start[1]
+        here = start[1] if start else here
         told = _LINE.match(line)
         if told is None:
             continue
         is_root, name, opcode, rest = told.groups()
         scope, called = _SCOPE.search(rest), _CALLED.search(rest)
-        within = called[1] if called and opcode == "fusion" else ""
-        operands = rest.partition(")")[0].replace("%", "").split(", ")
-        scopes[name] = scope[1] if scope else roots.get(within, "")
-        if not scopes[name]:  # As where a weight is laid out anew.
+        inner = called[1] if called else ""
+        fused = inner if opcode == "fusion" else ""
+        scopes[name] = scope[1] if scope else roots.get(fused, "")
+        moves = (opcodes[fused] if fused else {opcode}) <= _MOVES
+        if moves and not scopes[name]:  # As where a weight is laid out anew.
+            operands = rest.partition(")")[0].replace("%", "").split(", ")
             scopes[name] = next((scopes[it] for it in operands if scopes.get(it)), "")
         opcodes[here].add(opcode)
+        if opcode in _HEAVY:
+            heavy[here].append(scopes[name])
         if is_root:
             roots[here] = scopes[name]
-        moves = (opcodes[within] if within else {opcode}) <= _MOVES
-        found[program, name] = Made(scopes[name], moves, opcode in _LOOPS)
+        of = tuple(heavy[fused]) if fused and heavy[fused] else (scopes[name],)
+        found[program, name] = Made(of, moves, here, inner if opcode in _LOOPS else "")
     return found
 
 
 def timings(
-    events: Iterable[Event], programs: Programs, names: Collection[str]
+    events: Sequence[Event], programs: Programs, costs: Mapping[str, int]
 ) -> Iterator[Timing]:
-    """Yield what each op took, of a plan's node where it is of one. names: of the plan's nodes."""
-    unknown = Made("")
-    counted = [e for e in events if not programs.get((e.program, e.op), unknown).is_loop]
-    for (program, op), seconds in shared(counted).items():
-        made = programs.get((program, op), unknown)
-        node, kind, direction = _place(program, made.scope, names)
-        yield Timing(node, seconds, direction, "copies" if made.moves and not kind else kind)
+    """Yield what each op took, of a plan's node where it is of one.
+
+    costs: of every node of the plan by name, as parts of a fusion share it out.
+    """
+    unknown = Made()
+    made = {key: programs.get(key, unknown) for key in {(e.program, e.op) for e in events}}
+    run = {(key[0], one.within) for key, one in made.items()}
+    rounds = {key for key, one in made.items() if one.around and (key[0], one.around) in run}
+    counted = [event for event in events if (event.program, event.op) not in rounds]
+    for key, seconds in shared(counted).items():
+        places = [_place(key[0], scope, costs) for scope in made[key].scopes]
+        parts = [max(1, costs.get(node, 0)) for node, _, _ in places]
+        for (node, kind, direction), part in zip(places, parts, strict=True):
+            told = "copies" if made[key].moves and not kind else kind
+            yield Timing(node, seconds * part / sum(parts), direction, told)
+
+
+def costs_of(plan: Plan) -> dict[str, int]:
+    """Return the multiply-accumulates of every node for one image; 0 for those without weights."""
+    found = {node.name: 0 for node in walk(plan.root) if node.name}
+    for op in plan.ops:
+        if isinstance(op, Conv | Linear):
+            found[op.name] = math.prod(op.out_shape) * math.prod(op.weight.shape[1:])
+    return found
 
 
 def _place(program: str, scope: str, names: Collection[str]) -> tuple[str, TimedKind, Direction]:

@@ -44,12 +44,14 @@ def result(*of: Measured, steps: int = 5, **changes: Any) -> Result:
 class Line:
     """Answers as a contestant whose steps and products take so long; keeps what it was told.
 
-    fails_at: the number of the line at which it fails. began: as in `WorkerProcess`.
+    fails_at: the number of the line at which it fails. profile: its answer; None: it has none.
+    began: as in `WorkerProcess`.
     """
 
     def __init__(
         self, log: list[tuple[str, str]], name: str, step_s: float, fails_at: int = 0
     ) -> None:
+        self.profile: dict[str, Any] | None = None
         self._log, self._name, self._step_s, self._fails_at = log, name, step_s, fails_at
         self._told = 0
         self.began = time.perf_counter()
@@ -63,7 +65,12 @@ class Line:
         waited = {"waited_s": 1.0, "idle_s": 0.25}
         if "asked" in told:
             self._log.append((self._name, "start"))
-            return {"info": {"device": "cpu"}, "product": {"size": 10, "flops": 2000}}
+            product = {"size": 10, "flops": 2000}
+            can = {"can_profile": self.profile is not None}
+            return {"info": {"device": "cpu"}, "product": product, **can}
+        if "profile" in told:
+            self.steps.append(told["profile"])
+            return {**(self.profile or {}), **waited}
         if "turn" in told:
             self._log.append((self._name, "turn"))
             self.steps.append(told["turn"])

@@ -61,7 +61,7 @@ class _Running:
         self.turns: list[float] = []
         self.products: list[float] = []
         self.product: dict[str, int] | None = None
-        self.can_profile = False
+        self.can_profile = self.is_over = False
         self.product_count = 0
         self.memory_mb: float | None = None
         self.device_mb: float | None = None
@@ -104,19 +104,27 @@ class _Running:
         took = self._product(self.product_count)
         self.products.append(self.product["flops"] * self.product_count / took)
 
-    def profile(self, steps: int, plain_s: float) -> Profiled:
-        """Return where the time of `steps` steps goes. Raises FailedError where nobody can tell."""
+    def profile(self, steps: int, plain_s: float) -> Profiled | str:
+        """Return where the time of `steps` steps goes; where nobody can tell, why.
+
+        Raises FailedError where the process is lost; it is over then.
+        """
         if not self.can_profile:
-            raise FailedError("its backend brings no function for it (bench.profile)")
-        answer = self.line.ask({"profile": steps})
+            return "its backend brings no function for it (bench.profile)"
+        try:
+            answer = self.line.ask({"profile": steps})
+        except FailedError:
+            self.is_over = True
+            raise
         self._waited(answer)
         if "not_profiled" in answer:
-            raise FailedError(str(answer["not_profiled"]))
+            return str(answer["not_profiled"])
         return profiled_of(self.entry.name, answer, steps, plain_s)
 
     def end(self) -> None:
         """Hear how the last wait was, and end the process."""
-        self._waited(self.line.ask({"end": True}))
+        if not self.is_over:
+            self._waited(self.line.ask({"end": True}))
         self.line.close()
 
     def measured(self) -> Measured:
@@ -209,10 +217,13 @@ class _Field:
         for one in [one for one in self.running if one.entry.is_ours]:
             self.tick(f"{one.entry.name}: profiling")
             try:
-                plain_s = statistics.median(one.turns) / steps
-                self.profiles.append(one.profile(few, plain_s))
+                found = one.profile(few, statistics.median(one.turns) / steps)
             except FailedError as error:
-                self.not_profiled[one.entry.name] = str(error)
+                found = str(error)
+            if isinstance(found, str):
+                self.not_profiled[one.entry.name] = found
+            else:
+                self.profiles.append(found)
 
 
 def rotated(of: Sequence[_Running], number: int) -> list[_Running]:
