@@ -184,7 +184,7 @@ def _place(program: str, scope: str, names: Collection[str]) -> tuple[str, Timed
     if node:
         return node, "", direction
     kinds: tuple[TimedKind, ...] = ("images", "loss")
-    kind = next((kind for kind in kinds if kind in words), "")
+    kind: TimedKind = next((kind for kind in kinds if kind in words), "")
     return "", kind, direction if scope else ""
 
 

@@ -27,6 +27,7 @@ from resnet_spec_torch.session import Session
 _RANGE = "resnet_spec: "
 _BACKWARD = "autograd::engine::evaluate_function: "
 _OPTIMIZER = "Optimizer."
+_FUSED = "mkldnn::_convolution_pointwise"
 _COPIES = frozenset(
     (
         *("aten::copy_", "aten::_to_copy", "aten::to", "aten::contiguous", "aten::clone"),
@@ -74,18 +75,21 @@ def profile(case: Case, session: Session, turn: Turn, steps: int) -> Profile:
         with torch.profiler.profile(activities=activities) as record:
             turn(steps)
     ops = _ops(record.events() or [], is_device=device == "cuda")
-    notes = (_LEAN_NOTE,) if ranges.added else ()
+    is_fused = any(op.name.startswith(_FUSED) for op in ops)
+    notes = (_LEAN_NOTE,) if is_fused else ()
     return Profile(tuple(timings(ops, trains=case.trains)), notes)
 
 
 def _ranges(session: Session, case: Case) -> Ranges:
+    """Return the names of the session's own modules, and of the lean network's where it has one."""
+    names: dict[nn.Module, str] = {part: name for name, part in session.native.named_modules()}
     lean = None if case.trains or session._lean is None else session._lean.network
-    if isinstance(lean, Fused):
-        convs = [part for part in lean.modules() if isinstance(part, FusedConv2d)]
-        own: dict[nn.Module, str] = {conv: conv.name for conv in convs}
-        return Ranges({lean: "", **lean.named, **own}, [(conv, conv.name) for conv in convs])
-    network = session.native if lean is None else lean
-    return Ranges({part: name for name, part in network.named_modules()})
+    if not isinstance(lean, Fused):
+        lean_names = () if lean is None else lean.named_modules()
+        return Ranges({**names, **{part: name for name, part in lean_names}})
+    convs = [part for part in lean.modules() if isinstance(part, FusedConv2d)]
+    own: dict[nn.Module, str] = {conv: conv.name for conv in convs}
+    return Ranges({**names, lean: "", **lean.named, **own}, [(conv, conv.name) for conv in convs])
 
 
 @contextmanager
@@ -122,7 +126,7 @@ def _within(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _ops(events: Iterable[Any], *, is_device: bool) -> list[Op]:
     """Return the profiler's events of the host, in order of start; times are the device's."""
-    hosts = [event for event in events if event.device_type == torch.autograd.DeviceType.CPU]
+    hosts = [event for event in events if event.device_type.name == "CPU"]
     hosts.sort(key=lambda event: (event.time_range.start, -event.time_range.end))
     places = {id(event): place for place, event in enumerate(hosts)}
     found: list[Op] = []

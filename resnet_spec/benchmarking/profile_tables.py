@@ -88,10 +88,14 @@ def csv_text(of: Profiles) -> str:
     return stream.getvalue()
 
 
+def _own(part: Part) -> str:
+    return part.node or part.kind
+
+
 def _tables(of: Profiles, *, is_complete: bool = False) -> Iterator[tuple[str, _Table]]:
     if not of.all:
         return
-    key = (lambda part: part.node or part.kind) if is_complete else key_of(of.plan, of.all)
+    key = _own if is_complete else key_of(of.plan, of.all)
     rows = rows_of(of.plan, key, of.all)
     yield f"milliseconds of a step, {of.title}, by node", _table(of, "node", rows, key)
     by_kind = _table(of, "kind of op", kinds_of(of.all), lambda part: part.kind)
