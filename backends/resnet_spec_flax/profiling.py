@@ -35,6 +35,7 @@ _LOOPS = frozenset(("while", "conditional", "call"))
 _HEAVY = frozenset(("convolution", "dot"))
 _NOTES = (
     "a fusion is of the convolutions in it, by their operations, or else of its last op",
+    "an op that XLA made without a name is of the node that takes its result",
     "ops that ran at once share the time in which they did",
 )
 
@@ -109,16 +110,21 @@ def events_of(data: Any) -> Iterator[Event]:
 
 _LINE = re.compile(r"^\s+(ROOT )?%?([\w.-]+) = .*?[\])}] ([\w-]+)\((.*)$")
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
+_OPERAND = re.compile(r"%([\w.-]+)")
 _SCOPE = re.compile(r'metadata=\{[^}]*?op_name="([^"]*)"')
 _CALLED = re.compile(r"(?:calls|to_apply|body)=%?([\w.-]+)")
 
 
 def made_of(program: str, text: str) -> dict[tuple[str, str], Made]:
-    """Return every op of a compiled program, of its text in XLA's language."""
+    """Return every op of a compiled program, of its text in XLA's language.
+
+    One that XLA made without a scope, as to lay a weight out anew, is of whoever takes its result.
+    """
     scopes: dict[str, str] = {}
     opcodes: dict[str, set[str]] = defaultdict(set)
     heavy: dict[str, list[str]] = defaultdict(list)
     roots: dict[str, str] = {}
+    operands: dict[str, list[str]] = {}
     found: dict[tuple[str, str], Made] = {}
     here = ""
     for line in text.splitlines():
@@ -133,9 +139,7 @@ def made_of(program: str, text: str) -> dict[tuple[str, str], Made]:
         fused = inner if opcode == "fusion" else ""
         scopes[name] = scope[1] if scope else roots.get(fused, "")
         moves = (opcodes[fused] if fused else {opcode}) <= _MOVES
-        if moves and not scopes[name]:  # As where a weight is laid out anew.
-            operands = rest.partition(")")[0].replace("%", "").split(", ")
-            scopes[name] = next((scopes[it] for it in operands if scopes.get(it)), "")
+        operands[name] = _OPERAND.findall(rest.partition(")")[0])
         opcodes[here].add(opcode)
         if opcode in _HEAVY:
             heavy[here].append(scopes[name])
@@ -143,6 +147,11 @@ def made_of(program: str, text: str) -> dict[tuple[str, str], Made]:
             roots[here] = scopes[name]
         of = tuple(heavy[fused]) if fused and heavy[fused] else (scopes[name],)
         found[program, name] = Made(of, moves, here, inner if opcode in _LOOPS else "")
+    for name in reversed(operands):  # Whoever takes a result stands after it.
+        for other in operands[name]:
+            made = found.get((program, other))
+            if made is not None and made.scopes == ("",):
+                found[program, other] = made._replace(scopes=found[program, name].scopes)
     return found
 
 
@@ -183,9 +192,9 @@ def _place(program: str, scope: str, names: Collection[str]) -> tuple[str, Timed
     node = node_of(words, names)
     if node:
         return node, "", direction
-    kinds: tuple[TimedKind, ...] = ("images", "loss")
-    kind: TimedKind = next((kind for kind in kinds if kind in words), "")
-    return "", kind, direction if scope else ""
+    if "images" in words or "loss" in words:
+        return "", "images" if "images" in words else "loss", direction
+    return "", "", direction if scope else ""
 
 
 def node_of(words: Sequence[str], names: Collection[str]) -> str:

@@ -136,7 +136,7 @@ def is_there(pid: int) -> bool:
 
 
 def test_a_process_takes_the_turns_that_it_is_told_to(worker: WorkerProcess) -> None:
-    assert worker.ask(task("sleeper")) == {"info": {}, "product": None}
+    assert worker.ask(task("sleeper")) == {"info": {}, "product": None, "can_profile": False}
     found = worker.ask({"turn": 5})
     assert found["seconds"] >= 5 * SLEEP_S, "it cannot have slept for less"
     assert found["processor_s"] < found["seconds"] and found["memory_mb"] > 1

@@ -96,7 +96,7 @@ ENTRY %main.3 (w: f32[2,3]) -> (f32[2], f32[2]) {
   %w = f32[2,3]{1,0} parameter(0), metadata={op_name="weights['layer1.0.conv1.weight']"}
   %move = f32[3,2]{1,0} fusion(%w), kind=kLoop, calls=%fused_computation.2
   %fused = f32[2]{0} fusion(%w), kind=kLoop, calls=%fused_computation.1
-  %conv.1 = f32[2]{0} convolution(%w, %w), metadata={op_name="jit(_backward)/transpose(jvp(layer1))/0/conv1/conv_general_dilated" stack_frame_id=3}
+  %conv.1 = f32[2]{0} convolution(%w, %move), metadata={op_name="jit(_backward)/transpose(jvp(layer1))/0/conv1/conv_general_dilated" stack_frame_id=3}
   %norm = f32[2]{0} multiply(%w), metadata={op_name="jit(_backward)/images/mul"}
   %log = f32[2]{0} log(%w), metadata={op_name="jit(_backward)/transpose(jvp(loss))/log"}
   %many = f32[2]{0} fusion(%w), kind=kCustom, calls=%fused_computation.3
@@ -114,7 +114,7 @@ def test_flax_is_read_by_the_scopes_of_compiled_ops() -> None:
     events = [of.Event("jit__backward", op, i * 1e9, (i + 1) * 1e9) for i, op in enumerate(ops)]
     events.append(of.Event("jit__updated", "fused", 10e9, 12e9))
     assert told(of.timings(events, programs, costs)) == [
-        ("layer1.0.conv1", "forward", "copies", 1.0),
+        ("layer1.0.conv1", "backward", "copies", 1.0),
         ("layer1.0.act2", "forward", "", 1.0),
         ("layer1.0.conv1", "backward", "", 1.0),
         ("", "forward", "images", 1.0),
