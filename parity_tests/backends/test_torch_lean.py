@@ -118,7 +118,7 @@ def test_a_sum_with_its_own_input() -> None:
     x = torch.randn(2, 8, 6, 6).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         expected = torch.relu(x + conv(x))
-        got = fused.FusedConv2d(conv, "relu").added_to(x, x)
+        got = fused.FusedConv2d("conv", conv, "relu").added_to(x, x)
     assert torch.allclose(got, expected, atol=1e-6)
 
 
@@ -229,7 +229,7 @@ def test_the_fused_relu_hides_nan() -> None:
     x = torch.full((1, 8, 6, 6), torch.nan).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         assert torch.relu(conv(x)).isnan().all()
-        assert not fused.FusedConv2d(conv, "relu")(x).isnan().any()
+        assert not fused.FusedConv2d("conv", conv, "relu")(x).isnan().any()
 
 
 @pytest.mark.parametrize("place", ["conv1.weight", "layer1.1.conv1.weight", "layer2.0.bn2.weight"])
