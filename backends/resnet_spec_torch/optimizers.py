@@ -24,6 +24,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import FIRST_LOSS_SCALE, GROWTH_STEPS, LOSS_SCALE
 from resnet_spec_torch.descents import Lamb, Lars, Lion, RmsProp, clip_units, lengths_of
+from resnet_spec_torch.in_memory_order import Adam, AdamW, Sgd
 from resnet_spec_torch.weights import Tensors, is_sharded, part_of
 
 Groups = list[dict[str, Any]]
@@ -43,17 +44,17 @@ class Native(NamedTuple):
 
 def _sgd(groups: Groups, settings: Settings, fused: bool) -> Optimizer:
     momentum, nesterov = settings.momentum, settings.nesterov
-    return torch.optim.SGD(groups, 1.0, momentum, nesterov=nesterov, fused=fused)
+    return Sgd(groups, 1.0, momentum, nesterov=nesterov, fused=fused)
 
 
 def _adam(groups: Groups, settings: Settings, fused: bool) -> Optimizer:
     betas = settings.beta1, settings.beta2
-    return torch.optim.Adam(groups, 1.0, betas, settings.epsilon, fused=fused)
+    return Adam(groups, 1.0, betas, settings.epsilon, fused=fused)
 
 
 def _adamw(groups: Groups, settings: Settings, fused: bool) -> Optimizer:
     betas = settings.beta1, settings.beta2
-    return torch.optim.AdamW(groups, 1.0, betas, settings.epsilon, fused=fused)
+    return AdamW(groups, 1.0, betas, settings.epsilon, fused=fused)
 
 
 _ADAM = {"mean": "exp_avg", "square": "exp_avg_sq", "steps": "step"}
