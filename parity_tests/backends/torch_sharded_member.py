@@ -126,7 +126,7 @@ def faulty(setup: Setup, group: Group) -> dict[str, Found]:
         found["sums for means"] = train()
     step = torch.optim.SGD.step
 
-    def but_one(optimizer: Any) -> None:
+    def but_one(optimizer: Any, closure: None = None) -> None:
         part = part_of(optimizer.param_groups[0]["params"][0])
         before = part.clone()
         step(optimizer)

@@ -141,7 +141,7 @@ def test_what_is_evaluated_together_is_the_same(name: str, monkeypatch: pytest.M
 
     def evaluated(bias: float = 1.0, split: Any = ONE, crop: float = 1.0) -> None:
         args: Any = SimpleNamespace(backend="torch", precision="float32", batch=8, split="test")
-        args.crop = crop
+        args.crop, args.engine = crop, None
         state = {"fc.bias": np.full(2, bias, np.float32)}
         loaded: Any = SimpleNamespace(weights=SimpleNamespace(state=state, view=None))
         loaded.spec = resnet_spec.load_spec("resnet18")
