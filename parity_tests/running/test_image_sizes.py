@@ -163,7 +163,13 @@ def sizes_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return seen
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend",
+    [
+        it if it in ("numpy", "torch") else pytest.param(it, marks=pytest.mark.thorough)
+        for it in BACKENDS
+    ],
+)
 def test_sizes_grow_in_equal_parts_of_the_run(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
