@@ -11,10 +11,11 @@ they are is known only once every contestant's first turns have been timed, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.plan import Plan
 
 Mode = Literal["train", "predict"]
+Key = TypeVar("Key", bound=Hashable)
 
 Turn = Callable[[int], object]
 """Takes so many training steps, or predicts so many batches, and waits; what it returns is dropped.
@@ -150,3 +152,24 @@ class Profile:
 
     timings: Sequence[Timing]
     notes: tuple[str, ...] = ()
+
+
+def time_shared(spans: Iterable[tuple[Key, float, float]]) -> dict[Key, float]:
+    """Return the time of each key, of spans (key, begin, end), in their unit.
+
+    Those that are under way at once have equal shares of that time.
+    """
+    every = list(spans)
+    found: dict[Key, float] = defaultdict(float)
+    marks = [(begin, True, i) for i, (_, begin, _) in enumerate(every)]
+    marks += [(end, False, i) for i, (_, _, end) in enumerate(every)]
+    under_way, before = set[int](), 0.0
+    for when, begins, i in sorted(marks):
+        for other in under_way:
+            found[every[other][0]] += (when - before) / len(under_way)
+        before = when
+        if begins:
+            under_way.add(i)
+        else:
+            under_way.discard(i)
+    return dict(found)

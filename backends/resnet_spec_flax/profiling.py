@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.profiler import ProfileData, ProfileOptions
 
-from resnet_spec.bench import Case, Direction, Profile, TimedKind, Timing, Turn
+from resnet_spec.bench import Case, Direction, Profile, TimedKind, Timing, Turn, time_shared
 from resnet_spec.ops import Conv, Linear
 from resnet_spec.plan import Plan, walk
 from resnet_spec_flax.session import Session
@@ -209,18 +209,6 @@ def node_of(words: Sequence[str], names: Collection[str]) -> str:
 
 
 def shared(events: Sequence[Event]) -> dict[tuple[str, str], float]:
-    """Return the seconds of each op; those that run at once have equal shares of that time."""
-    found: dict[tuple[str, str], float] = defaultdict(float)
-    marks = [(event.start, True, i) for i, event in enumerate(events)]
-    marks += [(event.end, False, i) for i, event in enumerate(events)]
-    under_way, before = set[int](), 0.0
-    for when, begins, i in sorted(marks):
-        for other in under_way:
-            event = events[other]
-            found[event.program, event.op] += (when - before) * 1e-9 / len(under_way)
-        before = when
-        if begins:
-            under_way.add(i)
-        else:
-            under_way.discard(i)
-    return dict(found)
+    """Return the seconds of each op; see `time_shared`."""
+    spans = (((event.program, event.op), event.start, event.end) for event in events)
+    return {op: ns * 1e-9 for op, ns in time_shared(spans).items()}

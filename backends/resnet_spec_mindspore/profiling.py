@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import mindspore as ms
 
-from resnet_spec.bench import Case, Profile, Timing, Turn
+from resnet_spec.bench import Case, Profile, Timing, Turn, time_shared
 from resnet_spec.errors import BackendError
 from resnet_spec_mindspore.nodes_of_ops import Op, OpKinds, Shapes, place_of
 from resnet_spec_mindspore.session import Session
@@ -127,18 +127,5 @@ def _short(name: str) -> str:
 
 
 def shared(runs: Iterable[Run]) -> dict[str, float]:
-    """Return the seconds of each op; those that run at once have equal shares of that time."""
-    every = list(runs)
-    found: dict[str, float] = defaultdict(float)
-    marks = [(run.start, True, i) for i, run in enumerate(every)]
-    marks += [(run.end, False, i) for i, run in enumerate(every)]
-    under_way, before = set[int](), 0.0
-    for when, begins, i in sorted(marks):
-        for other in under_way:
-            found[every[other].op] += (when - before) / len(under_way)
-        before = when
-        if begins:
-            under_way.add(i)
-        else:
-            under_way.discard(i)
-    return dict(found)
+    """Return the seconds of each op; see `time_shared`."""
+    return time_shared((run.op, run.start, run.end) for run in runs)
