@@ -50,6 +50,13 @@ def test_all_take_the_same_steps_which_fill_the_seconds_of_the_middle_one() -> N
         assert line.steps[-3:] == [50, 50, 50]
 
 
+def test_a_turn_has_the_steps_that_are_asked_for() -> None:
+    line = Line([], "torch", 0.01)
+    found = measure(asked(), [OURS], open_line=lambda entry: line, steps=7)
+    assert found.steps == 7 and line.steps == [1, 1, 1, 2, 4, 8, 16, 7, 7, 7]
+    assert found.measured[0].turns == pytest.approx((0.07, 0.07, 0.07))
+
+
 def test_a_turn_has_one_step_at_least() -> None:
     assert played({OURS: 3.0})[0].steps == 1
 

@@ -23,7 +23,7 @@ _SETS = (
 """Flags of Linux, the best first, and what the instruction set is called."""
 _PREFIXES = (
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "XLA_", "ATEN_"),
-    *("RESNET_SPEC_", "CUDA_VISIBLE_"),
+    *("RESNET_SPEC_", "CUDA_VISIBLE_", "MALLOC_"),
 )
 _BUSY = 0.5
 """Processors' worth of other work at the start, above which timings are doubted aloud."""

@@ -238,17 +238,19 @@ def measure(
     left_out: Sequence[str] = (),
     tick: Tick = lambda what: None,
     open_line: Open | None = None,
+    steps: int | None = None,
 ) -> Result:
     """Return what every contestant of `entries` takes.
 
     left_out: lines on those that are not started, for the result. open_line: starts a contestant's
-    process. Whoever fails is in the result with a line, and the others go on. When this returns, or
-    raises, no process is left.
+    process. steps: of every turn; None: as many as take `asked.seconds`. Whoever fails is in the
+    result with a line, and the others go on. When this returns, or raises, no process is left.
     """
     machine, field = this_machine(), _Field(asked, tick)
     with ExitStack() as open_ends:
         field.start(entries, open_line or _opened(asked), open_ends)
-        steps = field.steps()
+        found = field.steps()  # It warms them up, too.
+        steps = found if steps is None else steps
         for number in range(asked.rounds):
             field.round(number, steps)
         if asked.profile:

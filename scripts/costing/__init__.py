@@ -1,0 +1,1 @@
+"""What scripts/overhead.py is made of."""
