@@ -32,8 +32,8 @@ A backend is an importable package that offers
 
 and is found by its entry point in the group `resnet_spec.backends`. It imports its framework, numpy
 and `contract`, `group`, `session_state`, `session_steps` (what every session does without its
-framework), `compile_cache`, `bench`, `folding`, `losses`, `ops`, `optimizers`, `plan`, `recipe`
-and `errors` of the core; nothing else.
+framework), `compile_cache`, `freed_memory`, `digests`, `bench`, `folding`, `losses`, `ops`,
+`optimizers`, `plan`, `recipe` and `errors` of the core; nothing else.
 
 Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
 linear [out, in]) under canonical names, activations NCHW.

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet_spec.compile_cache import VARIABLE
+from resnet_spec.digests import digest
 from resnet_spec.files.writing import write_json
 from resnet_spec.running.child_processes import command_of, usable_processors
 from resnet_spec.weights.checkpoint import load_checkpoint
-from resnet_spec.weights.digests import digest
 
 WAYS = ("unset", "first", "second")
 HEADS = ("without it", "first start", "second start")

@@ -54,10 +54,10 @@ from fault_kinds import (  # pyright: ignore[reportMissingImports]
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from resnet_spec.digests import digest
 from resnet_spec.files.writing import write_json
 from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.weights.checkpoint import load_checkpoint
-from resnet_spec.weights.digests import digest
 from resnet_spec.weights.last_two import LAST, PREVIOUS, is_sound
 
 _GO_ON_S = 300.0

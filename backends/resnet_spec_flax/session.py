@@ -17,6 +17,7 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
+from resnet_spec.freed_memory import keep_freed_memory
 from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -67,6 +68,7 @@ class Session:
         self._plan = plan
         self._recipe = recipe
         self._shapes = state_shapes(plan, recipe, precision)
+        freed = keep_freed_memory()
         self._device = here = find_device(device)
         self._alone = Alone(here)
         self._others = together(plan, recipe, here, group, every=is_every(device), shard=shard)
@@ -89,6 +91,7 @@ class Session:
             "math": f"computes in {precision}" if precision in REDUCED else "strict",
             "jax": jax.__version__,
             "optax": optax.__version__,
+            "freed_memory": freed,
             **self._others.info(),
         }
 

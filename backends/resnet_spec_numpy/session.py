@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, State, StepLog
 from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.freed_memory import keep_freed_memory
 from resnet_spec.optimizers import clipped, row_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
@@ -82,6 +83,7 @@ class Session:
             "precision": precision,
             "math": "strict",
             "blas": _blas(),
+            "freed_memory": keep_freed_memory(),
         }
 
     def state(self) -> State:

@@ -14,6 +14,7 @@ import torch
 from resnet_spec.compile_cache import compile_cache
 from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, did_you_mean, problem
+from resnet_spec.freed_memory import keep_freed_memory
 from resnet_spec.ops import Conv, Op
 from resnet_spec.plan import Plan
 
@@ -71,9 +72,12 @@ def take_own(place: int) -> None:
 def started(name: str) -> torch.device:
     """Return the device called `name`, in use. Raises BackendError.
 
-    One that torch calls available may still be broken or taken.
+    One that torch calls available may still be broken or taken. On a CPU memory that is freed is
+    kept from now on.
     """
     device = find_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
     try:
         torch.empty(1, device=device)
     except Exception as error:
@@ -151,6 +155,7 @@ def surroundings(
         "math": math_of(device, precision),
         "threads": str(torch.get_num_threads()),
         "memory_format": str(layout).removeprefix("torch."),
+        **({"freed_memory": keep_freed_memory()} if device.type == "cpu" else {}),
     }
 
 

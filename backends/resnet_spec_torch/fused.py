@@ -20,6 +20,7 @@ from resnet_spec.contract import State
 from resnet_spec.folding import segments
 from resnet_spec.ops import Activation, Chain, Conv, Node, Residual
 from resnet_spec.plan import Plan
+from resnet_spec_torch.in_memory_order import as_it_lies
 from resnet_spec_torch.modules import PaddedConv2d, edges
 
 After = Literal["none", "relu"]
@@ -55,7 +56,7 @@ class Fused(nn.Module):
             x = x.clone(memory_format=torch.preserve_format)
         entering: list[Tensor] = []
         for part in self.parts:
-            entering.extend(torch.aminmax(x))
+            entering.extend(torch.aminmax(as_it_lies(x)))
             x = part(x)
         largest = torch.stack(entering).abs().view(-1, 2).amax(1).tolist()
         allowed = (p.allows(m) for p, m in zip(self._peaks, largest, strict=True))

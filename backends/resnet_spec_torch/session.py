@@ -139,11 +139,13 @@ class Session:
     def _evaluating(self, network: nn.Module, batches: Iterable[Batch]) -> Iterator[Tensor]:
         lean = None if self._lean is None else self._lean.of(self.native, self._weights())
         for batch in batches:
-            with torch.inference_mode(), mode(self.native, training=False), self._cast():
+            with torch.inference_mode(), self._cast():
                 images = self._inputs.images(batch)
                 logits = None if lean is None else lean(images)
-                logits = (network(images) if logits is None else logits).to(self._dtype)
-            yield logits  # Outside: whoever takes it may be training.
+                if logits is None:
+                    with mode(self.native, training=False):
+                        logits = network(images)
+            yield logits.to(self._dtype)  # Outside: whoever takes it may be training.
 
     def gradients(self, batch: Batch) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by trainable name; changes nothing."""

@@ -19,6 +19,7 @@ from resnet_spec.data import load_data
 from resnet_spec.data.batches import share_of, train_batches
 from resnet_spec.data.dataset import Dataset
 from resnet_spec.describing.spec import Spec
+from resnet_spec.digests import digest
 from resnet_spec.errors import CheckpointError, RecipeError, ResnetSpecError
 from resnet_spec.group import Group
 from resnet_spec.loader import installed_backends
@@ -33,7 +34,6 @@ from resnet_spec.running.runs import Run
 from resnet_spec.running.stages import stages_of
 from resnet_spec.running.teaching import Teacher, taught, teaching
 from resnet_spec.weights.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from resnet_spec.weights.digests import digest
 
 SLOW = ("flax", "mindspore")
 BACKENDS = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
 from typing import Any, cast
@@ -68,7 +68,8 @@ def make(asked: Asked, entry: Entry, file: Any = None) -> Made:
     memory = bench.get("memory")
     profile = None
     if session is not None and bench.get("profile"):
-        profile = partial(_profile, bench["profile"], case, session, contestant.turn)
+        bare = replace(case, state={})  # The weights would count as this contestant's memory.
+        profile = partial(_profile, bench["profile"], bare, session, contestant.turn)
     told = (lambda: None) if not memory else lambda: _called(memory)
     return Made(contestant, product, told, profile)
 

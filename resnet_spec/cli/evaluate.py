@@ -139,9 +139,9 @@ def _evaluated(
     """Return what computes and what it gives; several processes share the images out."""
     from resnet_spec.cli.progress import ImageBar
     from resnet_spec.data.fingerprint import SplitPrint
+    from resnet_spec.digests import digest
     from resnet_spec.running.evaluate import evaluate
     from resnet_spec.running.meeting import joined
-    from resnet_spec.weights.digests import digest
 
     things: dict[str, object] = {
         "network": loaded.spec.to_dict(),

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from resnet_spec.digests import digest
 from resnet_spec.errors import BackendError
 from resnet_spec.group import Group
 from resnet_spec.running.going_back import names_file, read_to_go_on
@@ -19,7 +20,6 @@ from resnet_spec.running.request import Request
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.together import Together, check_ahead, check_can_join
 from resnet_spec.weights.checkpoint import checkpoint_header
-from resnet_spec.weights.digests import digest
 from resnet_spec.weights.last_two import PREVIOUS
 
 _BEGINS = "--resume"

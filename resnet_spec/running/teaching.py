@@ -18,6 +18,7 @@ import numpy as np
 from resnet_spec.contract import Batch, Session, State
 from resnet_spec.data.class_matching import Matched, differing, match_classes
 from resnet_spec.describing.spec import Spec
+from resnet_spec.digests import digest
 from resnet_spec.errors import CheckpointError, DataError, RecipeError, ResnetSpecError, problem
 from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
@@ -26,7 +27,6 @@ from resnet_spec.running.opening import check_teaches
 from resnet_spec.running.run_folder import Say
 from resnet_spec.running.runs import Run
 from resnet_spec.weights.checkpoint import Checkpoint
-from resnet_spec.weights.digests import digest
 from resnet_spec.weights.known_statistics import with_known_statistics
 from resnet_spec.weights.loading import Pretrained, load_pretrained
 from resnet_spec.weights.published.finding import place_of

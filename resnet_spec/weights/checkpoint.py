@@ -18,6 +18,7 @@ from resnet_spec.contract import Array, State
 from resnet_spec.data.fingerprint import Fingerprint
 from resnet_spec.data.held_out import HeldOut
 from resnet_spec.describing.spec import Spec
+from resnet_spec.digests import digest, text_digest
 from resnet_spec.errors import (
     MOST_LINES,
     CheckpointError,
@@ -35,7 +36,6 @@ from resnet_spec.planning.lowering import lower
 from resnet_spec.printing.cards import Card, Shown
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, LOSS_SCALE, family, is_slot
-from resnet_spec.weights.digests import digest, text_digest
 from resnet_spec.weights.files.safetensors_file import mapped_safetensors, safetensors_metadata
 from resnet_spec.weights.files.weight_file import finite_problems
 from resnet_spec.weights.header_kinds import check_kinds
