@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.bench import Case, Contestant
-from resnet_spec.benchmarking.making import _ours
+from resnet_spec.benchmarking.making import ours
 
 Fields = Mapping[str, Any]
 
@@ -81,7 +81,7 @@ def cases() -> dict[str, list[str]]:
 
 def in_float32(case: Case) -> Contestant:
     """Return torch's session in float32, to be measured beside one in another precision."""
-    _, found = _ours(replace(case, precision="float32"), "torch")
+    _, found = ours(replace(case, precision="float32"), "torch")
     return found
 
 

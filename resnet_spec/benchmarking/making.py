@@ -55,7 +55,7 @@ def make(asked: Asked, entry: Entry, file: Any = None) -> Made:
     case = asked.case(state=initial_state(asked.plan, seed=0), file=file)
     session = None
     if entry.is_ours:
-        session, contestant = _ours(case, entry.backend)
+        session, contestant = ours(case, entry.backend)
     else:
         contestant = _peers(case, entry)
     if contestant.params is not None and contestant.params != asked.params:
@@ -89,7 +89,8 @@ def _profile(target: str, case: Case, session: Session, turn: Turn, steps: int) 
     return {**answer_of(found, case.plan, steps), "seconds": took[-1]}
 
 
-def _ours(case: Case, backend: str) -> tuple[Session, Contestant]:
+def ours(case: Case, backend: str) -> tuple[Session, Contestant]:
+    """Return the session of `backend` in the case, with its state, and the contestant that it is."""
     recipe = Recipe.from_dict(
         {
             "steps": 1,
