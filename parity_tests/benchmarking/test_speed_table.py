@@ -74,7 +74,7 @@ def test_what_is_there_is_not_measured_again(
 
 def test_in_float32_is_the_session_in_float32(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = list[Any]()
-    monkeypatch.setattr(script, "_ours", lambda *given: (None, seen.append(given) or "it"))
+    monkeypatch.setattr(script, "ours", lambda *given: (None, seen.append(given) or "it"))
     from bench_cases import asked
 
     assert script.in_float32(asked(precision="bfloat16").case()) == "it"

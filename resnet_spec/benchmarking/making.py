@@ -90,7 +90,7 @@ def _profile(target: str, case: Case, session: Session, turn: Turn, steps: int) 
 
 
 def ours(case: Case, backend: str) -> tuple[Session, Contestant]:
-    """Return the session of `backend` in the case, with its state, and the contestant that it is."""
+    """Return a session of `backend` that has the state of the case, and it as a contestant."""
     recipe = Recipe.from_dict(
         {
             "steps": 1,
