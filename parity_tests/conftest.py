@@ -10,18 +10,19 @@ import os
 import tempfile
 
 import pytest
-from serving import server  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from tiny_run import here  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # Set for its workers by pytest-xdist, and by some shells: tables are as wide as in a pipe.
 os.environ.pop("COLUMNS", None)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker per core: two threads each would wait for one another, up to a hundred times longer.
+    # NumPy reads it as it is imported, so that what imports NumPy has to come after it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Compiled quicker so; scripts/parity_matrix.py compares what is optimised.
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
+from serving import server  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from tiny_run import here  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 _compiled = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
