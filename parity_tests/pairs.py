@@ -107,12 +107,15 @@ _ENOUGH = (
     *("bottleneck", "groups", "noise", "pre_activation_everything"),
     *("imagenet_stem", "dilation"),
 )
+_COVERED = {"flax": ("groups", "imagenet_stem", "dilation")}
+"""Of these, what test_flax_numbers.py compares with the reference in networks of its own."""
 
 
 def cell(pair: Pair, is_thorough: bool = False) -> Any:
     """Return `pair` as a parameter of a test, in its case's group."""
     marks = [pytest.mark.xdist_group(pair.case)]
     is_more = pair.backend in SLOW and pair.case not in _ENOUGH
+    is_more |= pair.case in _COVERED.get(pair.backend, ())
     if is_thorough or is_more or _is_repeated(pair):
         marks.append(pytest.mark.thorough)
     return pytest.param(pair, marks=marks)

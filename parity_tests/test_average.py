@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cases import CASES
 from exact_runs import changed_by_going_on, far
+from pairs import SLOW
 
 from resnet_spec.contract import State
 from resnet_spec.errors import BackendError
@@ -54,8 +55,17 @@ def averages(state: State) -> State:
     return {name: array for name, array in state.items() if name.startswith("ema/")}
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("backend", FRAMEWORKS)
+def _cells() -> list[Any]:
+    """Return backends and parts of a step; what compiles has two in optimizers/test_everywhere."""
+    repeated = pytest.mark.thorough
+    return [
+        pytest.param(backend, parts, marks=repeated if parts > 1 and backend in SLOW else ())
+        for backend in FRAMEWORKS
+        for parts in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(("backend", "parts"), _cells())
 def test_an_average_is_that_of_the_reference(backend: str, parts: int) -> None:
     row = judge("trajectory", side(backend, parts), expected(parts))
     assert not row.is_wrong, row.worst

@@ -45,8 +45,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 _CHEAP = ("numpy", "torch")  # The others compile for several seconds for every plan.
 _UNFROZEN = ("head_rate", "layer_decay")
+
+
+def _marks(backend: str, setting: str) -> list[pytest.MarkDecorator]:
+    group = pytest.mark.xdist_group(f"fine_tuning_{backend}")
+    is_quick = backend in _CHEAP or setting == "stages=1"
+    return [group] if is_quick else [group, pytest.mark.thorough]
+
+
 CELLS = [
-    pytest.param(backend, setting, marks=pytest.mark.xdist_group(f"fine_tuning_{backend}"))
+    pytest.param(backend, setting, marks=_marks(backend, setting))
     for backend in installed_backends()
     for setting in SETTINGS
     if backend in _CHEAP or setting not in _UNFROZEN

@@ -138,6 +138,7 @@ def test_a_hand_over_that_loses_something_is_seen(fault: str) -> None:
     ("giver", "taker"),
     [pytest.param(*pair, marks=() if pair in ROUND else pytest.mark.thorough) for pair in PAIRS],
 )
+@pytest.mark.xdist_group("training")  # Its sessions are those of test_training.py.
 def test_a_run_goes_on_in_another_framework(giver: str, taker: str, tmp_path: Path) -> None:
     whole, parts = make_run(giver, tmp_path / "whole"), make_run(giver, tmp_path / "parts")
     go(whole)

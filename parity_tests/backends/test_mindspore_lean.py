@@ -23,6 +23,8 @@ backend: Any = load_backend("mindspore")
 ms: Any = importlib.import_module("mindspore")
 nn: Any = ms.nn
 
+pytestmark = pytest.mark.xdist_group("mindspore_lean")
+
 Change = Callable[[Any], object]
 PLAN = small_plan(BASIC)
 

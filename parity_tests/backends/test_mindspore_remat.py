@@ -27,6 +27,8 @@ from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.rematerialisation import rematerialised
 from resnet_spec.recipe import Recipe
 
+pytestmark = pytest.mark.xdist_group("mindspore_networks")
+
 STEPS = 3
 NAMES = "v2", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("same", "zero_pad"))
 """Noise; gates and an average; accumulation, and norms that MindSpore's kernels do not have."""

@@ -173,7 +173,8 @@ def test_something_else_that_answers_is_not_waited_for(
         assert found.endswith("rank 0 gave up, or something else answers there")
 
 
-def test_a_port_that_is_taken_is_one_line() -> None:
+def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roll_call, "HELLO_S", 0.2)
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         (line,) = told(Group(0, 2, f"127.0.0.1:{port}"))
