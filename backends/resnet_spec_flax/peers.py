@@ -22,6 +22,7 @@ from flax import nnx
 from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant
 from resnet_spec.errors import BackendError, problem
 from resnet_spec_flax.devices import REDUCED, describe, find_device, settings
+from resnet_spec_flax.keras_peer import NETWORKS, Keras
 from resnet_spec_flax.linen_peer import BLOCKS, Linen
 from resnet_spec_flax.modules import build
 
@@ -43,6 +44,15 @@ def flaxmodels(case: Case) -> Contestant:
     fixed = {"num_classes": case.classes, "normalize": False, "dtype": _dtype(case)}
     network = made(output="logits", pretrained=None, **fixed)
     return _contestant(network, case, {"flaxmodels": version("flaxmodels")})
+
+
+def keras_hub(case: Case) -> Contestant:
+    """Return KerasHub's network of the preset's name, on Keras' JAX backend."""
+    case.check_known("KerasHub", NETWORKS)
+    given = case.plan.input
+    shape = given.height, given.width, given.channels
+    network = Keras(case.preset, case.classes, shape, _dtype(case))
+    return _contestant(network, case, {name: version(name) for name in ("keras-hub", "keras")})
 
 
 def by_hand(case: Case) -> Contestant:
