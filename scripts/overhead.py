@@ -13,8 +13,8 @@ command   `resnet-spec train` as a whole, beside `Session.train` alone on as man
           time went into as shares of the latter (see `costing/commands.py`).
 data      batches made without a model, beside the fastest backend's steps.
 
-Freed memory is kept by all, as glibc's variables say: who gives it back and gets it again as zeroed
-pages would be slower for that alone. An idle machine is needed.
+Freed memory is kept by all, as glibc's variables say: who gives it back, and gets it again as pages
+of zeros, would be slower for that alone. An idle machine is needed.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ FREED_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_ARENA_MAX": "1",
 }
-"""Read by glibc when a process starts. Sessions set the same by themselves where they may, and a
-hand-written loop does not: it is no part of what is compared."""
+"""Read by glibc when a process starts. Without them sessions would keep what is freed by themselves
+(`freed_memory`), and a loop by hand would not: that is no part of what is compared."""
 
 PARTS = ("session", "command", "data")
 
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paths = [scripts, os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     machine, found = this_machine(), dict[str, Any]()
-    print(heading(setting), *machine.doubts, sep="\n", flush=True)
+    kept = f"all have {', '.join(f'{name}={text}' for name, text in FREED_MEMORY.items())}"
+    print(heading(setting), kept, *machine.doubts, sep="\n", flush=True)
     try:
         for part in args.only or PARTS:
             found[part] = PART_OF[part](setting)

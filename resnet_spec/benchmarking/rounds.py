@@ -51,7 +51,7 @@ class Line(Protocol):
 Open = Callable[[Entry], Line]
 
 
-class _Running:
+class Running:
     """A contestant under way, and what it has answered so far."""
 
     def __init__(self, entry: Entry, line: Line) -> None:
@@ -162,7 +162,7 @@ class _Field:
 
     def __init__(self, asked: Asked, tick: Tick) -> None:
         self.asked, self.tick = asked, tick
-        self.running: list[_Running] = []
+        self.running: list[Running] = []
         self.failed: dict[Entry, str] = {}
         self.profiles: list[Profiled] = []
         self.not_profiled: dict[str, str] = {}
@@ -190,7 +190,7 @@ class _Field:
                     files[entry.format] = open_ends.enter_context(made)
                 line = open_line(entry)
                 open_ends.callback(line.close)
-                self.running.append(one := _Running(entry, line))
+                self.running.append(one := Running(entry, line))
                 task = {"asked": self.asked.to_dict(), "entry": asdict(entry)}
                 one.begin({**task, "file": str(files[entry.format]) if entry.format else None})
 
@@ -226,7 +226,7 @@ class _Field:
                 self.profiles.append(found)
 
 
-def rotated(of: Sequence[_Running], number: int) -> list[_Running]:
+def rotated(of: Sequence[Running], number: int) -> list[Running]:
     """Return the order of a round: each begins with the one after the one before."""
     start = number % len(of) if of else 0
     return [*of[start:], *of[:start]]

@@ -26,7 +26,7 @@ from costing.spans import Went, read_spans, went
 from resnet_spec.benchmarking.entries import Entry
 from resnet_spec.benchmarking.process import WorkerProcess
 from resnet_spec.benchmarking.results import Spread
-from resnet_spec.benchmarking.rounds import _Running
+from resnet_spec.benchmarking.rounds import Running
 from resnet_spec.running.child_processes import command_of, environment_with
 from resnet_spec.running.metrics import read_metrics
 
@@ -85,7 +85,7 @@ def _of_backend(backend: str, setting: Setting, data: Path, folder: Path) -> Com
     entry, asked = Entry(backend, backend), setting.asked()
     of_epoch = 5 * (setting.images // 5) // setting.batch
     with closing(WorkerProcess(setting.threads)) as line:
-        alone = _Running(entry, line)
+        alone = Running(entry, line)
         say(f"{backend}: starting")
         alone.begin({"asked": asked.to_dict(), "entry": asdict(entry), "file": None})
         epochs = max(1, round(setting.seconds / (alone.step_s(asked.seconds) * of_epoch)))
