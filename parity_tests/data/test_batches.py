@@ -189,6 +189,15 @@ def test_augmentation_leaves_the_split_as_it_was() -> None:
     assert np.array_equal(split.pixels, before)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mirrored_images_are_others_than_those_that_were_given(channels: int) -> None:
+    given = np.arange(2 * 3 * 4 * channels, dtype=np.uint8).reshape(2, 3, 4, channels)
+    before = given.copy()
+    found = batches.augmented(given, None, np.array([False, True]), pad=0)
+    np.testing.assert_array_equal(given, before)
+    np.testing.assert_array_equal(found, np.stack([before[0], before[1, :, ::-1]]))
+
+
 def test_a_split_smaller_than_a_batch_is_refused() -> None:
     with pytest.raises(DataError, match="batch = 5: must be at most the number of training ima"):
         next(batches.train_batches((), make_split(4), make_recipe(), 0, 1))

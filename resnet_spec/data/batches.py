@@ -218,18 +218,26 @@ def augmented(
     images: Images, crop: NDArray[np.int64] | None, flip: NDArray[np.bool_] | None, pad: int
 ) -> Images:
     """Return `images`, uint8 [N, H, W, C], padded with zeros, cropped back and mirrored."""
-    _, height, width, _ = images.shape
+    count, height, width, channels = images.shape
     if crop is not None:
-        padded = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+        padded = np.zeros((count, height + 2 * pad, width + 2 * pad, channels), images.dtype)
+        padded[:, pad : pad + height, pad : pad + width] = images
         images = np.empty_like(images)
         # A loop of block copies: three times as fast as one gather of single pixels.
         for i, (y, x) in enumerate(crop.tolist()):
             images[i] = padded[i, y : y + height, x : x + width]
     if flip is not None:
-        mirrored = images[flip, :, ::-1]
-        images = images.copy()
-        images[flip] = mirrored
+        images = images.copy() if crop is None else images
+        images[flip] = _mirrored(images[flip])
     return images
+
+
+def _mirrored(images: Images) -> Images:
+    """Return images from right to left; channel by channel, which takes a third of the time."""
+    found = np.empty_like(images)
+    for channel in range(images.shape[3]):
+        found[..., channel] = images[:, :, ::-1, channel]
+    return found
 
 
 def test_batches(split: Split, batch: int, which: Iterable[int] | None = None) -> Iterator[Batch]:
