@@ -72,7 +72,14 @@ def test_an_average_is_that_of_the_reference(backend: str, parts: int) -> None:
     assert "ema" in {item.name for item in row.items}
 
 
-@pytest.mark.parametrize("backend", [name for name in FRAMEWORKS if name != "mindspore"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=pytest.mark.thorough if name in SLOW else ())
+        for name in FRAMEWORKS
+        if name != "mindspore"
+    ],
+)
 def test_in_float64_it_is_so_to_the_last_digits(backend: str) -> None:
     ends = [side(name, precision="float64").run[1] for name in (backend, "numpy")]
     assert averages(ends[0])

@@ -32,11 +32,26 @@ STEP = ("names", "shapes", "statistics", "update")
 
 
 @cache
+def begun() -> Setup:
+    return make_setup(make_run("numpy", Path()).plan, make_recipe(8, ema={"decay": 0.9}))
+
+
+@cache
+def compiled(backend: str) -> Side:
+    return Side(backend, begun())
+
+
+def side_of(backend: str, setup: Setup) -> Side:
+    """Return another part of a run in the session that there is: a new one would compile anew."""
+    found = Side(backend, setup)
+    found.__dict__["_session"] = compiled(backend)._session
+    return found
+
+
+@cache
 def handed(giver: str) -> Setup:
     """Return the rest of a run whose first steps `giver` took."""
-    recipe = make_recipe(8, ema={"decay": 0.9})
-    setup = make_setup(make_run(giver, Path()).plan, recipe)
-    session = Side(giver, setup).session
+    setup, session = begun(), compiled(giver).session
     session.train(iter(setup.batches[:AT]), setup.rates[:AT])
     state = session.state()
     assert any(name.startswith("momentum/") for name in state)
@@ -51,7 +66,7 @@ def floors(giver: str) -> Floors:
 
 @cache
 def taken(giver: str, taker: str) -> Side:
-    return Side(taker, handed(giver))
+    return side_of(taker, handed(giver))
 
 
 def wrong(giver: str, side: Side) -> list[str]:

@@ -101,7 +101,6 @@ def take_part(rank: int, size: int, port: int, out: str) -> None:
     found["gradients"] = with_gradients(restarted(session), part)
     with patch("resnet_spec_mindspore.group.Mean", lambda shapes, _: Mean(shapes, 1)):
         found["sums of gradients"] = with_gradients(session, part)
-    found["recomputed"] = trained(fresh(group, 2, remat="all"), batches)
     replica = fresh(group, 1, "replica")
     found["statistics"] = statistics_of(trained(replica, shares_of(group, 1)[:1]))
     found["replica"] = trained(restarted(replica), shares_of(group, 1))
@@ -115,6 +114,15 @@ def ended(members: Any, found: dict[str, Found], out: str) -> NoReturn:
     members.end()
     sys.stderr.flush()
     os._exit(0)
+
+
+def take_part_twice(rank: int, size: int, port: int, out: str) -> None:
+    """Train, and with blocks that are computed again."""
+    group = Group(rank, size, f"localhost:{port}", rank)
+    members, batches = backend.join(group), shares_of(group, 2)
+    kinds = {"whole": "none", "recomputed": "all"}
+    found = {name: trained(fresh(group, 2, remat=it), batches) for name, it in kinds.items()}
+    ended(members, found, out)
 
 
 def take_part_wrongly(rank: int, size: int, port: int, out: str) -> None:
@@ -186,8 +194,11 @@ def test_chunks_and_resuming_change_no_bit(ranks: list[dict[str, Found]]) -> Non
     assert same_bits(ranks[0]["chunks"], whole)
 
 
-def test_blocks_computed_again_change_no_bit(ranks: list[dict[str, Found]]) -> None:
-    assert same_bits(ranks[0]["recomputed"], ranks[0]["whole"])
+@pytest.mark.thorough
+def test_blocks_computed_again_change_no_bit(tmp_path: Path) -> None:
+    """Quickly they are in one process, in test_mindspore_remat.py."""
+    found = found_by("test_mindspore_group", "take_part_twice", 2, tmp_path)[0]
+    assert same_bits(found["recomputed"], found["whole"])
 
 
 def test_gradients_are_those_of_the_whole_batch(ranks: list[dict[str, Found]]) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from typing import Any
 
 import pytest
@@ -81,8 +82,20 @@ def told(code: str, flags: str = AVX512, **environment: str) -> dict[str, Any]:
     return json.loads(run(PREPARE + code + TELL, flags, 0, **environment).splitlines()[-1])
 
 
+@cache
+def capped() -> dict[str, Any]:
+    """Return what is told where the CPU has AVX-512; a session is asked, too."""
+    code = LOAD + (
+        "from resnet_spec import session\n"
+        "made = session('resnet20_cifar', 'mindspore', input_size=8)\n"
+        "assert made.info['isa'] == isa.describe() != ''\n"
+    )
+    return told(code)
+
+
+@pytest.mark.xdist_group("mindspore_isa")
 def test_it_is_capped_where_the_cpu_has_avx512() -> None:
-    found = told(LOAD)
+    found = capped()
     assert found["calls"] == [[0x7, 0]]
     assert found["effective"] <= 0x7
     assert found["isa"].endswith(" (capped, for convolutions are slow with AVX-512)")
@@ -129,13 +142,9 @@ def test_a_library_that_is_not_there_is_said() -> None:
     assert found["isa"].startswith("unknown (not capped, for MindSpore's oneDNN is not found")
 
 
+@pytest.mark.xdist_group("mindspore_isa")
 def test_a_session_says_it() -> None:
-    code = LOAD + (
-        "from resnet_spec import session\n"
-        "made = session('resnet20_cifar', 'mindspore', input_size=8)\n"
-        "assert made.info['isa'] == isa.describe() != ''\n"
-    )
-    assert "capped" in told(code)["isa"]
+    assert "capped" in capped()["isa"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs torch")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import CASES
-from small_plans import BASIC, SIZE, small_plan
+from small_plans import SIZE, small_plan
 
 from resnet_spec.contract import Array, Batch
 from resnet_spec.loader import load_backend
@@ -26,7 +26,7 @@ nn: Any = ms.nn
 pytestmark = pytest.mark.xdist_group("mindspore_lean")
 
 Change = Callable[[Any], object]
-PLAN = small_plan(BASIC)
+PLAN = small_plan({})
 
 
 def batch(n: int = 4, seed: int = 0, size: tuple[int, ...] = (SIZE, SIZE, 3)) -> Batch:

@@ -81,11 +81,14 @@ KINDS = (
 )
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_every_kind_of_child_that_is_replaced_is_run(mode: str) -> None:
+# Every graph is compiled anew.
+@pytest.mark.parametrize(
+    ("mode", "each"),
+    [("pynative", 1), ("graph", 8), pytest.param("graph", 4, marks=pytest.mark.thorough)],
+)
+def test_every_kind_of_child_that_is_replaced_is_run(mode: str, each: int) -> None:
     """One by one in one network: each doubles its output, and the logits change."""
-    deepest_first = sorted(KINDS, key=lambda path: -path.count("."))
-    paths = deepest_first if mode == "pynative" else deepest_first[::4]
+    paths = sorted(KINDS, key=lambda path: -path.count("."))[::each]
     cell = network()
     with run_in(mode):
         before = logits(cell)
@@ -244,8 +247,9 @@ BATCH = Batch(
 
 
 def test_a_session_runs_and_trains_what_was_replaced() -> None:
-    made = backend.Session(PLAN, Recipe(steps=2, batch=4))
-    made.load(initial_state(PLAN, 3))
+    plan = small_plan({"stages": [{"width": 8, "blocks": 1}]})  # Four graphs are compiled.
+    made = backend.Session(plan, Recipe(steps=2, batch=4))
+    made.load(initial_state(plan, 3))
     rates = np.full(1, 0.1)
     made.train([BATCH], rates)
     (before,) = made.predict([BATCH])

@@ -7,6 +7,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -22,14 +23,16 @@ FACTORIES = Path(__file__).parent
 SMALL = ["--classes", "2", "--batch", "2", "--rounds", "1", "--seconds", "0.01", "--threads", "1"]
 
 
-def _marked() -> list[object]:
+slow = pytest.mark.thorough
+
+
+def _marked() -> list[Any]:
     """Return the installed backends; those that compile are thorough, for they take their time."""
 
     def compiles(name: str) -> bool:
         found = manifest_of(name)
         return found is not None and found.compiles == "always"
 
-    slow = pytest.mark.thorough
     names = installed_backends()
     return [pytest.param(name, marks=slow if compiles(name) else ()) for name in names]
 
@@ -41,8 +44,17 @@ def _factories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FACTORIES))
 
 
-@pytest.mark.parametrize("mode", ["train", "predict"])
-@pytest.mark.parametrize("backend", _marked())
+def _measured() -> list[Any]:
+    """Return backends and modes; what is profiled in test_profile_command.py predicts there."""
+    again = {"predict": ("torch",)}
+    return [
+        pytest.param(*it.values, mode, marks=slow if it.values == again.get(mode) else it.marks)
+        for it in _marked()
+        for mode in ("train", "predict")
+    ]
+
+
+@pytest.mark.parametrize(("backend", "mode"), _measured())
 def test_a_backend_is_measured(
     backend: str, mode: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
