@@ -7,12 +7,16 @@ is what a file of tests compiles for several of them: it has a group of its own.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
 import pytest
 
 # Set for its workers by pytest-xdist, and by some shells: tables are as wide as in a pipe.
 os.environ.pop("COLUMNS", None)
+# Some shells forbid Python to keep what it compiles, which hundreds of processes would do anew.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    sys.dont_write_bytecode = False
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker per core: two threads each would wait for one another, up to a hundred times longer.
