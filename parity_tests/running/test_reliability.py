@@ -164,5 +164,6 @@ def test_resident_memory_grows_by_what_is_taken(monkeypatch: pytest.MonkeyPatch)
     before = memory_flat.resident_mb()
     assert before > 20
     with mmap(-1, 64_000_000) as taken:  # The system's own: malloc may have as much left over.
-        taken.write(b"1" * len(taken))
+        for _ in range(64):
+            taken.write(b"1" * 1_000_000)
         assert memory_flat.resident_mb() - before == pytest.approx(64, abs=8)
