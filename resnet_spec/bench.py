@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from resnet_spec.contract import Array, Precision, State
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.plan import Plan
+from resnet_spec.recipe import Recipe
 
 Mode = Literal["train", "predict"]
 Key = TypeVar("Key", bound=Hashable)
@@ -65,6 +66,15 @@ class Case:
     def classes(self) -> int:
         """How many logits there are."""
         return self.plan.classes
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe of the steps of training that everybody takes; None for prediction."""
+        if not self.trains:
+            return None
+        optimizer = {"kind": "sgd", "momentum": MOMENTUM, "weight_decay": DECAY}
+        numbers = {"steps": 1, "batch": self.batch, "precision": self.precision}
+        return Recipe.from_dict({**numbers, "optimizer": optimizer}, "bench")
 
     def check_known(self, whose: str, known: Collection[str]) -> None:
         """Raise BackendError where there is no network of the preset's name among `known`."""

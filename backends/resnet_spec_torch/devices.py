@@ -15,8 +15,6 @@ from resnet_spec.compile_cache import compile_cache
 from resnet_spec.contract import Precision
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.freed_memory import keep_freed_memory
-from resnet_spec.ops import Conv, Op
-from resnet_spec.plan import Plan
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "float64", "bfloat16", "float16")
 
@@ -114,26 +112,6 @@ def find_dtype(precision: str, device: torch.device) -> torch.dtype:
         rule = f"is not computed by {device.type}"
         raise BackendError(problem("precision", precision, rule, "use float32, or device = cpu"))
     return torch.float64 if precision == "float64" else torch.float32
-
-
-def memory_format_of(device: torch.device, plan: Plan) -> torch.memory_format:
-    """Return the memory format of images and weights in which the device is fastest.
-
-    Measured on two AVX2 cores, images/s of a training step, channels_last against contiguous:
-    ResNet-20 at 32 pixels 458 : 362, ResNet-50 at 64 pixels 51 : 47, in float64 even. CUDA's
-    tensor cores take NHWC; MPS and NPU keep layouts of their own.
-
-    On a CPU, the backward pass of a strided 1x1 convolution over fewer than eight channels writes
-    past its memory in channels_last (torch 2.13, AVX2): a tiny network with one stays contiguous.
-    """
-    if device.type == "cpu" and any(_overruns(op) for op in plan.ops):
-        return torch.contiguous_format
-    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
-
-
-def _overruns(op: Op) -> bool:
-    is_pointwise = isinstance(op, Conv) and op.kernel == (1, 1) and op.stride > 1
-    return is_pointwise and op.in_shape[0] < 8
 
 
 def describe(device: torch.device) -> str:

@@ -21,6 +21,7 @@ from resnet_spec.folding import fold_norms
 from resnet_spec.plan import Plan
 from resnet_spec_torch.fused import Fused, can_fuse
 from resnet_spec_torch.in_memory_order import as_it_lies
+from resnet_spec_torch.memory_formats import memory_format_of
 from resnet_spec_torch.modules import empty
 from resnet_spec_torch.weights import Tensors, load_weights, to_state
 
@@ -39,10 +40,9 @@ class _Made:
 class Lean:
     """Makes the lean network of a session's module, and keeps it."""
 
-    def __init__(
-        self, plan: Plan, network: nn.Module, device: torch.device, layout: torch.memory_format
-    ) -> None:
-        self._plan, self._device, self._layout = plan, device, layout
+    def __init__(self, plan: Plan, network: nn.Module, device: torch.device) -> None:
+        self._plan, self._device = plan, device
+        self._layout = memory_format_of(device, plan)  # Whatever is quickest to train in.
         self._built = _settings(network)
         self._made: _Made | None = None
 
@@ -63,11 +63,18 @@ class Lean:
         if self._made is None or not self._made.is_of(weights):
             self._made = None  # Its memory is free before there is another.
             self._made = _Made(_remembered(weights, self._device), self._new(weights))
-        return partial(_while, _versions(weights), weights, self._made.predict)
+        return partial(self._while, _versions(weights), weights, self._made.predict)
 
     def _is_plain(self, tensor: Tensor) -> bool:
         is_own = type(tensor) in (Tensor, nn.Parameter) and tensor.device == self._device
         return is_own and tensor.dtype == torch.float32 and not tensor.is_inference()
+
+    def _while(
+        self, versions: list[int], weights: Tensors, predict: Predict, x: Tensor
+    ) -> Tensor | None:
+        if _versions(weights) != versions:
+            return None
+        return predict(x.contiguous(memory_format=self._layout))
 
     def _new(self, weights: Tensors) -> Predict:
         folded = fold_norms(self._plan, to_state(weights))
@@ -99,10 +106,6 @@ def _digest(weights: Tensors) -> str:
 
 def _none(x: Tensor) -> None:
     """Leave it to the module."""
-
-
-def _while(versions: list[int], weights: Tensors, predict: Predict, x: Tensor) -> Tensor | None:
-    return predict(x) if _versions(weights) == versions else None
 
 
 def _versions(weights: Tensors) -> list[int]:

@@ -24,8 +24,8 @@ from resnet_spec_torch.devices import (
     describe,
     find_device,
     find_dtype,
-    memory_format_of,
 )
+from resnet_spec_torch.memory_formats import memory_format_of
 from resnet_spec_torch.modules import build
 
 Logits = Callable[[Any], Any]
@@ -93,7 +93,8 @@ def transformers(case: Case) -> Contestant:
 def by_hand(case: Case) -> Contestant:
     """Return the module that `build` returns, as an expert would set it up without a session."""
     network = build(case.plan, case.state)
-    layout = memory_format_of(find_device(case.device), case.plan)
+    device = find_device(case.device)
+    layout = memory_format_of(device, case.plan, case.recipe, case.precision)
     return _contestant("torch", network, layout, case, is_fused=True)
 
 

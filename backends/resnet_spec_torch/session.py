@@ -21,7 +21,6 @@ from resnet_spec_torch.devices import (
     REDUCED,
     find_dtype,
     memory_errors,
-    memory_format_of,
     ready_compiler,
     started,
     surroundings,
@@ -30,6 +29,7 @@ from resnet_spec_torch.global_norms import globalise
 from resnet_spec_torch.inputs import Inputs, Part
 from resnet_spec_torch.lean import Lean
 from resnet_spec_torch.losses import loss_of
+from resnet_spec_torch.memory_formats import memory_format_of
 from resnet_spec_torch.modules import empty
 from resnet_spec_torch.optimizers import (
     clip,
@@ -74,7 +74,7 @@ class Session:
         self._shapes = state_shapes(plan, recipe, precision)
         self._device = started(device)
         self._dtype = find_dtype(precision, self._device)
-        self._format = memory_format_of(self._device, plan)
+        self._format = memory_format_of(self._device, plan, recipe, precision, group.size)
         self._inputs = Inputs(plan, group, self._device, self._dtype, self._format, recipe)
         self._loss_of = loss_of(recipe)
         self._others = others_of(plan, group, self._device, shard=shard, compile=compile)
@@ -88,7 +88,7 @@ class Session:
         self._evaluated = torch.compile(self.native) if compile else self.native
         self._lean: Lean | None = None
         if precision == "float32" and not compile and not shard:
-            self._lean = Lean(plan, self.native, self._device, self._format)
+            self._lean = Lean(plan, self.native, self._device)
         self._compiles = compile
         self._forward = self._wrapped()
         self._cast = nullcontext

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from resnet_spec.bench import DECAY, MOMENTUM, RATE, Case, Contestant, Product, Profile, Turn
+from resnet_spec.bench import RATE, Case, Contestant, Product, Profile, Turn
 from resnet_spec.benchmarking.asked import Asked
 from resnet_spec.benchmarking.entries import Entry
 from resnet_spec.benchmarking.profiles import answer_of
@@ -26,7 +26,6 @@ from resnet_spec.loader import load_backend, manifest_of
 from resnet_spec.parity.wrapping import load_function
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.rematerialisation import trained_by
-from resnet_spec.recipe import Recipe
 from resnet_spec.running.opening import open_session
 
 Answer = dict[str, Any]
@@ -91,16 +90,8 @@ def _profile(target: str, case: Case, session: Session, turn: Turn, steps: int) 
 
 def ours(case: Case, backend: str) -> tuple[Session, Contestant]:
     """Return a session of `backend` that has the state of the case, and it as a contestant."""
-    recipe = Recipe.from_dict(
-        {
-            "steps": 1,
-            "batch": case.batch,
-            "precision": case.precision,
-            "optimizer": {"kind": "sgd", "momentum": MOMENTUM, "weight_decay": DECAY},
-        },
-        "bench",
-    )
-    plan = trained_by(case.plan, recipe)
+    recipe = case.recipe
+    plan = case.plan if recipe is None else trained_by(case.plan, recipe)
     made = open_session(backend, plan, recipe, case.device, precision=case.precision)
     made.load(case.state)
     factors = {op.name: noise(op, case.batch, 0, 0) for op in plan.noises}
