@@ -1,9 +1,9 @@
 """Whether this process keeps the memory that it frees, so that a step finds it where it lay.
 
 glibc's malloc gives large arrays back to the system as soon as they are freed, and every step takes
-them anew, which the system fills with zeros, page by page: a tenth of a step of training on a CPU
-(docs/performance.md). Told to keep them it has the same peak, or a lower one. It is one setting of
-the whole process, and memory that is freed is no longer any other program's.
+them anew, which the system fills with zeros, page by page, once for every step on a CPU. It can be
+told to keep them. That is one setting of the whole process, and memory that is freed is no longer
+any other program's.
 
 Called by a session on a CPU whose framework has no pool of its own; the earlier the better, for
 threads that have a heap of their own keep it. mallopt(3) has the parameters.

@@ -91,7 +91,7 @@ class Lean:
 def _remembered(weights: Tensors, device: torch.device) -> Callable[[Tensors], bool]:
     """Return what compares the bits of others with these; on a CPU by a digest, which keeps none.
 
-    It also takes a fifth of the time of `torch.equal`, which a service pays for every request.
+    It is quicker than `torch.equal`, too, and a service pays for it with every request.
     """
     if device.type == "cpu":
         before = _digest(weights)

@@ -36,7 +36,7 @@ def memory_format_of(
 
     With AVX-512 convolutions are as fast in either, but the gradients of kernels in channels_last
     are written in torch's order and then copied, in leaps (torch 2.13): a step with large kernels
-    and small maps is a tenth quicker without. `scripts/memory_formats.py` measures it.
+    and small maps is quicker without. `scripts/memory_formats.py` measures it.
 
     On a CPU, the backward pass of a strided 1x1 convolution over fewer than eight channels writes
     past its memory in channels_last (torch 2.13, AVX2): a tiny network with one stays contiguous.
