@@ -72,10 +72,10 @@ def row(network: str, size: int, batch: int, rounds: int) -> str:
     """Return a row of the table."""
     spec = load_spec({"base": network, "input": {"size": size}})
     asked = Asked(spec, batch=batch, rounds=rounds, threads=usable_processors(), device="cpu")
-    entries = [Entry(name, f"memory_formats:in_{name}", "torch") for name in FORMATS]
+    entries = [Entry(name, "", f"memory_formats:in_{name}") for name in FORMATS]
     result = measure(asked, entries)
     if result.failed:
-        return f"| {network}, {size} px, batch {batch} | {'; '.join(result.failed.values())} |"
+        raise SystemExit("\n".join(result.failed.values()))
     first, second = ([turn / result.steps for turn in one.turns] for one in result.measured)
     ratio = Spread.of([b / a for a, b in zip(first, second, strict=True)])
     case = asked.case()
