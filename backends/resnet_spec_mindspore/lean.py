@@ -82,6 +82,7 @@ class Lean:
             return None
         state = {name: np.ascontiguousarray(p.asnumpy()) for name, p in weights.items()}
         if (source := digest(state)) != self._source:
+            self._source = ""  # Of none, should folding end halfway.
             self._can_fold = self._fold(state)
             self._source = source
             self.changes += 1
