@@ -5,7 +5,7 @@ Every one is an `nnx.Module`, so that it can be replaced, observed and set to a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,35 +20,6 @@ def edges(pad: Pad) -> Any:
     """Return ((top, bottom), (left, right)); Flax takes it, but annotates str in its pools."""
     top, bottom, left, right = pad
     return (top, bottom), (left, right)
-
-
-def product(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    *,
-    rhs_dilation: Sequence[int],
-    precision: jax.lax.PrecisionLike = None,
-    out_sharding: Any = None,
-    **_: object,
-) -> jax.Array:
-    """A convolution without groups as one matrix product, for `nnx.Conv(conv_general_dilated=)`.
-
-    x: [N, H, W, I]; kernel: [KH, KW, I, O]. The patches take KH * KW times the memory of x.
-    """
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    rows, columns = (
-        [slice(i * dilation, size - (taps - 1 - i) * dilation, stride) for i in range(taps)]
-        for size, taps, dilation, stride in zip(
-            x.shape[1:3], kernel.shape[:2], rhs_dilation, strides, strict=True
-        )
-    )
-    patches = jnp.concatenate([x[:, row, column] for row in rows for column in columns], -1)
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    return jnp.einsum(
-        "nhwk,ko->nhwo", patches, matrix, precision=precision, out_sharding=out_sharding
-    )
 
 
 class BatchNorm(nnx.BatchNorm):

@@ -24,6 +24,7 @@ from resnet_spec import ops
 from resnet_spec.contract import State
 from resnet_spec.ops import ActivationKind, Node
 from resnet_spec.plan import Plan
+from resnet_spec_flax.convolutions import convolution_of
 from resnet_spec_flax.devices import cpu
 from resnet_spec_flax.layers import (
     Activation,
@@ -36,7 +37,6 @@ from resnet_spec_flax.layers import (
     NoiseLayer,
     PadChannels,
     edges,
-    product,
     relu,
     sigmoid,
 )
@@ -300,7 +300,7 @@ class _Builder:
             feature_group_count=op.groups,
             use_bias=op.bias is not None,
             kernel_init=self.kernel_init,
-            conv_general_dilated=_convolution(op),
+            conv_general_dilated=convolution_of(op),
             **self._types(),
         )
 
@@ -325,21 +325,6 @@ class _Builder:
         # A trace may not draw from streams made outside.
         rngs = nnx.Rngs(0) if self.abstract else self.rngs
         return {"dtype": self.dtype, "param_dtype": self.param_dtype, "rngs": rngs}
-
-
-def _convolution(op: ops.Conv) -> Callable[..., jax.Array]:
-    """Return the function that computes `op` fastest; measured in training on x86-64 CPUs.
-
-    1x1 convolutions as products: ResNet-50 at 224 pixels 1.4 times as fast as with XLA's
-    convolution. Kernels larger than their map (the last stage at 64 pixels and below): XLA swaps
-    image and kernel, and 3x3 over 2x2x512 takes 190 ms instead of 4; ResNet-50 at 64 pixels
-    then becomes 2.9 times as fast. On accelerators a 1x1 convolution is the same product.
-    """
-    _, height, width = op.out_shape
-    is_larger_than_map = op.kernel[0] > height or op.kernel[1] > width
-    if op.groups == 1 and (op.kernel == (1, 1) or is_larger_than_map):
-        return product
-    return jax.lax.conv_general_dilated
 
 
 def _register(module: nnx.Module, layers: Mapping[str, nnx.Module]) -> tuple[str, ...]:

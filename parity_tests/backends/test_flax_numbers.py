@@ -36,6 +36,7 @@ nnx = pytest.importorskip("flax.nnx")
 pytestmark = pytest.mark.xdist_group("flax_networks")
 backend: Any = load_backend("flax")
 layers: Any = importlib.import_module(f"{backend.__name__}.layers")
+convolutions: Any = importlib.import_module(f"{backend.__name__}.convolutions")
 
 
 # Relative errors of one pass, of 20 losses, and of the state after them. Measured at most, over
@@ -75,7 +76,7 @@ def test_the_cases_cover_every_op_and_both_convolutions() -> None:
         network = nnx.eval_shape(partial(backend.build, plan_of(case)))
         modules = [module for _, module in nnx.iter_modules(network)]
         functions |= {m.conv_general_dilated for m in modules if isinstance(m, nnx.Conv)}
-    assert functions == {layers.product, jax.lax.conv_general_dilated}
+    assert functions == {convolutions.product, jax.lax.conv_general_dilated}
 
 
 def _perturb_weight(native: Any) -> None:
@@ -163,28 +164,3 @@ def test_statistics_in_float32_are_within_rounding_where_the_mean_is_large() -> 
     assert error_of(ours()) < 1e-6
     assert error_of(ours(dtype=jnp.bfloat16), jnp.bfloat16) < 1e-6
     assert error_of(nnx.BatchNorm(3, **more)) > 1e-5
-
-
-@pytest.mark.parametrize("kernel", [1, 3])
-@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 2)])
-def test_a_product_is_a_convolution(kernel: int, stride: int, dilation: int) -> None:
-    generator = np.random.default_rng(0)
-    x = jnp.asarray(generator.standard_normal((2, 8, 7, 3)), jnp.float32)
-    weight = jnp.asarray(generator.standard_normal((kernel, kernel, 3, 5)), jnp.float32)
-    convolve = partial(
-        nnx.Conv,
-        3,
-        5,
-        (kernel, kernel),
-        strides=(stride, stride),
-        padding=((1, 2), (0, 3)),
-        kernel_dilation=(dilation, dilation),
-        use_bias=False,
-        rngs=nnx.Rngs(0),
-    )
-    outputs = []
-    for function in (layers.product, jax.lax.conv_general_dilated):
-        conv = convolve(conv_general_dilated=function)
-        conv.kernel[...] = weight
-        outputs.append(conv(x))
-    assert_close(outputs[0], outputs[1], 1e-6, "output")
