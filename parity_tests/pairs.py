@@ -107,8 +107,11 @@ _ENOUGH = (
     *("bottleneck", "groups", "noise", "pre_activation_everything"),
     *("imagenet_stem", "dilation"),
 )
-_COVERED = {"flax": ("groups", "imagenet_stem", "dilation")}
-"""Of these, what test_flax_numbers.py compares with the reference in networks of its own."""
+_COVERED = {
+    "flax": ("groups", "imagenet_stem", "dilation"),
+    "mindspore": ("groups", "dilation", "noise"),
+}
+"""Of these, what each one's tests of numbers compare with the reference in their own networks."""
 
 
 def cell(pair: Pair, is_thorough: bool = False) -> Any:

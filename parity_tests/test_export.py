@@ -312,7 +312,7 @@ sys.exit(main(["export", *sys.argv[1:]]))
 """
 
 
-SLOW = ("onnx", "mindir")
+SLOW = ("onnx", "mindir", "torch-export")
 
 
 @pytest.mark.parametrize(

@@ -69,8 +69,10 @@ def test_a_fault_is_flagged_located_and_named(backend: str, name: str) -> None:
 
 
 def _sound(pair: Pair) -> Any:
-    # In float64 a few cases show what the others show in float32.
+    # In float64 a few cases show what the others show in float32. MindSpore's tests of numbers
+    # have noise in a network of their own.
     is_repeated = pair.precision == "float64" and pair.case not in CUT_CASES
+    is_repeated |= (pair.backend, pair.case) == ("mindspore", "noise")
     marks = [pytest.mark.xdist_group(pair.case)]
     return pytest.param(pair, marks=[*marks, pytest.mark.thorough] if is_repeated else marks)
 

@@ -100,14 +100,21 @@ def build(plan: Plan, state: State | None = None) -> ResNet:
 def empty(plan: Plan, device: torch.device, dtype: torch.dtype) -> ResNet:
     """Return the network of `plan` with zeros in every parameter and buffer.
 
-    Built without memory first: no initialiser runs, and no random number is drawn.
+    Built without memory first: no initialiser runs, and no random number is drawn. `to_empty` would
+    do the next step, but its `empty_like` of a tensor without memory imports sympy for a second.
     """
     with torch.device("meta"):
-        network = ResNet(_modules(plan.root.children)).to(dtype)
-    network.to_empty(device=device)
-    with torch.no_grad():
-        for tensor in (*network.parameters(), *network.buffers()):
-            tensor.zero_()
+        network = ResNet(_modules(plan.root.children))
+
+    def zeros(tensor: torch.Tensor) -> torch.Tensor:
+        kept = dtype if tensor.is_floating_point() else tensor.dtype
+        return torch.zeros(tensor.shape, dtype=kept, device=device)
+
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, nn.Parameter(zeros(parameter)))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, zeros(buffer))
     return _frozen(network, plan)
 
 

@@ -114,9 +114,9 @@ def test_it_is_left_alone_elsewhere(flags: str) -> None:
     ("name", "value", "said"),
     [
         ("RESNET_SPEC_MINDSPORE_ISA", "default", "RESNET_SPEC_MINDSPORE_ISA = default"),
-        ("ONEDNN_MAX_CPU_ISA", "AVX", "ONEDNN_MAX_CPU_ISA = AVX"),
-        pytest.param(
-            *("DNNL_MAX_CPU_ISA", "AVX", "DNNL_MAX_CPU_ISA = AVX"), marks=pytest.mark.thorough
+        *(
+            pytest.param(name, "AVX", f"{name} = AVX", marks=pytest.mark.thorough)
+            for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
         ),
     ],
 )

@@ -210,7 +210,15 @@ SURGERY: dict[str, Change] = {
 }
 
 
-@pytest.mark.parametrize("change", SURGERY)
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(
+            it, marks=pytest.mark.thorough if it in ("class", "deleted", "operator") else ()
+        )
+        for it in SURGERY
+    ],
+)
 def test_a_cell_that_was_changed_predicts_as_it_stands(change: str) -> None:
     before = predicted(shared())
     session = made()

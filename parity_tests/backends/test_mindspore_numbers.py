@@ -30,7 +30,6 @@ from resnet_spec.planning.initial_weights import initial_state
 pytestmark = pytest.mark.xdist_group("mindspore_networks")
 
 reference: Any = load_backend("numpy")
-CELLS = [pytest.param(it, marks=[pytest.mark.thorough] if it == "v2" else []) for it in NETWORKS]
 
 
 @cache
@@ -41,7 +40,7 @@ def expected_run(name: str) -> tuple[Any, State]:
     return made.train(iter(batches(plan)), RATES), made.state()
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_twenty_steps(name: str) -> None:
     plan, made = make_plan(name), loaded(name)
     log, (expected, state) = made.train(iter(batches(plan)), RATES), expected_run(name)
@@ -72,7 +71,7 @@ def test_twenty_steps_can_fail(name: str) -> None:
     assert not differs(start, first, RATES)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_activations_and_logits(name: str) -> None:
     plan, made = make_plan(name), loaded(name)
     ref = reference.Session(plan, make_recipe(name), precision="float64")

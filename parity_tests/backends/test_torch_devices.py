@@ -101,7 +101,7 @@ def test_a_device_that_is_there_and_broken_is_one_line(monkeypatch):
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it imports dynamo.
 def test_compile_trains_the_same_function():
-    stages = [{"width": 4, "blocks": 2}]
+    stages = [{"width": 4, "blocks": 1}]
     spec = Spec(
         stages=stages,
         classes=CLASSES,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -118,3 +120,21 @@ def test_modules_can_be_copied_swapped_hooked_and_converted():
     assert not torch.allclose(twin(x), expected)
     synced = torch.nn.SyncBatchNorm.convert_sync_batchnorm(twin)
     assert isinstance(synced.layer1[0].bn1, torch.nn.SyncBatchNorm)
+
+
+QUICK = """
+import sys
+from resnet_spec import build, load_spec, session
+
+made = session("resnet20_cifar", "torch", device="cpu")
+build(load_spec("resnet20_cifar"), "torch")
+print("sympy" in sys.modules, next(iter(made.state().values())).dtype)
+"""
+
+
+def test_a_session_is_made_without_what_torch_imports_for_tensors_without_memory():
+    """sympy and torch's shape arithmetic: a second and more of every command's start."""
+    done = subprocess.run(
+        [sys.executable, "-c", QUICK], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "False float32\n"), done.stderr

@@ -136,7 +136,14 @@ def test_a_run_is_that_of_the_equation(backend: str) -> None:
         assert not row.is_wrong, (level, row.worst)
 
 
-@pytest.mark.parametrize("backend", [n for n in installed_backends() if n in ("torch", "flax")])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(name, marks=() if name == "torch" else pytest.mark.thorough)
+        for name in installed_backends()
+        if name in ("torch", "flax")
+    ],
+)
 @pytest.mark.xdist_group("adaptive_clipping")
 def test_in_float64_it_is_so_to_the_last_digits(backend: str) -> None:
     found, expected = (side(name, "float64").run[1] for name in (backend, "numpy"))

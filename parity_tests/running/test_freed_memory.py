@@ -43,8 +43,8 @@ from resnet_spec.contract import Batch
 from resnet_spec.digests import digest
 
 recipe = {"steps": 2, "batch": 4}
-made = session("resnet18", sys.argv[1], recipe, classes=3, input_size=40, device="cpu")
-images = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
+made = session("resnet20_cifar", sys.argv[1], recipe, classes=3, input_size=32, device="cpu")
+images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 batch = Batch(images, np.arange(4) % 3, np.arange(4))
 made.train([batch, batch], np.full(2, 0.01))
 logits = list(made.predict([batch]))
