@@ -126,6 +126,15 @@ _ALL = [
         {"zero_init_last_norm": True, "squeeze": 0.25, "block": "bottleneck", "expansion": 2},
     ),
     Case(
+        # Maps of one pixel in the end, all around which is padding.
+        "one_pixel",
+        {
+            "stem": {"widths": [8], "kernel": 3, "stride": 2, "pool": True},
+            "stages": [{"width": 8, "blocks": 1}, {"width": 12, "blocks": 2, "stride": 2}],
+        },
+        size=8,
+    ),
+    Case(
         # `sync` changes nothing that one process could see; test_lowering.py tells them apart.
         "one_channel_not_square",
         {"input": {"channels": 1}, "norm": {"sync": "replica"}},

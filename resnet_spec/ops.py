@@ -196,6 +196,20 @@ class Conv(BaseOp):
     weight: Tensor
     bias: Tensor | None
 
+    @property
+    def only_tap(self) -> tuple[int, int] | None:
+        """Row and column of the only value of each kernel that meets a pixel; None where many may.
+
+        It is there for larger kernels without groups on maps of one pixel, all around which is
+        padding: in the last stage of a ResNet-18 at 32 pixels, 3x3 over 1x1 is a matrix product.
+        """
+        is_one_pixel = {*self.in_shape[1:], *self.out_shape[1:]} == {1}
+        if not is_one_pixel or self.kernel == (1, 1) or self.groups != 1:
+            return None
+        (row, above), (column, beside) = (divmod(pad, self.dilation) for pad in self.pad[::2])
+        is_met = row < self.kernel[0] and column < self.kernel[1]
+        return (row, column) if is_met and not (above or beside) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Norm(BaseOp):

@@ -43,21 +43,41 @@ def product(
 ) -> jax.Array:
     """A convolution as one matrix product.
 
-    x: [N, H, W, I]; kernel: [KH, KW, I, O]. The patches take KH * KW times the memory of x.
+    x: [N, H, W, I]; kernel: [KH, KW, I, O]. The patches take KH * KW times the memory of x; taps
+    that meet nothing but padding are left out.
     """
     if not _is_covered(padding, options):
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+    sizes = x.shape[1:3], kernel.shape[:2], strides, options["rhs_dilation"], padding
+    rows, columns = (_met(*side) for side in zip(*sizes, strict=True))
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    rows, columns = (
-        [slice(i * dilation, size - (taps - 1 - i) * dilation, stride) for i in range(taps)]
-        for size, taps, dilation, stride in zip(
-            x.shape[1:3], kernel.shape[:2], options["rhs_dilation"], strides, strict=True
-        )
-    )
-    patches = jnp.concatenate([x[:, row, column] for row in rows for column in columns], -1)
-    matrix = kernel.reshape(-1, kernel.shape[-1])
+    patches = [x[:, row, column] for row in rows.values() for column in columns.values()]
+    matrix = kernel[min(rows) : max(rows) + 1, min(columns) : max(columns) + 1]
     precision, spread = options.get("precision"), options.get("out_sharding")
-    return jnp.einsum("nhwk,ko->nhwo", patches, matrix, precision=precision, out_sharding=spread)
+    return jnp.einsum(
+        "nhwk,ko->nhwo",
+        jnp.concatenate(patches, -1),
+        matrix.reshape(-1, kernel.shape[-1]),
+        precision=precision,
+        out_sharding=spread,
+    )
+
+
+def _met(
+    size: int, taps: int, stride: int, dilation: int, pad: tuple[int, int]
+) -> dict[int, slice]:
+    """Return which pixels of a padded side each tap meets, of those that meet more than padding.
+
+    They are neighbours: all, but where a kernel is larger than its map.
+    """
+    before, padded = pad[0], size + sum(pad)
+    ranges = {
+        tap: range(tap * dilation, padded - (taps - 1 - tap) * dilation, stride)
+        for tap in range(taps)
+    }
+    met = [tap for tap, at in ranges.items() if any(0 <= i - before < size for i in at)]
+    kept = range(met[0], met[-1] + 1) if met else range(taps)
+    return {tap: slice(ranges[tap].start, ranges[tap].stop, stride) for tap in kept}
 
 
 def convolution(

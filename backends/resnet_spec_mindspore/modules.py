@@ -15,7 +15,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any, assert_never
 
 import mindspore as ms
@@ -35,6 +35,7 @@ from resnet_spec.ops import MaxPool as MaxPoolOp
 from resnet_spec.ops import PadChannels as PadChannelsOp
 from resnet_spec.plan import Plan
 from resnet_spec_mindspore.containers import Cells, Chain, Container, Noise, NoiseCell, takes_noise
+from resnet_spec_mindspore.one_pixel import OnePixelConv2d
 from resnet_spec_mindspore.weights import load_weights, parameters_of
 
 
@@ -301,7 +302,8 @@ _ACTIVATIONS: dict[ActivationKind, type[nn.Cell]] = {"relu": nn.ReLU, "sigmoid":
 
 
 def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:
-    return nn.Conv2d(
+    kind = partial(OnePixelConv2d, tap=op.only_tap) if op.only_tap else nn.Conv2d
+    return kind(
         op.in_shape[0],
         op.out_shape[0],
         kernel_size=op.kernel,

@@ -126,7 +126,7 @@ class OpKinds:
         found |= {name: node for name, node in named.items() if node}
         for op in (op for op in ops if op.is_backward and op.name not in found):
             for word, kind in _ALL_OF.items():
-                only = [node.name for node in self._ops if isinstance(node, kind)]
+                only = [node.name for node in self._ops if _is_a(node, kind)]
                 if word in op.name and len(only) == 1:
                     found[op.name] = only[0]
         return found
@@ -144,6 +144,12 @@ def _cell(name: str, names: Collection[str]) -> str:
     words = [word.partition("-")[0] for word in name.split("/")[:-1]]
     paths = [".".join(words[i:j]) for i in range(len(words)) for j in range(i, len(words) + 1)]
     return max((path for path in paths if path in names), key=len, default="")
+
+
+def _is_a(node: plan_ops.Node, kind: type) -> bool:
+    """Return whether a node is of the kind; convolutions may be products like linear layers."""
+    is_product = isinstance(node, plan_ops.Conv) and bool(node.only_tap)
+    return isinstance(node, kind) or (kind is plan_ops.Linear and is_product)
 
 
 class _StandIn:

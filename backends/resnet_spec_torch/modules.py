@@ -38,6 +38,7 @@ from resnet_spec.ops import Gate as GateOp
 from resnet_spec.ops import GlobalPool as GlobalPoolOp
 from resnet_spec.ops import PadChannels as PadChannelsOp
 from resnet_spec.plan import Plan
+from resnet_spec_torch.one_pixel import OnePixelConv2d
 from resnet_spec_torch.weights import load_weights
 
 Modules = OrderedDict[str, nn.Module]
@@ -202,9 +203,12 @@ def _residual(node: Residual) -> ResidualBlock:
 def _conv(op: Conv) -> nn.Conv2d:
     has_bias = op.bias is not None
     sizes = (op.in_shape[0], op.out_shape[0], op.kernel, op.stride)
-    more = {"dilation": op.dilation, "groups": op.groups, "bias": has_bias}
+    more: dict[str, Any] = {"dilation": op.dilation, "groups": op.groups, "bias": has_bias}
     if _is_even(op.pad):
-        return nn.Conv2d(*sizes, padding=(op.pad[0], op.pad[2]), **more)
+        more["padding"] = (op.pad[0], op.pad[2])
+        if op.only_tap:
+            return OnePixelConv2d(*sizes, tap=op.only_tap, **more)
+        return nn.Conv2d(*sizes, **more)
     return PaddedConv2d(*sizes, pad=op.pad, **more)
 
 

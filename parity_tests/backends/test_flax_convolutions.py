@@ -102,6 +102,10 @@ def derivatives_of(conv: Any) -> dict[str, Any]:
         ((2, 3), {"kernel_dilation": (3, 2), "padding": WIDE}),
         ((5, 1), {"padding": ((0, 0), (0, 0))}),
         ((3, 3), {"strides": (2, 3)}),
+        # Taps that meet nothing but padding, before, behind or on both sides of the map.
+        ((9, 3), {"padding": ((8, 0), (1, 1))}),
+        ((3, 11), {"padding": ((1, 1), (2, 9))}),
+        ((3, 3), {"kernel_dilation": (9, 9), "padding": ((9, 9), (9, 9))}),
     ],
     ids=str,
 )
