@@ -25,6 +25,7 @@ class OnePixelConv2d(nn.Conv2d):
     """
 
     is_as_made = False
+    bias: Any
 
     def __init__(self, *sizes: Any, tap: tuple[int, int], **more: Any) -> None:
         """As `nn.Conv2d`. tap: row and column in the kernel, for the given stride and padding."""
@@ -47,7 +48,7 @@ class OnePixelConv2d(nn.Conv2d):
         """[N, C, H, W] to [N, C', H', W']."""
         # A CPU has no products of float16 and bfloat16.
         if x.shape[2:] != (1, 1) or x.dtype != ms.float32 or not self.is_as_made:
-            return super().construct(x)
+            return super().construct(x)  # pyright: ignore[reportReturnType] (it is declared so)
         count, features = x.shape[0], self.out_channels
         weight = self.pick(self.weight.reshape(-1, self.taps), self.picked).reshape(features, -1)
         y = self.multiply(x.reshape(count, -1), weight).reshape(count, features, 1, 1)
