@@ -21,7 +21,7 @@ _SET = ("conv2d", "kernel_size", "stride", "pad_mode", "padding", "dilation", "g
 class OnePixelConv2d(nn.Conv2d):
     """`nn.Conv2d`, which computes maps of one pixel by the only tap of its kernels that meets it.
 
-    It is `nn.Conv2d` itself for other maps and types, and once it is set otherwise than it was made.
+    It is `nn.Conv2d` itself for other maps and types, and once it is set otherwise than made.
     """
 
     is_as_made = False
