@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,12 +27,28 @@ class OnePixelConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
-        if input.shape[2:] != (1, 1) or self._set_to() != self._made:
+        if self._set_to() != self._made:
             return super().forward(input)
-        row, column = self.tap
-        weight = self.weight[:, :, row, column]
-        return F.linear(input.flatten(1), weight, self.bias)[:, :, None, None]
+        sizes: Any = self.stride, self.padding, self.dilation
+        return convolved(input, self.weight, self.bias, self.tap, *sizes)
 
     def _set_to(self) -> tuple[Any, ...]:
         sizes = (self.kernel_size, self.stride, self.padding, self.dilation)
         return (*sizes, self.groups, self.padding_mode)
+
+
+def convolved(
+    input: Tensor, weight: Tensor, bias: Tensor | None, tap: tuple[int, int], *sizes: Any
+) -> Tensor:
+    """Return the convolution, by one `tap` where the maps are of one pixel.
+
+    sizes: stride, padding and dilation. It is a function for `torch.fx`, which cannot trace what
+    depends on a shape, and takes this for an op.
+    """
+    if input.shape[2:] != (1, 1):
+        return F.conv2d(input, weight, bias, *sizes)
+    row, column = tap
+    return F.linear(input.flatten(1), weight[:, :, row, column], bias)[:, :, None, None]
+
+
+torch.fx.wrap("convolved")

@@ -108,6 +108,16 @@ def test_types_stay(dtype: Any) -> None:
         assert own(torch.ones(2, 6, 1, 1)).dtype == torch.bfloat16
 
 
+def test_networks_with_it_are_traced() -> None:
+    plan = lower(load_spec("resnet18"), 32)
+    network = backend.build(plan).eval()
+    images = torch.linspace(-1, 1, 2 * 3 * 64 * 64).view(2, 3, 64, 64)
+    traced = torch.fx.symbolic_trace(network)
+    for size in (32, 64):
+        given = images[:, :, :size, :size]
+        assert torch.equal(traced(given), network(given))
+
+
 def test_a_wrong_tap_is_seen() -> None:
     own, other = pair(**MADE["3x3"])
     own.tap = (0, 1)
