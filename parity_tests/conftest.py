@@ -24,7 +24,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # A worker per core: two threads each would wait for one another, up to a hundred times longer.
     # NumPy reads it as it is imported, so that what imports NumPy has to come after it.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Compiled in two thirds of the time so; scripts/parity_matrix.py compares what is optimised.
+    # Compiled quicker so; scripts/parity_matrix.py compares what is optimised.
     quick = ["--xla_backend_optimization_level=0"]
     # XLA ends a process where it does not know a flag: one for a JAX that is known to have it.
     if find_spec("jax") and version("jax").startswith("0.10."):

@@ -102,7 +102,7 @@ def empty(plan: Plan, device: torch.device, dtype: torch.dtype) -> ResNet:
     """Return the network of `plan` with zeros in every parameter and buffer.
 
     Built without memory first: no initialiser runs, and no random number is drawn. `to_empty` would
-    do the next step, but its `empty_like` of a tensor without memory imports sympy for a second.
+    do the next step, but its `empty_like` of a tensor without memory imports sympy.
     """
     with torch.device("meta"):
         network = ResNet(_modules(plan.root.children))

@@ -1,7 +1,6 @@
 """Convolutions over maps of one pixel, as the matrix products that they are there.
 
-torch's convolution multiplies the padding, too: 3x3 over 1x1x512 takes a training step of 64 images
-13 ms on two cores of an x86-64 CPU with AVX-512, and 3 so.
+torch's convolution multiplies the padding, too: of 3x3 over 1x1, eight of nine products.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ print("sympy" in sys.modules, next(iter(made.state().values())).dtype)
 
 
 def test_a_session_is_made_without_what_torch_imports_for_tensors_without_memory():
-    """sympy and torch's shape arithmetic: a second and more of every command's start."""
+    """sympy and torch's shape arithmetic, at the start of every command."""
     done = subprocess.run(
         [sys.executable, "-c", QUICK], capture_output=True, text=True, check=False
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from backend_modules import module_of
 from cases import CASES
-from exact_runs import EXACT, changed_by_going_on, far
+from exact_runs import EXACT, changed_by_going_on, far, in_float64
 
 from resnet_spec.errors import BackendError, RecipeError
 from resnet_spec.loader import installed_backends, load_backend
@@ -55,14 +55,6 @@ PAIRS = [
     for backend in FRAMEWORKS
     for name in RECIPES
 ]
-IN_FLOAT64 = [
-    pytest.param(
-        *pair.values, marks=pair.marks if pair.values[0] == "torch" else pytest.mark.thorough
-    )
-    for pair in PAIRS
-    if pair.values[0] != "mindspore"
-]
-"""MindSpore has no float64; of the others torch compiles nothing."""
 
 
 @cache
@@ -89,7 +81,7 @@ def test_it_agrees_at_every_level(backend: str, name: str) -> None:
         assert not row.is_wrong, (level, row.worst)
 
 
-@pytest.mark.parametrize(("backend", "name"), IN_FLOAT64)
+@pytest.mark.parametrize(("backend", "name"), in_float64(PAIRS))
 def test_in_float64_it_is_so_to_the_last_digits(backend: str, name: str) -> None:
     found, expected = (side(one, name, "float64").run for one in (backend, "numpy"))
     assert np.abs(found[0] - expected[0]).max() <= EXACT

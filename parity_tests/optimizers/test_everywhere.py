@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from backend_modules import module_of
 from cases import CASES
-from exact_runs import EXACT, changed_by_going_on, far
+from exact_runs import EXACT, changed_by_going_on, far, in_float64
 
 from resnet_spec.contract import Array, State
 from resnet_spec.loader import installed_backends, load_backend
@@ -40,14 +40,6 @@ PAIRS = [
     for kind in OPTIMIZERS
     if kind != "sgd"  # Which is compared in every case of the matrix.
 ]
-IN_FLOAT64 = [
-    pytest.param(
-        *pair.values, marks=pair.marks if pair.values[0] == "torch" else pytest.mark.thorough
-    )
-    for pair in PAIRS
-    if pair.values[0] != "mindspore"
-]
-"""MindSpore has no float64; of the others torch compiles nothing."""
 
 
 @cache
@@ -92,7 +84,7 @@ def test_a_run_is_that_of_the_equation(backend: str, kind: str) -> None:
     assert ends == {"loss", "weights", "statistics", "ema", *_families(kind)}
 
 
-@pytest.mark.parametrize(("backend", "kind"), IN_FLOAT64)
+@pytest.mark.parametrize(("backend", "kind"), in_float64(PAIRS))
 def test_in_float64_it_is_so_to_the_last_digits(backend: str, kind: str) -> None:
     found, expected = (side(name, kind, "float64").run for name in (backend, "numpy"))
     assert np.abs(found[0] - expected[0]).max() <= EXACT
