@@ -130,6 +130,13 @@ def test_what_a_runtime_cannot_be_given_is_a_failure_before_it_is_written() -> N
         raise AssertionError("nothing is written")
 
 
+@pytest.mark.parametrize("seconds", [-1.0, 3601.0, 1e300, float("inf"), float("nan")])
+def test_nobody_is_warmed_up_for_ever(seconds: float) -> None:
+    with pytest.raises(BackendError, match=r"^--seconds = .*: must be a positive number"):
+        asked(seconds=seconds)
+    assert asked(seconds=3600.0).seconds == 3600.0
+
+
 def test_numbers_that_break_a_rule_are_all_named() -> None:
     with pytest.raises(BackendError) as raised:
         asked(batch=0, rounds=-1, threads=0, seconds=0.0, mode="trian", precision="float33")
@@ -140,5 +147,5 @@ def test_numbers_that_break_a_rule_are_all_named() -> None:
         "--batch = 0: must be >= 1",
         "--threads = 0: must be >= 1",
         "--rounds = -1: must be >= 1",
-        "--seconds = 0: must be a positive, finite number",
+        "--seconds = 0: must be a positive number of at most 3600",
     ]

@@ -85,8 +85,8 @@ def test_batches_are_held_against_the_fastest_session(costing: Any) -> None:
 
 def test_a_turn_of_the_data_path_makes_as_many_batches_as_are_asked_for(costing: Any) -> None:
     case = asked(mode="train").case()
-    for make in costing.data_path.MAKES:
-        turn = getattr(costing.data_path, make)(case)
+    for make in costing.data_path.MAKES.values():
+        turn = make(case)
         turn(3)
         turn(60)  # Into another epoch.
     assert len(costing.data_path.MAKES) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +26,9 @@ FLOPS_CONVENTION = (
     "two for each multiply-accumulate of a convolution or linear layer, as describe counts them; "
     f"training is {TRAINING_PASSES} forward passes"
 )
+
+_LONGEST_S = 3600
+"""Of a turn: nobody waits longer for a ratio, but for a slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Asked:
         for name in ("batch", "threads", "rounds"):
             if getattr(self, name) < 1:
                 lines.append(problem(f"--{name}", getattr(self, name), "must be >= 1"))
-        if not 0.0 < self.seconds < math.inf:
-            rule = "must be a positive, finite number"
+        if not 0.0 < self.seconds <= _LONGEST_S:
+            rule = f"must be a positive number of at most {_LONGEST_S}"
             lines.append(problem("--seconds", f"{self.seconds:g}", rule))
         if lines:
             raise BackendError(*lines)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import repeat
@@ -23,6 +23,7 @@ from resnet_spec.contract import Batch, Session
 from resnet_spec.data.batches import noise
 from resnet_spec.errors import BackendError, problem
 from resnet_spec.loader import load_backend, manifest_of
+from resnet_spec.manifest_bench import Bench
 from resnet_spec.parity.wrapping import load_function
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.rematerialisation import trained_by
@@ -62,13 +63,13 @@ def make(asked: Asked, entry: Entry, file: Any = None) -> Made:
         raise BackendError(f"{rule}: it is another network")
     bench = _bench(entry.backend)
     product = None
-    if entry.is_ours and bench.get("product"):
-        product = cast(Product, _called(bench["product"], case))
-    memory = bench.get("memory")
+    if entry.is_ours and bench.product:
+        product = cast(Product, _called(bench.product, case))
+    memory = bench.memory
     profile = None
-    if session is not None and bench.get("profile"):
+    if session is not None and bench.profile:
         bare = replace(case, state={})  # The weights would count as this contestant's memory.
-        profile = partial(_profile, bench["profile"], bare, session, contestant.turn)
+        profile = partial(_profile, bench.profile, bare, session, contestant.turn)
     told = (lambda: None) if not memory else lambda: _called(memory)
     return Made(contestant, product, told, profile)
 
@@ -128,12 +129,10 @@ def _peers(case: Case, entry: Entry) -> Contestant:
     return Contestant(cast(Turn, found))
 
 
-def _bench(backend: str) -> Mapping[str, str]:
+def _bench(backend: str) -> Bench:
+    """Return what the manifest of a backend says of it; nothing for a peer of no backend."""
     found = manifest_of(backend) if backend else None
-    if found is None:
-        return {}
-    bench = found.bench
-    return {"product": bench.product, "memory": bench.memory, "profile": bench.profile}
+    return Bench() if found is None else found.bench
 
 
 def _called(target: str, *given: Any) -> Any:

@@ -24,12 +24,6 @@ from resnet_spec.describing.recipes import load_recipe
 HEADS = ("batches", "images/s", "the fastest backend", "its images/s", "times as fast")
 _EPOCH = 50
 """Steps of an epoch; a turn has as many unless it is asked for others."""
-_CHANGES: dict[str, tuple[str, ...]] = {
-    "crop, flip": (),
-    "crop, flip, mixup": ("augment.mixup=0.2",),
-    "crop, flip, cutmix": ("augment.cutmix=1.0",),
-}
-MAKES = ("crop_flip", "crop_flip_mixup", "crop_flip_cutmix")
 
 
 def crop_flip(case: Case) -> Callable[[int], None]:
@@ -39,12 +33,20 @@ def crop_flip(case: Case) -> Callable[[int], None]:
 
 def crop_flip_mixup(case: Case) -> Callable[[int], None]:
     """Return a turn of batches that are mixed."""
-    return _turn(case, _CHANGES["crop, flip, mixup"])
+    return _turn(case, ("augment.mixup=0.2",))
 
 
 def crop_flip_cutmix(case: Case) -> Callable[[int], None]:
     """Return a turn of batches with boxes of others in them."""
-    return _turn(case, _CHANGES["crop, flip, cutmix"])
+    return _turn(case, ("augment.cutmix=1.0",))
+
+
+MAKES = {
+    "crop, flip": crop_flip,
+    "crop, flip, mixup": crop_flip_mixup,
+    "crop, flip, cutmix": crop_flip_cutmix,
+}
+"""Whose batches are measured, by the name of their row."""
 
 
 def _turn(case: Case, changes: tuple[str, ...]) -> Callable[[int], None]:
@@ -69,10 +71,7 @@ def _turn(case: Case, changes: tuple[str, ...]) -> Callable[[int], None]:
 def measured(setting: Setting) -> Result:
     """Return the result of bench: every backend's session, and every kind of batches."""
     ours = [Entry(name, name) for name in setting.backends]
-    paths = [
-        Entry(name, make=f"costing.data_path:{make}")
-        for name, make in zip(_CHANGES, MAKES, strict=True)
-    ]
+    paths = [Entry(name, make=f"{__name__}:{make.__name__}") for name, make in MAKES.items()]
     return measure(setting.asked(), [*ours, *paths], tick=say, steps=setting.steps)
 
 
