@@ -4,8 +4,9 @@
     python scripts/overhead.py [--backends torch,flax,mindspore] [--rounds N] [--only PART]
                                [--json FILE] [--batch N] [--threads N] [--seconds N]
 
-Three parts, each with its own table; every contestant is a process of its own, and they take turns
+Three parts, each with its own tables; every contestant is a process of its own, and they take turns
 in rounds. Numbers are medians over rounds of what is compared within each, with their quartiles.
+Each backend's are printed, and written, when they are there.
 
 session   `Session.train` beside the same native module in a hand-written loop (bench's peers
           BACKEND-by-hand), turns of --steps steps.
@@ -23,13 +24,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from costing import by_hand, commands, data_path
 from costing.asking import Setting
 
+from resnet_spec.benchmarking.entries import entries_of
 from resnet_spec.benchmarking.machine import this_machine
 from resnet_spec.errors import ResnetSpecError
 from resnet_spec.files.writing import write_json
@@ -57,16 +59,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     machine, found = this_machine(), dict[str, Any]()
     kept = f"all have {', '.join(f'{name}={text}' for name, text in FREED_MEMORY.items())}"
     print(heading(setting), kept, *machine.doubts, sep="\n", flush=True)
+    told = {"setting": asdict(setting), "machine": machine.to_dict()}
     try:
+        asked = setting.asked()
+        entries_of(setting.backends, (), asked.mode, asked.precision)  # Refused before anything.
         for part in args.only or PARTS:
-            found[part] = PART_OF[part](setting)
+            for piece in pieces(part, setting):
+                found.setdefault(part, {}).update(PART_OF[part](piece))
+                if args.json is not None:  # What is stopped has told what it had.
+                    write_json(args.json, {**told, **found})
     except ResnetSpecError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return 1
-    if args.json is not None:
-        told = {"setting": asdict(setting), "machine": machine.to_dict()}
-        write_json(args.json, {**told, **found})
     return 0
+
+
+def pieces(part: str, setting: Setting) -> list[Setting]:
+    """Return what is measured at once: one backend, or all where they are held against another."""
+    if part == "data":
+        return [setting]
+    return [replace(setting, backends=(name,)) for name in setting.backends]
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

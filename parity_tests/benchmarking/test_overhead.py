@@ -125,3 +125,29 @@ def test_the_smallest_form_tells_what_a_command_s_time_went_into(
         assert min(parts) > 0.0, seconds
     assert found["machine"]["settings"].items() >= costing.FREED_MEMORY.items()
     assert "| numpy | " in capsys.readouterr().out
+
+
+def test_who_is_unknown_is_refused_before_anybody_is_measured(
+    costing: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert costing.main(["--only", "command", "--backends", "numpy,nunpy"]) == 1
+    told = capsys.readouterr()
+    assert "numpy" in told.err and "Traceback" not in told.err
+    assert "overhead: numpy" not in told.err and "| numpy" not in told.out
+
+
+def test_what_is_stopped_has_told_whose_numbers_are_there(
+    costing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def part(setting: Any) -> dict[str, Any]:
+        if setting.backends == ("torch",):
+            raise KeyboardInterrupt
+        return {setting.backends[0]: 1.5}
+
+    monkeypatch.setitem(costing.PART_OF, "session", part)
+    monkeypatch.setattr(costing, "entries_of", lambda *given: None)
+    told = tmp_path / "told.json"
+    given = ["--only", "session", "--backends", "numpy,torch", "--json", str(told)]
+    with pytest.raises(KeyboardInterrupt):
+        costing.main(given)
+    assert json.loads(told.read_text(encoding="utf-8"))["session"] == {"numpy": 1.5}
