@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, NamedTuple, get_args, get_type_hints
 
 Shape = tuple[int, ...]
 Pad = tuple[int, int, int, int]
@@ -184,6 +184,20 @@ def tensor_fields(kind: type[BaseOp]) -> tuple[str, ...]:
     return tuple(it.name for it in fields(kind) if types[it.name] in (Tensor, Tensor | None))
 
 
+class Met(NamedTuple):
+    """Values of a kernel along one side that meet no padding, and the pixels that they meet."""
+
+    taps: range
+    pixels: range
+
+    @classmethod
+    def along(cls, size: int, kernel: int, pad: int, dilation: int) -> Met:
+        """Return what meets where the window is at the beginning. pad: zeros before the pixels."""
+        first, end = -(-pad // dilation), min(kernel, (size - 1 + pad) // dilation + 1)
+        taps = range(first, max(first, end))
+        return cls(taps, range(first * dilation - pad, taps.stop * dilation - pad, dilation))
+
+
 @dataclass(frozen=True, slots=True)
 class Conv(BaseOp):
     """Two-dimensional cross-correlation, zero padded; weight layout OIHW with I = in / groups."""
@@ -197,18 +211,18 @@ class Conv(BaseOp):
     bias: Tensor | None
 
     @property
-    def only_tap(self) -> tuple[int, int] | None:
-        """Row and column of the only value of each kernel that meets a pixel; None where many may.
+    def only_window(self) -> tuple[Met, Met] | None:
+        """What meets in the only window, by rows and by columns; None where there are more.
 
-        It is there for larger kernels without groups on maps of one pixel, all around which is
-        padding: in the last stage of a ResNet-18 at 32 pixels, 3x3 over 1x1 is a matrix product.
+        Where the output is one pixel, a convolution without groups is a matrix product, and much of
+        a kernel may lie on padding: in the last stage of a ResNet-18 at 32 pixels, of 3x3 over 2x2
+        four values meet a pixel, and of 3x3 over 1x1 a single one.
         """
-        is_one_pixel = {*self.in_shape[1:], *self.out_shape[1:]} == {1}
-        if not is_one_pixel or self.kernel == (1, 1) or self.groups != 1:
+        if self.out_shape[1:] != (1, 1) or self.groups != 1:
             return None
-        (row, above), (column, beside) = (divmod(pad, self.dilation) for pad in self.pad[::2])
-        is_met = row < self.kernel[0] and column < self.kernel[1]
-        return (row, column) if is_met and not (above or beside) else None
+        rows = Met.along(self.in_shape[1], self.kernel[0], self.pad[0], self.dilation)
+        columns = Met.along(self.in_shape[2], self.kernel[1], self.pad[2], self.dilation)
+        return (rows, columns) if rows.taps and columns.taps else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ def memory_format_of(
 
     With AVX-512 convolutions are as fast in either, but the gradients of kernels in channels_last
     are written in torch's order and then copied, in leaps (torch 2.13): a step with large kernels
-    and small maps is quicker without. `scripts/memory_formats.py` measures it.
+    and small maps is quicker without, but 1x1 convolutions of small maps are products with it
+    alone. `scripts/memory_formats.py` measures it.
 
     On a CPU, the backward pass of a strided 1x1 convolution over fewer than eight channels writes
     past its memory in channels_last (torch 2.13, AVX2): a tiny network with one stays contiguous.
@@ -53,10 +54,15 @@ def memory_format_of(
 
 
 def maps_for_each_of_kernels(plan: Plan) -> float:
-    """Return the values that the convolutions of an image give, for each value of a kernel."""
-    maps = sum(math.prod(op.out_shape) for op in plan.ops if isinstance(op, Conv))
-    kernels = sum(math.prod(tensor.shape) for tensor in plan.tensors if len(tensor.shape) == 4)
-    return maps / max(kernels, 1)
+    """Return the values that the convolutions of an image give, for each value of a kernel.
+
+    Kernels of 1x1 are the same in both formats, and those of a single window are no convolutions
+    (`products`): no gradient of theirs is copied, and they do not count.
+    """
+    convs = [op for op in plan.ops if isinstance(op, Conv)]
+    large = [op for op in convs if op.kernel != (1, 1) and op.only_window is None]
+    kernels = sum(math.prod(op.weight.shape) for op in large)
+    return sum(math.prod(op.out_shape) for op in convs) / max(kernels, 1)
 
 
 def _overruns(op: Op) -> bool:

@@ -38,7 +38,7 @@ from resnet_spec.ops import Gate as GateOp
 from resnet_spec.ops import GlobalPool as GlobalPoolOp
 from resnet_spec.ops import PadChannels as PadChannelsOp
 from resnet_spec.plan import Plan
-from resnet_spec_torch.one_pixel import OnePixelConv2d
+from resnet_spec_torch.products import OnePixelConv2d, product_of, window_of
 from resnet_spec_torch.weights import load_weights
 
 Modules = OrderedDict[str, nn.Module]
@@ -206,9 +206,10 @@ def _conv(op: Conv) -> nn.Conv2d:
     more: dict[str, Any] = {"dilation": op.dilation, "groups": op.groups, "bias": has_bias}
     if _is_even(op.pad):
         more["padding"] = (op.pad[0], op.pad[2])
-        if op.only_tap:
-            return OnePixelConv2d(*sizes, tap=op.only_tap, **more)
-        return nn.Conv2d(*sizes, **more)
+        kind = product_of(op) or nn.Conv2d
+        if kind is OnePixelConv2d:
+            more["window"] = window_of(op)
+        return kind(*sizes, **more)
     return PaddedConv2d(*sizes, pad=op.pad, **more)
 
 
