@@ -143,7 +143,15 @@ def _share_memory(before: Node | None, module: nn.Module) -> None:
     Forward hooks see each output before it is overwritten.
     """
     if isinstance(module, nn.ReLU):
-        module.inplace = isinstance(before, Conv | Norm | AddOp)
+        module.inplace = isinstance(before, Conv | Norm | AddOp) and not _is_view(before)
+
+
+def _is_view(node: Node | None) -> bool:
+    """Return whether a node gives a view of what it has computed.
+
+    To overwrite one would cost autograd a copy of the gradient, and hooks on its output their call.
+    """
+    return isinstance(node, Conv) and product_of(node) is not None
 
 
 def _module(node: Node) -> nn.Module:
@@ -192,12 +200,16 @@ _ACTIVATIONS: dict[ActivationKind, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid
 
 
 def _residual(node: Residual) -> ResidualBlock:
-    return ResidualBlock(
+    made = ResidualBlock(
         entry=_modules(node.entry),
         body=_modules(node.body),
         shortcut=_modules(() if node.shortcut is None else (node.shortcut,)),
         sum=_modules((node.add, *node.tail)),
     )
+    computed = [part for part in node.body if not isinstance(part, DropPathOp)]
+    if _is_view(computed[-1] if computed else None):
+        getattr(made, node.add.key).inplace = False
+    return made
 
 
 def _conv(op: Conv) -> nn.Conv2d:

@@ -50,12 +50,21 @@ def test_maps_and_kernels_are_counted() -> None:
     assert maps_for_each_of_kernels(plan) == 3 * 16 * 8 * 8 / (16 * 3 * 9 + 2 * 16 * 16 * 9)
 
 
+def test_kernels_whose_gradients_are_not_copied_do_not_count() -> None:
+    stages = [{"width": 4, "blocks": 1}, {"width": 4, "blocks": 1, "stride": 8}]
+    stem = {"widths": [8], "kernel": 3, "stride": 1, "pool": False}
+    plan = lower(load_spec({"block": "bottleneck", "stem": stem, "stages": stages}), 8)
+    first = (8 + 4 + 4 + 16 + 16) * 8 * 8
+    last = 4 * 8 * 8 + 4 + 16 + 16
+    assert maps_for_each_of_kernels(plan) == (first + last) / (8 * 3 * 9 + 4 * 4 * 9)
+
+
 @pytest.mark.parametrize(
     ("network", "size", "batch", "with_avx512"),
     [
         ("resnet18", 32, 64, OWN),
         ("resnet18", 64, 64, OWN),
-        ("resnet50", 32, 64, OWN),
+        ("resnet50", 32, 64, LAST),
         ("resnet18", 224, 16, LAST),
         ("resnet50", 224, 8, LAST),
         ("resnet20_cifar", 32, 128, LAST),
