@@ -48,6 +48,10 @@ class ProductConv2d(nn.Conv2d):
         """Return whether its settings are those it was made with."""
         return self._set_to() == self._made
 
+    def be_plain(self) -> None:
+        """Be `nn.Conv2d` from now on: for files, whose readers know convolutions best."""
+        self._made = ()
+
     def _set_to(self) -> tuple[Any, ...]:
         sizes = (self.kernel_size, self.stride, self.padding, self.dilation)
         return (*sizes, self.groups, self.padding_mode)

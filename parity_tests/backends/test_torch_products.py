@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import importlib
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resnet_spec import ops
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.loader import load_backend
+from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 
 torch = pytest.importorskip("torch")
@@ -185,6 +188,19 @@ def test_a_wrong_window_is_seen(place: int) -> None:
     wrong[3 - place] = (slice(1, 2), wrong[3 - place][1])
     own.window = tuple(wrong)
     assert differ(own, other, (3, 6, 2, 2)) > 0.1
+
+
+def test_a_file_has_convolutions(tmp_path: Path) -> None:
+    plan = lower(load_spec({"block": "basic", "stages": [{"width": 8, "blocks": 1}]}), 4)
+    export: Any = importlib.import_module(f"{backend.__name__}.export")
+    path = tmp_path / "network.pt2"
+    told = {"batch": None, "raw": False, "metadata": "{}"}
+    export.write(path, plan, initial_state(plan, seed=0), "torch-export", **told)
+    nodes = [str(node.target) for node in torch.export.load(path).graph.nodes]
+    convs = [op for op in plan.ops if isinstance(op, ops.Conv)]
+    assert all(op.only_window for op in convs[1:])
+    assert nodes.count("aten.conv2d.default") == len(convs)
+    assert nodes.count("aten.linear.default") == 1
 
 
 def layers(name: str, size: int, kind: Any) -> list[str]:
