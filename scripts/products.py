@@ -52,10 +52,16 @@ def can_be_product(op: Conv) -> bool:
     return is_even and op.groups == 1 and (op.kernel == (1, 1) or op.only_window is not None)
 
 
+def layers() -> Any:
+    """Return the backend's module of products."""
+    package: Any = load_backend("torch")
+    return importlib.import_module(f"{package.__name__}.products")
+
+
 def turns_of(op: Conv, batch: int, dtype: Any) -> tuple[Callable[[], None], Callable[[], None]]:
     """Return a step of `nn.Conv2d` and one of the product, with the same weights."""
     torch: Any = importlib.import_module("torch")
-    products: Any = importlib.import_module(f"{load_backend('torch').__name__}.products")
+    products = layers()
     torch.manual_seed(0)
     sizes = (op.in_shape[0], op.out_shape[0], op.kernel, op.stride)
     more = {"padding": op.pad[::2], "dilation": op.dilation, "bias": False}
@@ -99,7 +105,7 @@ def rows(
 ) -> Iterator[str]:
     """Yield the table line by line."""
     torch: Any = importlib.import_module("torch")
-    products: Any = importlib.import_module(f"{load_backend('torch').__name__}.products")
+    products = layers()
     dtype = getattr(torch, precision)
     yield f"| {precision}: convolution | batch | convolution / product | chosen |"
     yield "|---|---:|---:|---|"
