@@ -302,7 +302,9 @@ _ACTIVATIONS: dict[ActivationKind, type[nn.Cell]] = {"relu": nn.ReLU, "sigmoid":
 
 
 def _conv(op: Conv, fill: dict[str, str]) -> nn.Conv2d:
-    kind = partial(OnePixelConv2d, tap=op.only_tap) if op.only_tap else nn.Conv2d
+    kind: Any = nn.Conv2d
+    if op.only_window:
+        kind = partial(OnePixelConv2d, plane=op.in_shape[1:], window=op.only_window)
     return kind(
         op.in_shape[0],
         op.out_shape[0],

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 from resnet_spec import ops as plan_ops
 from resnet_spec.bench import Case, Direction, TimedKind
 from resnet_spec.plan import walk
+from resnet_spec_mindspore.windows import is_product
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -34,7 +36,7 @@ class Op(NamedTuple):
 class _Rule(NamedTuple):
     """Of which class of nodes a kind of ops is, and the shapes of the first inputs it has then.
 
-    shapes: those of a node's op, without the batch; a weight's as it is.
+    shapes: those of a node's op for so many images; none where it has no such op.
     """
 
     node: type[plan_ops.BaseOp]
@@ -61,6 +63,41 @@ def _picked(op: Any, n: int) -> Shapes:
     return ((n, op.in_shape[0], *op.out_shape[1:]),)
 
 
+def _linear(op: Any, n: int) -> tuple[int, int, int]:
+    return n, op.weight.shape[1], op.weight.shape[0]
+
+
+def _product(op: Any, n: int) -> tuple[int, int, int]:
+    return n, op.in_shape[0] * _met(op), op.out_shape[0]
+
+
+def _pixels(op: Any, n: int) -> tuple[int, int, int]:
+    return n * op.in_shape[0], prod(op.in_shape[1:]), _met(op)
+
+
+def _taps(op: Any, n: int) -> tuple[int, int, int]:
+    return op.out_shape[0] * op.in_shape[0], prod(op.kernel), _met(op)
+
+
+def _met(op: Any) -> int:
+    return prod(len(side.taps) for side in op.only_window)
+
+
+def _factors(of: Callable[[Any, int], tuple[int, int, int]], shapes: str) -> Any:
+    """Return the function of a rule for products: the shapes of both factors.
+
+    of: returns the sizes a, b and c of a product [a, b] x [b, c]. shapes: as "ab bc".
+    """
+
+    def found(op: Any, n: int) -> Shapes:
+        if not (isinstance(op, plan_ops.Linear) or is_product(op, n)):
+            return ()
+        sizes = dict(zip("abc", of(op, n), strict=True))
+        return tuple(tuple(sizes[letter] for letter in factor) for factor in shapes.split())
+
+    return found
+
+
 _FORWARD: dict[str, tuple[_Rule, ...]] = {
     "Conv2D": (_Rule(plan_ops.Conv, _weighted(_in)),),
     "BatchNorm": (_Rule(plan_ops.Norm, _in),),
@@ -70,7 +107,12 @@ _FORWARD: dict[str, tuple[_Rule, ...]] = {
     "MaxPool": (_Rule(plan_ops.MaxPool, _in),),
     "AvgPool": (_Rule(plan_ops.AvgPool, _in),),
     "ReduceMean": (_Rule(plan_ops.GlobalPool, _in),),
-    "MatMul": (_Rule(plan_ops.Linear, _in),),
+    "MatMul": (
+        _Rule(plan_ops.Linear, _factors(_linear, "ab cb")),
+        _Rule(plan_ops.Conv, _factors(_product, "ab cb")),
+        _Rule(plan_ops.Conv, _factors(_pixels, "ab bc")),
+        _Rule(plan_ops.Conv, _factors(_taps, "ab bc")),
+    ),
     "BiasAdd": (_Rule(plan_ops.Linear, _out), _Rule(plan_ops.Conv, _out)),
     "StridedSlice": (_Rule(plan_ops.PadChannels, _in),),
     "Pad": (_Rule(plan_ops.PadChannels, _picked),),
@@ -78,6 +120,14 @@ _FORWARD: dict[str, tuple[_Rule, ...]] = {
 _BACKWARD: dict[str, tuple[_Rule, ...]] = {
     "Conv2DBackpropFilter": (_Rule(plan_ops.Conv, _filter),),
     "Conv2DBackpropInput": (_Rule(plan_ops.Conv, _weighted(_out)),),
+    "MatMul": (
+        _Rule(plan_ops.Linear, _factors(_linear, "ac cb")),
+        _Rule(plan_ops.Linear, _factors(_linear, "ac ab")),
+        _Rule(plan_ops.Conv, _factors(_product, "ac cb")),
+        _Rule(plan_ops.Conv, _factors(_product, "ac ab")),
+        _Rule(plan_ops.Conv, _factors(_pixels, "ac bc")),
+        _Rule(plan_ops.Conv, _factors(_taps, "ac bc")),
+    ),
     "BatchNormGrad": (_Rule(plan_ops.Norm, _in),),
     "ReluGrad": (_Rule(plan_ops.Activation, _in),),
     "SigmoidGrad": (_Rule(plan_ops.Activation, _in),),
@@ -126,7 +176,7 @@ class OpKinds:
         found |= {name: node for name, node in named.items() if node}
         for op in (op for op in ops if op.is_backward and op.name not in found):
             for word, kind in _ALL_OF.items():
-                only = [node.name for node in self._ops if _is_a(node, kind)]
+                only = [node.name for node in self._ops if _is_a(node, kind, self._batch)]
                 if word in op.name and len(only) == 1:
                     found[op.name] = only[0]
         return found
@@ -146,14 +196,15 @@ def _cell(name: str, names: Collection[str]) -> str:
     return max((path for path in paths if path in names), key=len, default="")
 
 
-def _is_a(node: plan_ops.Node, kind: type) -> bool:
+def _is_a(node: plan_ops.Node, kind: type, images: int) -> bool:
     """Return whether a node is of the kind; convolutions may be products like linear layers."""
-    is_product = isinstance(node, plan_ops.Conv) and bool(node.only_tap)
-    return isinstance(node, kind) or (kind is plan_ops.Linear and is_product)
+    is_one = isinstance(node, plan_ops.Conv) and is_product(node, images)
+    return isinstance(node, kind) or (kind is plan_ops.Linear and is_one)
 
 
 class _StandIn:
     in_shape = out_shape = (1, 1, 1)
+    only_window = None
     weight: Any = None
 
 

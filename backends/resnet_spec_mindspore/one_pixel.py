@@ -1,6 +1,7 @@
-"""Convolutions over maps of one pixel, as the matrix products that they are there.
+"""Convolutions whose output is one pixel, as the matrix products that they are.
 
-MindSpore's convolution multiplies the padding, too: of 3x3 over 1x1, eight of nine products.
+MindSpore's convolution multiplies the padding, too (of 3x3 over 1x1, eight of nine products), and
+is slow at such gradients.
 """
 
 # MindSpore's cells are untyped: `construct` takes anything.
@@ -11,30 +12,52 @@ from __future__ import annotations
 from typing import Any
 
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, nn, ops
+
+from resnet_spec_mindspore.windows import FEWEST, Window, picker
 
 _SET = ("conv2d", "kernel_size", "stride", "pad_mode", "padding", "dilation", "group")
 
 
-class OnePixelConv2d(nn.Conv2d):
-    """`nn.Conv2d`, which computes maps of one pixel by the only tap of its kernels that meets it.
+@ops.constexpr(check=False)  # pyright: ignore[reportCallIssue] (it is a decorator's maker)
+def _are_few(images: int | None) -> bool:
+    """Return whether that is too few for a product.
 
-    It is `nn.Conv2d` itself for other maps and types, and once it is set otherwise than made.
+    images: None in a graph of any number. It has no choice: with one in several cells, MindSpore
+        cannot load it (2.10).
+    """
+    return images is not None and images < FEWEST
+
+
+class OnePixelConv2d(nn.Conv2d):
+    """`nn.Conv2d` whose output is one pixel: a product of what meets in the only window.
+
+    It is `nn.Conv2d` itself for maps of another size, for other types and for few images, and once
+    it is set otherwise than made.
     """
 
     is_as_made = False
     bias: Any
+    bias_add: Any
 
-    def __init__(self, *sizes: Any, tap: tuple[int, int], **more: Any) -> None:
-        """As `nn.Conv2d`. tap: row and column in the kernel, for the given stride and padding."""
+    def __init__(self, *sizes: Any, plane: tuple[int, int], window: Window, **more: Any) -> None:
+        """As `nn.Conv2d`.
+
+        plane: height and width of the map. window: what meets there, for the given stride, padding
+            and dilation.
+        """
         super().__init__(*sizes, **more)
-        rows, columns = self.kernel_size
-        self.taps = rows * columns
-        picked = np.zeros((self.taps, 1), np.float32)
-        picked[tap[0] * columns + tap[1]] = 1.0
-        # A slice of the kernels would be copied value by value, and its gradient, too.
-        self.picked = Tensor(picked)
+        rows, columns = window
+        self.plane = plane
+        self.pixels, self.taps = (
+            # A slice would be copied value by value, and its gradient, too.
+            None if matrix is None else Tensor(matrix)
+            for matrix in (
+                picker(plane, rows.pixels, columns.pixels),
+                picker(self.kernel_size, rows.taps, columns.taps),
+            )
+        )
+        self.met = self.in_channels * len(rows.taps) * len(columns.taps)
         self.pick, self.multiply = ops.MatMul(), ops.MatMul(transpose_b=True)
         self.is_as_made = True
 
@@ -45,10 +68,16 @@ class OnePixelConv2d(nn.Conv2d):
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
+        is_meant = x.shape[2:] == self.plane and self.is_as_made and not _are_few(x.shape[0])
         # A CPU has no products of float16 and bfloat16.
-        if x.shape[2:] != (1, 1) or x.dtype != ms.float32 or not self.is_as_made:
+        if not is_meant or x.dtype != ms.float32:
             return super().construct(x)  # pyright: ignore[reportReturnType] (it is declared so)
-        count, features = x.shape[0], self.out_channels
-        weight = self.pick(self.weight.reshape(-1, self.taps), self.picked).reshape(features, -1)
-        y = self.multiply(x.reshape(count, -1), weight).reshape(count, features, 1, 1)
-        return y + self.bias.reshape(1, -1, 1, 1) if self.has_bias else y
+        pixels, weight = x, self.weight
+        if self.pixels is not None:
+            pixels = self.pick(x.reshape(-1, self.pixels.shape[0]), self.pixels)
+        if self.taps is not None:
+            weight = self.pick(weight.reshape(-1, self.taps.shape[0]), self.taps)
+        # Of all sizes but the first, which a graph may not know.
+        y = self.multiply(pixels.reshape(-1, self.met), weight.reshape(-1, self.met))
+        y = y.reshape(-1, self.out_channels, 1, 1)
+        return self.bias_add(y, self.bias) if self.has_bias else y

@@ -222,3 +222,27 @@ def test_mindspore_is_read_by_kind_shape_and_order_where_they_do_not() -> None:
         ("", "backward", ""),
         ("", "forward", ""),
     ], "a ReLU of three that ran is of no node"
+
+
+def test_mindspore_products_are_of_the_convolutions_that_they_are() -> None:
+    plan = lower(load_spec("resnet18"), 32)
+    forward, back = "Default/gradients-Gradients", "Gradients/Default/gradients-Gradients"
+    grad = f"{back}/Grad_MatMul"
+    ops = [
+        (f"{forward}/MatMul-op0", "131072, 9|9, 4", "layer4.0.conv1"),
+        (f"{forward}/MatMul-op1", "8, 1024|512, 1024", "layer4.0.conv1"),
+        (f"{forward}/MatMul-op2", "8, 512|512, 512", "layer4.0.conv2"),
+        (f"{forward}/MatMul-op3", "2048, 4|4, 1", "layer4.0.downsample.0"),
+        (f"{forward}/MatMul-op4", "8, 512|512, 512", "layer4.1.conv1"),
+        (f"{forward}/MatMul-op5", "8, 512|512, 512", "layer4.1.conv2"),
+        (f"{forward}/MatMul-op6", "8, 512|1000, 512", "fc"),
+        (f"{grad}/MatMul-op0", "8, 1000|1000, 512", "fc"),
+        (f"{grad}/MatMul-op1", "8, 1000|8, 512", "fc"),
+        (f"{grad}/MatMul-op2", "8, 512|512, 256", "layer4.0.downsample.0"),
+        (f"{grad}/MatMul-op3", "2048, 1|4, 1", "layer4.0.downsample.0"),
+        (f"{grad}/MatMul-op4", "8, 512|8, 1024", "layer4.0.conv1"),
+        (f"{grad}/MatMul-op5", "131072, 4|9, 4", "layer4.0.conv1"),
+        (f"{grad}/MatMul-op6", "8, 512|8, 512", ""),
+    ]
+    found = _read([op[:2] for op in ops], "train", plan)
+    assert [node for node, _, _ in found] == [node for _, _, node in ops], "one of three is of none"
