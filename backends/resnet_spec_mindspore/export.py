@@ -20,6 +20,7 @@ from resnet_spec.contract import Array
 from resnet_spec.ops import MaxPool as MaxPoolOp
 from resnet_spec.plan import Input, Plan
 from resnet_spec_mindspore.modules import build
+from resnet_spec_mindspore.one_pixel import OnePixelConv2d
 from resnet_spec_mindspore.warmup import silenced
 from resnet_spec_mindspore.weights import to_array, to_tensor
 
@@ -42,6 +43,9 @@ def write(
     """
     image = plan.input
     network = build(plan, dict(state))
+    for _, part in network.cells_and_names():
+        if isinstance(part, OnePixelConv2d):
+            part.be_plain()
     _replace_pools(network, plan)
     cell: nn.Cell = RawNetwork(network, image) if raw else Network(network)
     cell.set_train(False)

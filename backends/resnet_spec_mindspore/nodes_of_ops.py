@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from resnet_spec import ops as plan_ops
 from resnet_spec.bench import Case, Direction, TimedKind
 from resnet_spec.plan import walk
-from resnet_spec_mindspore.windows import is_product
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -90,7 +89,7 @@ def _factors(of: Callable[[Any, int], tuple[int, int, int]], shapes: str) -> Any
     """
 
     def found(op: Any, n: int) -> Shapes:
-        if not (isinstance(op, plan_ops.Linear) or is_product(op, n)):
+        if not (isinstance(op, plan_ops.Linear) or op.only_window):
             return ()
         sizes = dict(zip("abc", of(op, n), strict=True))
         return tuple(tuple(sizes[letter] for letter in factor) for factor in shapes.split())
@@ -176,7 +175,7 @@ class OpKinds:
         found |= {name: node for name, node in named.items() if node}
         for op in (op for op in ops if op.is_backward and op.name not in found):
             for word, kind in _ALL_OF.items():
-                only = [node.name for node in self._ops if _is_a(node, kind, self._batch)]
+                only = [node.name for node in self._ops if _is_a(node, kind)]
                 if word in op.name and len(only) == 1:
                     found[op.name] = only[0]
         return found
@@ -196,10 +195,10 @@ def _cell(name: str, names: Collection[str]) -> str:
     return max((path for path in paths if path in names), key=len, default="")
 
 
-def _is_a(node: plan_ops.Node, kind: type, images: int) -> bool:
+def _is_a(node: plan_ops.Node, kind: type) -> bool:
     """Return whether a node is of the kind; convolutions may be products like linear layers."""
-    is_one = isinstance(node, plan_ops.Conv) and is_product(node, images)
-    return isinstance(node, kind) or (kind is plan_ops.Linear and is_one)
+    is_product = isinstance(node, plan_ops.Conv) and node.only_window is not None
+    return isinstance(node, kind) or (kind is plan_ops.Linear and is_product)
 
 
 class _StandIn:

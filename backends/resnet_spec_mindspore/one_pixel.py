@@ -12,28 +12,23 @@ from __future__ import annotations
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
+from numpy.typing import NDArray
 
-from resnet_spec_mindspore.windows import FEWEST, Window, picker
+from resnet_spec.ops import Met
+
+Window = tuple[Met, Met]
+"""What meets in the only window, by rows and by columns."""
 
 _SET = ("conv2d", "kernel_size", "stride", "pad_mode", "padding", "dilation", "group")
-
-
-@ops.constexpr(check=False)  # pyright: ignore[reportCallIssue] (it is a decorator's maker)
-def _are_few(images: int | None) -> bool:
-    """Return whether that is too few for a product.
-
-    images: None in a graph of any number. It has no choice: with one in several cells, MindSpore
-        cannot load it (2.10).
-    """
-    return images is not None and images < FEWEST
 
 
 class OnePixelConv2d(nn.Conv2d):
     """`nn.Conv2d` whose output is one pixel: a product of what meets in the only window.
 
-    It is `nn.Conv2d` itself for maps of another size, for other types and for few images, and once
-    it is set otherwise than made.
+    It is `nn.Conv2d` itself for maps of another size and for other types, and once it is set
+    otherwise than made. Of very few images it may be slower, for all kernels are picked from.
     """
 
     is_as_made = False
@@ -61,6 +56,10 @@ class OnePixelConv2d(nn.Conv2d):
         self.pick, self.multiply = ops.MatMul(), ops.MatMul(transpose_b=True)
         self.is_as_made = True
 
+    def be_plain(self) -> None:
+        """Be `nn.Conv2d` from now on: for files, whose readers know convolutions best."""
+        self.is_as_made = False
+
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in _SET:
@@ -68,7 +67,7 @@ class OnePixelConv2d(nn.Conv2d):
 
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
-        is_meant = x.shape[2:] == self.plane and self.is_as_made and not _are_few(x.shape[0])
+        is_meant = x.shape[2:] == self.plane and self.is_as_made
         # A CPU has no products of float16 and bfloat16.
         if not is_meant or x.dtype != ms.float32:
             return super().construct(x)  # pyright: ignore[reportReturnType] (it is declared so)
@@ -81,3 +80,17 @@ class OnePixelConv2d(nn.Conv2d):
         y = self.multiply(pixels.reshape(-1, self.met), weight.reshape(-1, self.met))
         y = y.reshape(-1, self.out_channels, 1, 1)
         return self.bias_add(y, self.bias) if self.has_bias else y
+
+
+def picker(size: tuple[int, int], rows: range, columns: range) -> NDArray[np.float32] | None:
+    """Return the matrix [size, picked] by which [M, size] is multiplied to pick from a plane.
+
+    None where all is picked, in order.
+    """
+    count = size[0] * size[1]
+    found = [row * size[1] + column for row in rows for column in columns]
+    if found == list(range(count)):
+        return None
+    matrix = np.zeros((count, len(found)), np.float32)
+    matrix[found, range(len(found))] = 1.0
+    return matrix
