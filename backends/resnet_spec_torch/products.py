@@ -44,9 +44,12 @@ class ProductConv2d(nn.Conv2d):
         super().__init__(*sizes, **more)
         self._made = self._set_to()
 
-    def is_as_made(self) -> bool:
-        """Return whether its settings are those it was made with."""
-        return self._set_to() == self._made
+    def may_be_product(self) -> bool:
+        """Return whether its settings are those it was made with, and nobody traces it.
+
+        What is traced keeps the choice that its example's shape and memory format call for.
+        """
+        return self._set_to() == self._made and not torch.jit.is_tracing()
 
     def be_plain(self) -> None:
         """Be `nn.Conv2d` from now on: for files, whose readers know convolutions best."""
@@ -71,7 +74,7 @@ class OnePixelConv2d(ProductConv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
-        if not self.is_as_made():
+        if not self.may_be_product():
             return super().forward(input)
         sizes: Any = self.stride, self.padding, self.dilation
         return in_one_window(input, self.weight, self.bias, self.window, *sizes)
@@ -85,7 +88,7 @@ class PointwiseConv2d(ProductConv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
-        if not self.is_as_made():
+        if not self.may_be_product():
             return super().forward(input)
         return by_pixels(input, self.weight, self.bias, self.stride)
 

@@ -180,6 +180,14 @@ def test_networks_with_them_are_traced(name: str) -> None:
         assert torch.equal(traced(given), network(given))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace.* is deprecated:DeprecationWarning")
+def test_what_is_traced_is_right_for_other_maps_than_its_example_s() -> None:
+    own, other = pair(torch.float32, **MADE["3x3 over 2x2, by two"])
+    traced = torch.jit.trace(own, torch.ones(1, 6, 2, 2))
+    images = torch.linspace(-1, 1, 6 * 25).view(1, 6, 5, 5)
+    assert torch.equal(traced(images), other(images))
+
+
 @pytest.mark.parametrize("place", [1, 2], ids=["pixels", "taps"])
 def test_a_wrong_window_is_seen(place: int) -> None:
     own, other = pair(**MADE["3x3 over 2x2, by two"])
