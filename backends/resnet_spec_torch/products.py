@@ -49,7 +49,8 @@ class ProductConv2d(nn.Conv2d):
 
         What is traced keeps the choice that its example's shape and memory format call for.
         """
-        return self._set_to() == self._made and not torch.jit.is_tracing()
+        is_traced = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage] (public)
+        return self._set_to() == self._made and not is_traced
 
     def be_plain(self) -> None:
         """Be `nn.Conv2d` from now on: for files, whose readers know convolutions best."""
