@@ -66,10 +66,8 @@ def turns_of(op: Conv, batch: int, dtype: Any) -> tuple[Callable[[], None], Call
     sizes = (op.in_shape[0], op.out_shape[0], op.kernel, op.stride)
     more = {"padding": op.pad[::2], "dilation": op.dilation, "bias": False}
     plain = torch.nn.Conv2d(*sizes, **more)
-    kind: Any = products.PointwiseConv2d
-    if op.only_window:
-        kind, more["window"] = products.OnePixelConv2d, products.window_of(op)
-    product = kind(*sizes, **more)
+    make = products.product_of(op) or products.PointwiseConv2d
+    product = make(*sizes, **more)
     product.load_state_dict(plain.state_dict())
     x = torch.randn(batch, *op.in_shape, dtype=dtype)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()

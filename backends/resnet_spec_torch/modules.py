@@ -38,7 +38,7 @@ from resnet_spec.ops import Gate as GateOp
 from resnet_spec.ops import GlobalPool as GlobalPoolOp
 from resnet_spec.ops import PadChannels as PadChannelsOp
 from resnet_spec.plan import Plan
-from resnet_spec_torch.products import OnePixelConv2d, product_of, window_of
+from resnet_spec_torch.products import product_of
 from resnet_spec_torch.weights import load_weights
 
 Modules = OrderedDict[str, nn.Module]
@@ -218,10 +218,8 @@ def _conv(op: Conv) -> nn.Conv2d:
     more: dict[str, Any] = {"dilation": op.dilation, "groups": op.groups, "bias": has_bias}
     if _is_even(op.pad):
         more["padding"] = (op.pad[0], op.pad[2])
-        kind = product_of(op) or nn.Conv2d
-        if kind is OnePixelConv2d:
-            more["window"] = window_of(op)
-        return kind(*sizes, **more)
+        make = product_of(op) or nn.Conv2d
+        return make(*sizes, **more)
     return PaddedConv2d(*sizes, pad=op.pad, **more)
 
 

@@ -7,6 +7,8 @@ or memory format, which cannot be traced.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,13 +25,13 @@ Window = tuple[tuple[int, int], tuple[slice, slice], tuple[slice, slice]]
 """Size of the map; its rows and columns that are met, and those of the kernel that meet them."""
 
 
-def product_of(op: ops.Conv) -> type[nn.Conv2d] | None:
-    """Return the class that computes `op` as a product; None where `nn.Conv2d` is no slower.
+def product_of(op: ops.Conv) -> Callable[..., ProductConv2d] | None:
+    """Return what makes the layer that computes `op` as a product, given what `nn.Conv2d` is.
 
-    `scripts/products.py` measures both. The pads are even.
+    None where `nn.Conv2d` is no slower; `scripts/products.py` measures both. The pads are even.
     """
     if op.only_window:
-        return OnePixelConv2d
+        return partial(OnePixelConv2d, window=window_of(op))
     features, height, width = op.out_shape
     is_pointwise = op.kernel == (1, 1) and op.groups == 1 and not any(op.pad)
     is_small = height * width <= _PIXELS and min(features, op.in_shape[0]) >= _FEATURES

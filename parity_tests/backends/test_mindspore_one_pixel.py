@@ -50,6 +50,19 @@ MADE = {
         (Met(range(1, 3), range(0, 3, 2)), Met(range(1, 2), range(1, 2))),
         {"kernel_size": (4, 2), "dilation": 2, "stride": 3, "padding": (2, 2, 1, 0)},
     ),
+    "5x3, dilated": Made(
+        (1, 1),
+        (Met(range(2, 3), range(1)), MIDDLE),
+        {"kernel_size": (5, 3), "padding": (4, 4, 2, 2), "dilation": 2},
+    ),
+    "with a bias": Made(
+        (1, 1), (MIDDLE, MIDDLE), {"kernel_size": 3, "padding": 1, "has_bias": True}
+    ),
+    "strided, uneven": Made(
+        (1, 1),
+        (FIRST, Met(range(2, 3), range(1))),
+        {"kernel_size": 3, "padding": (0, 2, 2, 0), "stride": 2},
+    ),
     "uneven": Made(
         (2, 3),
         (Met(range(2), range(2)), Met(range(2, 3), range(1))),
