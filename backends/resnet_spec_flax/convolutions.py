@@ -53,14 +53,14 @@ def product(
     x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     patches = [x[:, row, column] for row in rows.values() for column in columns.values()]
     matrix = kernel[min(rows) : max(rows) + 1, min(columns) : max(columns) + 1]
+    beside, matrix = jnp.concatenate(patches, -1), matrix.reshape(-1, kernel.shape[-1])
     precision, spread = options.get("precision"), options.get("out_sharding")
-    return jnp.einsum(
-        "nhwk,ko->nhwo",
-        jnp.concatenate(patches, -1),
-        matrix.reshape(-1, kernel.shape[-1]),
-        precision=precision,
-        out_sharding=spread,
-    )
+    if spread is not None:
+        given = {"precision": precision, "out_sharding": spread}
+        return jnp.einsum("nhwk,ko->nhwo", beside, matrix, **given)
+    # Images and pixels are one dimension: XLA lays a gradient out anew for a product of more.
+    pixels = beside.reshape(-1, len(matrix))
+    return jnp.dot(pixels, matrix, precision=precision).reshape(*beside.shape[:-1], matrix.shape[1])
 
 
 def _met(

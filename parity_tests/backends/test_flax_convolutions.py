@@ -181,6 +181,17 @@ def test_only_a_cpu_makes_products(platform: str, forward: int) -> None:
     assert (found, "stablehlo.dot_general" in text) == (forward, platform == "cpu")
 
 
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
+def test_products_sum_over_one_dimension(kernel: tuple[int, int]) -> None:
+    """XLA lays a gradient out anew for a product that sums over images, rows and columns."""
+    with jax.enable_x64(True):
+        conv = layer("product", kernel)
+        slopes = jax.jit(jax.grad(loss_of(conv), (0, 1)))
+        text = slopes.lower(images(), conv.kernel[...]).as_text()
+    summed = re.findall(r"contracting_dims = \[([\d, ]+)\] x \[([\d, ]+)\]", text)
+    assert len(summed) == 3 and all(len(one) == len(other) == 1 for one, other in summed)
+
+
 @cache
 def functions_of(network: str, size: int) -> dict[str, str]:
     """Return the name of each convolution's function."""
