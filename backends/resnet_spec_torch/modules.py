@@ -38,6 +38,7 @@ from resnet_spec.ops import Gate as GateOp
 from resnet_spec.ops import GlobalPool as GlobalPoolOp
 from resnet_spec.ops import PadChannels as PadChannelsOp
 from resnet_spec.plan import Plan
+from resnet_spec_torch.pools import GlobalPool
 from resnet_spec_torch.products import product_of
 from resnet_spec_torch.weights import load_weights
 
@@ -398,18 +399,6 @@ class PadChannels(nn.Module):
     def extra_repr(self) -> str:
         """Name the numbers in the printed module."""
         return f"stride={self.stride}, channels={self.channels}"
-
-
-class GlobalPool(nn.Module):
-    """The mean over height and width."""
-
-    def __init__(self, keep_dims: bool) -> None:
-        super().__init__()
-        self.keep_dims = keep_dims
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, C], or [N, C, 1, 1] with `keep_dims`."""
-        return x.mean((2, 3), keepdim=self.keep_dims)
 
 
 class Dropout(nn.Dropout):

@@ -118,9 +118,10 @@ def in_one_window(
     size, pixels, taps = window
     if input.shape[2:] != size:
         return F.conv2d(input, weight, bias, *sizes)
-    met, kernel = input[:, :, *pixels], weight[:, :, *taps]
-    if weight.is_contiguous(memory_format=torch.channels_last):  # Read in the order of memory.
-        met, kernel = met.permute(0, 2, 3, 1), kernel.permute(0, 2, 3, 1)
+    if weight.is_contiguous(memory_format=torch.channels_last):
+        met, kernel = _pixels(input)[:, *pixels], _pixels(weight)[:, *taps]
+    else:
+        met, kernel = input[:, :, *pixels], weight[:, :, *taps]
     return F.linear(met.flatten(1), kernel.flatten(1), bias)[:, :, None, None]
 
 
@@ -129,9 +130,19 @@ def by_pixels(input: Tensor, weight: Tensor, bias: Tensor | None, stride: Any) -
     is_of_pixels = input.ndim == 4 and input.is_contiguous(memory_format=torch.channels_last)
     if not (is_of_pixels and input.device.type == "cpu"):
         return F.conv2d(input, weight, bias, stride)
-    down, across = stride
-    met = input if (down, across) == (1, 1) else input[:, :, ::down, ::across]
-    return F.linear(met.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    (down, across), met = stride, _pixels(input)
+    if (down, across) != (1, 1):
+        met = met[:, ::down, ::across]
+    return F.linear(met, weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """Return [N, C, H, W] in channels_last as [N, H, W, C], in the order of memory.
+
+    A slice is taken of this: its gradient is in the order of what is sliced, and one in another
+    order makes whatever meets it on its way back leap through memory.
+    """
+    return x.permute(0, 2, 3, 1)
 
 
 torch.fx.wrap("in_one_window")
