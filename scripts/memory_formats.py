@@ -34,6 +34,7 @@ from resnet_spec.running.child_processes import usable_processors
 CASES = (
     ("resnet20_cifar", 32, 128),
     ("resnet18", 32, 64),
+    ("resnet34", 32, 64),
     ("resnet18", 64, 64),
     ("resnet18", 96, 32),
     ("resnet18", 128, 32),
@@ -84,7 +85,7 @@ def row(network: str, size: int, batch: int, rounds: int) -> str:
     cells = (
         f"{network}, {size} px, batch {batch}",
         f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
-        f"{batch * rule.maps_for_each_of_kernels(asked.plan):.2f}",
+        f"{rule.maps_for_each_of_kernels(asked.plan, batch):.2f}",
         str(chosen).removeprefix("torch."),
     )
     return f"| {' | '.join(cells)} |"

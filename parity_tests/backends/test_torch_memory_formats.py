@@ -47,22 +47,25 @@ def test_maps_and_kernels_are_counted() -> None:
             }
         )
     )
-    assert maps_for_each_of_kernels(plan) == 3 * 16 * 8 * 8 / (16 * 3 * 9 + 2 * 16 * 16 * 9)
+    kernels = 16 * 3 * 9 + 2 * 16 * 16 * 9
+    assert maps_for_each_of_kernels(plan, 5) == 5 * 3 * 16 * 8 * 8 / kernels
 
 
-def test_kernels_whose_gradients_are_not_copied_do_not_count() -> None:
+def test_kernels_whose_gradients_are_not_copied_count_as_maps_or_not_at_all() -> None:
+    """1x1 kernels do not; of one that has a single window a value counts half of a map's."""
     stages = [{"width": 4, "blocks": 1}, {"width": 4, "blocks": 1, "stride": 8}]
     stem = {"widths": [8], "kernel": 3, "stride": 1, "pool": False}
     plan = lower(load_spec({"block": "bottleneck", "stem": stem, "stages": stages}), 8)
     first = (8 + 4 + 4 + 16 + 16) * 8 * 8
     last = 4 * 8 * 8 + 4 + 16 + 16
-    assert maps_for_each_of_kernels(plan) == (first + last) / (8 * 3 * 9 + 4 * 4 * 9)
+    maps, kernels = 5 * (first + last), 8 * 3 * 9 + 4 * 4 * 9
+    assert maps_for_each_of_kernels(plan, 5) == (maps + 4 * 4 * 9 / 2) / kernels
 
 
 @pytest.mark.parametrize(
     ("network", "size", "batch", "with_avx512"),
     [
-        ("resnet18", 32, 64, OWN),
+        ("resnet18", 32, 64, LAST),
         ("resnet18", 64, 64, OWN),
         ("resnet50", 32, 64, LAST),
         ("resnet18", 224, 16, LAST),
@@ -87,7 +90,7 @@ def test_what_is_trained_at_once_counts(is_avx512: bool) -> None:
 
 
 def test_elsewhere_it_is_what_it_was(is_avx512: bool) -> None:
-    plan, recipe = plan_of("resnet18", 32), recipe_of(64)
+    plan, recipe = plan_of("resnet18", 64), recipe_of(64)
     assert memory_format_of(CPU, plan) == LAST
     assert memory_format_of(CPU, plan, recipe, "bfloat16") == LAST
     assert memory_format_of(CUDA, plan, recipe) == LAST
