@@ -81,6 +81,11 @@ def turns_of(op: Conv, batch: int, dtype: Any) -> tuple[Callable[[], None], Call
     return turn_of(plain), turn_of(product)
 
 
+def batch_of(size: int, batch: int | None = None) -> int:
+    """Return how many images are convolved at once: `batch`, or what is usual for their size."""
+    return batch or _BATCHES.get(size, 8)
+
+
 def ratio_of(turns: Sequence[Callable[[], None]], rounds: int) -> Spread:
     """Return the time of the first by that of the second, round by round."""
     for turn in turns:
@@ -108,7 +113,7 @@ def rows(
     yield f"| {precision}: convolution | batch | convolution / product | chosen |"
     yield "|---|---:|---:|---|"
     for network, size in cases:
-        images = batch or _BATCHES.get(size, 8)
+        images = batch_of(size, batch)
         for name, op in layers_of(network, size).items():
             ratio = ratio_of(turns_of(op, images, dtype), rounds)
             told = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
