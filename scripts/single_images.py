@@ -107,7 +107,7 @@ def rows(network: str, size: int, batch: int, rounds: int) -> Iterator[str]:
     """Yield the table line by line."""
     yield f"| {network}, {size} px, batch {batch} | there | ms | {' | '.join(WAYS[1:])} |"
     yield "|---|---:|---:|---:|---:|"
-    totals, quickest = Counter[str](), 0.0
+    totals, quickest = dict.fromkeys(WAYS, 0.0), 0.0
     for name, (op, count) in reversed(kinds_of(network, size).items()):
         times = times_of(turns_of(op, batch), rounds)
         base = times[WAYS[0]]
