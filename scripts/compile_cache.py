@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measure what RESNET_SPEC_CACHE saves: the start of a run, and a second start of the same run.
 
-    python scripts/compile_cache.py [--backends flax,torch] [--rounds N] [--json FILE]
+    python scripts/compile_cache.py [SPEC] [--backends flax,torch] [--rounds N] [--batch N]
+                                    [--input-size N] [--json FILE]
 
-In every round each backend trains two steps of ResNet-20 three times, each time in a new process:
+In every round each backend trains two steps of the network three times, each in a new process:
 without the variable, with an empty folder, and with the folder that this left. torch runs with
 --compile, and has an empty folder without the variable, too: it keeps kernels by itself. Prints
 medians over rounds: seconds of the whole command, of its first step, which compiles, and of
@@ -46,18 +47,21 @@ class Start(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("spec", nargs="?", default="resnet20_cifar")
     parser.add_argument("--backends", default="flax,torch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--input-size", type=int, default=32)
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep every round's seconds")
     args = parser.parse_args()
     names = args.backends.split(",")
     found: dict[str, list[dict[str, Start]]] = {name: [] for name in names}
     for _ in range(args.rounds):
         for name in names:
-            found[name].append(one_round(name, args.batch))
-    print(f"resnet20_cifar, batch {args.batch}, {usable_processors()} processors, seconds of the")
-    print(f"command (of its first step), of processor time; medians of {args.rounds} rounds\n")
+            found[name].append(one_round(args, name))
+    case = f"{args.spec}, {args.input_size} px, batch {args.batch}"
+    print(f"{case}, {usable_processors()} processors, seconds of the command (of its first step),")
+    print(f"of processor time; medians of {args.rounds} rounds\n")
     print(f"| backend | {' | '.join(HEADS)} | same bits |")
     print(f"|---|{'---:|' * len(WAYS)}---|")
     for name, rounds in found.items():
@@ -80,7 +84,7 @@ def plain(one: Mapping[str, Start]) -> dict[str, dict[str, object]]:
     return {way: start._asdict() for way, start in one.items()}
 
 
-def one_round(backend: str, batch: int) -> dict[str, Start]:
+def one_round(args: argparse.Namespace, backend: str) -> dict[str, Start]:
     """Start a run of `backend` in each of the three ways."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -89,7 +93,7 @@ def one_round(backend: str, batch: int) -> dict[str, Start]:
         (folder / "own").mkdir()
         kept = {**environment, VARIABLE: str(folder / "kept")}
         given = {"unset": environment, "first": kept, "second": kept}
-        return {way: started(backend, batch, folder / way, given[way]) for way in WAYS}
+        return {way: started(args, backend, folder / way, given[way]) for way in WAYS}
 
 
 def children_s() -> float:
@@ -97,9 +101,12 @@ def children_s() -> float:
     return times.children_user + times.children_system
 
 
-def started(backend: str, batch: int, out: Path, environment: Mapping[str, str]) -> Start:
-    arguments = ["train", "resnet20_cifar", "--backend", backend, "--out", str(out), "--quiet"]
-    arguments += ["--set", "steps=2", "--set", f"batch={batch}"]
+def started(
+    args: argparse.Namespace, backend: str, out: Path, environment: Mapping[str, str]
+) -> Start:
+    arguments = ["train", args.spec, "--backend", backend, "--out", str(out), "--quiet"]
+    arguments += ["--input-size", str(args.input_size)]
+    arguments += ["--set", "steps=2", "--set", f"batch={args.batch}"]
     arguments += ["--compile"] if backend == "torch" else []
     clock, used = time.perf_counter(), children_s()
     done = subprocess.run(
