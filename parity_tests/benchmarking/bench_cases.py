@@ -93,6 +93,15 @@ def sleeper(case: Case) -> Turn:
     return turn
 
 
+def endless(case: Case) -> Turn:
+    """A factory whose turns do not end, and do not look at anything meanwhile."""
+
+    def turn(steps: int) -> None:
+        time.sleep(3600)
+
+    return turn
+
+
 def broken(case: Case) -> Turn:
     """A factory that cannot make its network."""
     raise ValueError("has no\nsuch network") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -17,6 +18,7 @@ from test_bench_results import SCHEMA
 from resnet_spec.benchmarking.entries import Entry, peers, usable_peers
 from resnet_spec.benchmarking.process import WorkerProcess
 from resnet_spec.cli.main import main
+from resnet_spec.errors import OutputError
 from resnet_spec.loader import installed_backends, manifest_of
 
 FACTORIES = Path(__file__).parent
@@ -98,6 +100,19 @@ def test_a_table_is_printed_and_files_are_left(
     assert Path("found/bench.md").read_text().startswith("# train tiny")
     assert main(words) == 2
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+
+
+def test_what_was_measured_is_printed_though_it_cannot_be_written(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("found/bench.json", OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr("resnet_spec.benchmarking.files.write_files", full)
+    words = ["bench", "tiny.toml", "--input-size", "8", "--backends", "numpy", *SMALL]
+    assert main([*words, "--out", "found"]) == 2
+    captured = capsys.readouterr()
+    assert "\nnumpy " in captured.out and "No space left" in captured.err
 
 
 def test_the_status_is_1_where_one_of_ours_fails(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -162,6 +163,8 @@ def test_who_works_while_others_have_their_turn_is_told_and_so_is_a_busy_machine
     assert any(line.startswith("timm took 0.50 of a processor") for line in told)
     assert not any(line.startswith("torch took") for line in told)
     assert not any("load" in line for line in told)
+    alone = replace(a_result(), measured=a_result().measured[1:])
+    assert not any("took" in line for line in notes(alone)), "there are no others"
     busy = Machine("a CPU", "AVX2", 2, load=3.0)
     assert busy.doubts and "3.0 on 2 processors" in busy.doubts[0]
     assert Machine(load=None).doubts == []
@@ -219,6 +222,26 @@ def test_numbers_table_and_bars_are_left_in_a_folder(tmp_path: Path) -> None:
     check_files(tmp_path, overwrite=True)
 
 
+def test_nothing_of_an_earlier_benchmark_stays_beside_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiles = [tmp_path / f"profile{ending}" for ending in (".json", ".csv", ".md")]
+    for file in profiles:
+        file.write_text("somebody's own")
+    write_files(tmp_path, a_result())
+    assert [file.read_text() for file in profiles] == ["somebody's own"] * 3
+    monkeypatch.setattr("resnet_spec.benchmarking.files.can_draw", lambda: False)
+    write_files(tmp_path, a_result())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bench.json", "bench.md"]
+
+
+def test_who_measured_nobody_replaces_nothing(tmp_path: Path) -> None:
+    write_files(tmp_path, a_result())
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert write_files(tmp_path, result(failed={OURS: "starting: no"})) == []
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_bars_say_speed_and_ratio() -> None:
     pytest.importorskip("matplotlib")
     from resnet_spec.benchmarking.drawing import bars_figure
@@ -226,8 +249,25 @@ def test_bars_say_speed_and_ratio() -> None:
     (axes,) = bars_figure(a_result()).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([10.0, 20 / 3])
     assert [text.get_text() for text in axes.texts] == ["10", "6.67  (0.67 times torch)"]
-    told = "device cpu; a CPU, AVX2; threads 1; 3 rounds of 5 steps"
-    assert axes.get_xlabel().endswith(told)
+    told = "device cpu; a CPU, AVX2\nthreads 1; 3 rounds of 5 steps"
+    assert bars_figure(a_result()).get_supxlabel() == told
+
+
+def test_what_stands_below_the_bars_is_within_the_figure() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from resnet_spec.benchmarking.drawing import bars_figure
+
+    name = "a-peer-with-a-name-that-is-long"
+    found = result(measured(OURS, 2.0), measured(replace(PEER, name=name), 3.0))
+    cpu = "A Processor of Many Names (R) and Letters (TM) v7 @ 2.20GHz of a Maker"
+    machine = replace(found.machine, cpu=cpu, isa="AVX-512 with AMX and a lot more besides")
+    figure = bars_figure(replace(found, machine=machine))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    box = figure._supxlabel.get_window_extent(canvas.get_renderer())
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0
 
 
 def test_where_nobody_was_measured_there_are_no_bars(tmp_path: Path) -> None:

@@ -73,6 +73,16 @@ def test_doubled_steps_are_timed_until_they_say_something() -> None:
     assert made[OURS].steps[:9] == [1, 1, 1, 2, 4, 8, 16, 32, 64]
 
 
+@pytest.mark.parametrize("seconds", [1e-9, 0.05, 1.0])
+def test_who_takes_no_steps_is_out(seconds: float) -> None:
+    """Its turns of a microsecond would have everyone else take millions of steps."""
+    found, _, made = played({OURS: 0.01, PEER: 1e-10}, seconds=seconds)
+    assert [one.name for one in found.measured] == ["torch"]
+    assert "warming up: a turn of" in found.failed[PEER]
+    assert "its turn has to take the steps, and to wait for the last" in found.failed[PEER]
+    assert max(made[OURS].steps) <= 128
+
+
 def test_products_are_measured_in_every_round_by_what_they_count() -> None:
     (one,) = played({OURS: 0.01})[0].measured
     assert one.products == pytest.approx((2e6, 2e6, 2e6)) and one.product_size == 10
@@ -149,3 +159,9 @@ def test_numbers_that_break_a_rule_are_all_named() -> None:
         "--rounds = -1: must be >= 1",
         "--seconds = 0: must be a positive number of at most 3600",
     ]
+
+
+def test_a_batch_that_no_recipe_can_have_is_refused_before_anything_is_started() -> None:
+    assert asked(batch=10**9).batch == 10**9
+    with pytest.raises(BackendError, match=r"^--batch = 1000000001: must be <= 1000000000$"):
+        asked(batch=10**9 + 1)

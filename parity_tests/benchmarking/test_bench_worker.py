@@ -113,6 +113,39 @@ def test_what_came_of_something_else_is_told_by_that() -> None:
     assert said("{}", made=made)[1] == [{"failed": "RuntimeError: the first reason"}]
 
 
+async def in_a_while(steps: int) -> None:
+    """Take a turn that has only begun when it returns."""
+
+
+def by_steps(steps: int) -> Iterator[int]:
+    yield from range(steps)
+
+
+@pytest.mark.parametrize(
+    ("turn", "kind"),
+    [(in_a_while, "coroutine"), (by_steps, "generator")],
+    ids=["coroutine", "generator"],
+)
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_turn_that_has_not_begun_is_no_turn(turn: Any, kind: str) -> None:
+    status, answers = said(
+        "{}", '{"turn": 3}', made=lambda told: Made(Contestant(turn), None, lambda: None)
+    )
+    rule = f"ValueError: turn(3) gave a {kind}: has to take the steps, and be done"
+    assert (status, answers[1:]) == (1, [{"failed": rule}])
+
+
+def test_what_a_peer_says_is_a_line_that_moves_no_terminal() -> None:
+    def loud(steps: int) -> None:
+        raise RuntimeError("\x1b[31mred\nand\x07 more")
+
+    info = {"de\nvice": "c\x1bpu"}
+    made = Made(Contestant(loud, info=info), None, lambda: None)
+    _, answers = said("{}", '{"turn": 1}', made=lambda told: made)
+    assert answers[0]["info"] == {"de vice": "cpu"}
+    assert answers[1] == {"failed": "RuntimeError: [31mred and more"}
+
+
 def task(factory: str) -> dict[str, Any]:
     entry = Entry(f"bench_cases:{factory}", make=f"bench_cases:{factory}")
     return {"asked": asked().to_dict(), "entry": asdict(entry)}
@@ -216,7 +249,10 @@ def test_the_factories_here_are_what_the_tests_say() -> None:
     assert number(case) == 3 and callable(late(case))
 
 
-def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
+def test_who_is_ended_leaves_no_process(number: signal.Signals) -> None:
+    if number == signal.SIGKILL and sys.platform != "linux":
+        pytest.skip("only Linux tells a process that its parent is gone")
     code = (
         "import sys; sys.path[:0] = sys.argv[1:]\n"
         "from bench_cases import asked, OWN\n"
@@ -228,8 +264,10 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         "        line = opened(asked)(entry); print(line.pid, flush=True); return line\n"
         "    return open_line\n"
         "rounds._opened = told\n"
-        "entry = Entry('s', make='bench_cases:sleeper')\n"
-        "rounds.measure(asked(rounds=100000), [entry], (), lambda what: None)\n"
+        "from resnet_spec.running.interruption import tidy_on_sigterm\n"
+        "entry = Entry('s', make='bench_cases:endless')\n"
+        "with tidy_on_sigterm():\n"
+        "    rounds.measure(asked(rounds=100000), [entry], (), lambda what: None)\n"
     )
     paths = [str(HERE), str(HERE.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -238,15 +276,18 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         time.sleep(1.0)
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.send_signal(number)
+        assert process.wait(30) == -number
+    end = time.monotonic() + 10
+    while is_there(pid) and time.monotonic() < end:  # Whoever adopts it has to see it go.
+        time.sleep(0.05)
     assert not is_there(pid)
 
 
 def test_answers_are_all_that_is_on_the_standard_output(tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(
-        "import os\ndef make(case):\n    print('hello')\n    os.system('echo there')\n"
-        "    return lambda steps: print('turn')\n"
+        "import os, sys\ndef make(case):\n    print('hello')\n    os.system('echo there; cat')\n"
+        "    return lambda steps: print('turn', sys.stdin.read(), 'read')\n"
     )
     entry = asdict(Entry("loud:make", make="loud:make"))
     told = [{"asked": asked().to_dict(), "entry": entry}, {"turn": 1}, {"end": True}]
@@ -255,3 +296,4 @@ def test_answers_are_all_that_is_on_the_standard_output(tmp_path: Path) -> None:
     done = subprocess.run(command, input=text, cwd=tmp_path, capture_output=True, text=True)
     assert [set(json.loads(line)) >= {"failed"} for line in done.stdout.splitlines()] == [False] * 3
     assert "hello" in done.stderr and "there" in done.stderr
+    assert "turn  read" in done.stderr, "there is nothing to be read but the end"

@@ -27,6 +27,8 @@ FLOPS_CONVENTION = (
     f"training is {TRAINING_PASSES} forward passes"
 )
 
+_LARGEST_BATCH = 1_000_000_000
+"""A recipe's."""
 _LONGEST_S = 3600
 """Of a turn: nobody waits longer for a ratio, but for a slip of the keyboard."""
 
@@ -61,6 +63,8 @@ class Asked:
         for name in ("batch", "threads", "rounds"):
             if getattr(self, name) < 1:
                 lines.append(problem(f"--{name}", getattr(self, name), "must be >= 1"))
+        if self.batch > _LARGEST_BATCH:
+            lines.append(problem("--batch", self.batch, f"must be <= {_LARGEST_BATCH}"))
         if not 0.0 < self.seconds <= _LONGEST_S:
             rule = f"must be a positive number of at most {_LONGEST_S}"
             lines.append(problem("--seconds", f"{self.seconds:g}", rule))

@@ -5,10 +5,15 @@ Needs matplotlib: pip install 'resnet-spec[plots]'.
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from resnet_spec.benchmarking.results import Result
+from resnet_spec.benchmarking.tables import turns_of
 from resnet_spec.reporting.plots import COLOURS, new_figure
+
+_CAPTION = 90
+"""Characters that a line under the figure has room for."""
 
 
 def bars_figure(result: Result) -> Any:
@@ -34,8 +39,9 @@ def bars_figure(result: Result) -> Any:
         label.set_parse_math(False)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.5 * max((speed.high for speed in speeds), default=1.0))
-    axes.set_xlabel(f"images/s, the median over rounds (whisker: quartiles)\n{_where(result)}")
-    axes.xaxis.label.set_parse_math(False)
+    axes.set_xlabel("images/s, the median over rounds (whisker: quartiles)")
+    # Of the whole figure's width: long names leave the axes little.
+    figure.supxlabel(_where(result), fontsize=9).set_parse_math(False)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -47,8 +53,8 @@ def _where(result: Result) -> str:
     asked, machine = result.asked, result.machine
     devices = ", ".join(dict.fromkeys(one.device for one in result.measured))
     where = f"{machine.cpu}, {machine.isa}" if machine.isa else machine.cpu
-    much = f"{asked.rounds} rounds of {result.steps} steps"
-    return f"device {devices}; {where}; threads {asked.threads}; {much}"
+    lines = [f"device {devices}; {where}", f"threads {asked.threads}; {turns_of(result)}"]
+    return "\n".join(piece for line in lines for piece in textwrap.wrap(line, _CAPTION))
 
 
 def _label(result: Result, place: int) -> str:

@@ -9,7 +9,7 @@ from resnet_spec.benchmarking.profile_tables import Profiles, csv_text
 from resnet_spec.benchmarking.profile_tables import markdown as profile_markdown
 from resnet_spec.benchmarking.results import Result
 from resnet_spec.benchmarking.tables import markdown, profiles_of
-from resnet_spec.files.writing import write_json, write_text
+from resnet_spec.files.writing import write_json, write_text, writing
 from resnet_spec.reporting.out_folder import check_out
 from resnet_spec.reporting.plots import both_files, can_draw, write_figure
 
@@ -28,17 +28,25 @@ def check_files(out: Path, *, overwrite: bool, profile: bool = False) -> None:
 def write_files(out: Path, result: Result) -> list[Path]:
     """Write bench.json and bench.md and, with matplotlib, the bars; return what was written.
 
-    Where nobody was measured there are no bars. Raises OutputError.
+    Where nobody was measured there are no bars. What an earlier benchmark left there, and this one
+    has none of, is taken away; but one that measured nobody replaces none. Raises OutputError.
     """
     data, text, *figures = _files(out)
+    if data.exists() and not result.measured:
+        return []
+    earlier = [file for file in (*figures, *_profile_files(out)) if data.exists()]
     write_json(data, result.to_dict())
     write_text(text, markdown(result))
     written = [data, text]
     if result.profiles:
         written += _write_profiles(out, profiles_of(result))
-    if not (can_draw() and result.measured):
-        return written
-    return [*written, *write_figure(bars_figure(result), figures)]
+    if can_draw() and result.measured:
+        written += write_figure(bars_figure(result), figures)
+    for file in earlier:
+        if file not in written:
+            with writing(file):
+                file.unlink(missing_ok=True)
+    return written
 
 
 def _write_profiles(out: Path, profiles: Profiles) -> list[Path]:

@@ -32,6 +32,8 @@ _PRODUCT_SHARE = 0.2
 _LONG_ENOUGH = 0.1
 """Of a turn's seconds: steps are doubled until they take so long, for a few say little."""
 _MOST_STEPS = 1_000_000
+_LEAST_STEP_S = 1e-6
+"""A step of fewer seconds is none: to call a function at all takes a tenth of it."""
 
 
 class Line(Protocol):
@@ -86,12 +88,16 @@ class Running:
     def step_s(self, seconds: float) -> float:
         """Return the seconds of a step, of turns that are doubled until they are long enough.
 
-        One is taken before: something may be compiled at the second step, too.
+        One is taken before: something may be compiled at the second step, too. Raises FailedError
+        for turns that take no steps.
         """
         self.turn(1)
         steps = 1
         while (took := self.turn(steps)) < seconds * _LONG_ENOUGH and steps < _MOST_STEPS:
             steps *= 2
+        if took < steps * _LEAST_STEP_S:
+            rule = "its turn has to take the steps, and to wait for the last"
+            raise FailedError(f"a turn of {steps} steps took {took:.1g} s; {rule}")
         return took / steps
 
     def multiply(self, seconds: float) -> None:

@@ -87,10 +87,14 @@ def _joined(values: dict[str, object]) -> str:
     return ", ".join(f"{key} {text}" for key, text in values.items())
 
 
+def turns_of(result: Result) -> str:
+    """Return how many turns everyone had, and how long they were, in words."""
+    rounds, steps = result.asked.rounds, result.steps
+    return f"{rounds} round{'s' * (rounds > 1)} of {steps} step{'s' * (steps > 1)}"
+
+
 def _heading(result: Result) -> str:
-    rounds = result.asked.rounds
-    much = f"{rounds} round{'s' * (rounds > 1)} of {result.steps} step{'s' * (result.steps > 1)}"
-    return f"{result.asked.title}: {much}"
+    return f"{result.asked.title}: {turns_of(result)}"
 
 
 def _rows(result: Result) -> list[list[str]]:
@@ -123,7 +127,7 @@ def _notes(result: Result) -> Iterator[str]:
     yield from (f"failed: {entry.name}: {line}" for entry, line in result.failed.items())
     yield from result.left_out
     for one in result.measured:
-        if one.idle > _WAITING:
+        if one.idle > _WAITING and len(result.measured) > 1:  # Alone it disturbs nobody.
             much = f"{one.idle:.2f} of a processor"
             yield f"{one.name} took {much} while others had their turn: their times are too long"
     yield from result.machine.doubts

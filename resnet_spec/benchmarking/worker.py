@@ -20,13 +20,21 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_spec.errors import ResnetSpecError
 from resnet_spec.files.json_text import json_text
 from resnet_spec.running.memory import peak_memory_mb
+from resnet_spec.running.under_launcher import end_with_parent
 
 if TYPE_CHECKING:
     from resnet_spec.benchmarking.making import Made
@@ -98,8 +106,11 @@ class Worker:
     def _timed(self, turn: Callable[[int], object], steps: int) -> Answer:
         gc.collect()
         wall, processors = self._clock.reading()
-        turn(steps)
+        given = turn(steps)
+        kind = type(given).__name__
         after = self._clock.reading()
+        if isinstance(given, Awaitable | Generator | AsyncGenerator):  # It has not begun.
+            raise ValueError(f"turn({steps}) gave a {kind}: has to take the steps, and be done")
         return {"seconds": after[0] - wall, "processor_s": after[1] - processors}
 
     def _device_mb(self) -> float | None:
@@ -151,15 +162,21 @@ def _reason(error: BaseException) -> str:
     """Return what was raised in a line; where it came of something else, that."""
     while error.__cause__ is not None:
         error = error.__cause__
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words[:300]}"
+    return f"{type(error).__name__}: {_line(error)[:300]}"
+
+
+def _line(value: object) -> str:
+    """Return what somebody else's code says as a line of text, without what moves a terminal."""
+    words = " ".join(str(value).split())
+    return "".join(letter for letter in words if letter.isprintable())
 
 
 def _ready(made: Made) -> Answer:
     product, can_profile = made.product, made.profile is not None
     about = None if product is None else {"size": product.size, "flops": product.flops}
-    more = {} if product is None else dict(product.info)
-    return {"info": {**more, **made.contestant.info}, "product": about, "can_profile": can_profile}
+    told = {**({} if product is None else product.info), **made.contestant.info}
+    info = {_line(key): _line(text) for key, text in told.items()}
+    return {"info": info, "product": about, "can_profile": can_profile}
 
 
 def _made_of(task: Mapping[str, Any]) -> Made:
@@ -173,8 +190,15 @@ def _made_of(task: Mapping[str, Any]) -> Made:
 
 
 def main() -> int:
-    """Serve the process's standard input; nothing else gets to its standard output."""
+    """Serve the process's standard input, and end with who asks.
+
+    Nobody else reads that, where `input()` finds the end, or writes to the standard output.
+    """
+    end_with_parent(str(os.getppid()))
+    lines = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with Path(os.devnull).open(encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     warnings.simplefilter("ignore")  # The peers' own.
 
@@ -182,7 +206,7 @@ def main() -> int:
         answers.write(json_text(answer) + "\n")
         answers.flush()
 
-    return serve(sys.stdin, say, _made_of)
+    return serve(lines, say, _made_of)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from resnet_spec.cli.progress import StillBar
     from resnet_spec.cli.saying import tell
     from resnet_spec.reporting.plots import INSTALL, can_draw
+    from resnet_spec.running.interruption import tidy_on_sigterm
 
     asked = _asked(args)
     backends = _backends(asked) if args.backends is None else args.backends
@@ -67,13 +68,14 @@ def run(args: argparse.Namespace) -> int:
         check_profiled(entries)
     if args.out is not None:
         check_files(args.out, overwrite=args.overwrite, profile=args.profile)
-    with StillBar("starting", ticks(asked, entries)) as bar:
+    with tidy_on_sigterm(), StillBar("starting", ticks(asked, entries)) as bar:
         result = measure(asked, entries, left_out, bar.step)
+    _print(result, args.format)  # First: a full disk is no reason to lose it.
     if args.out is not None:
-        write_files(args.out, result)
-        if not can_draw():
+        if not write_files(args.out, result):
+            tell([f"{args.out}: stays as it was, for nobody was measured"], errors=True)
+        elif not can_draw():
             tell([f"no figure: matplotlib is not installed; run: {INSTALL}"], errors=True)
-    _print(result, args.format)
     return int(not result.is_sound)
 
 

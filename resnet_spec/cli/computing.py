@@ -60,8 +60,9 @@ def predictor(args: argparse.Namespace, spec: Spec, state: Mapping[str, Array]) 
         from resnet_spec.cli.progress import StepBar
         from resnet_spec.exporting import engine_session
         from resnet_spec.exporting.engine_session import STEPS
+        from resnet_spec.running.interruption import tidy_on_sigterm
 
-        with StepBar(f"preparing {args.engine}", STEPS) as bar:
+        with tidy_on_sigterm(), StepBar(f"preparing {args.engine}", STEPS) as bar:
             return engine_session(spec, state, args.engine, begin=bar.step)
     from resnet_spec.loader import load_backend
     from resnet_spec.planning.lowering import lower

@@ -25,14 +25,20 @@ def speaks_for_machine(environment: Mapping[str, str]) -> bool:
 
 
 def end_with_launcher(environment: Mapping[str, str]) -> None:
-    """End this process when the launcher that started it is gone, however that ended; on Linux.
-
-    Asked for by the process itself: between a fork and the start of a program it would have to
-    run in a copy of the launcher, which frameworks forbid.
-    """
+    """End this process when the launcher that started it is gone; see `end_with_parent`."""
     launcher = environment.get(LAUNCHER)
-    if launcher is None or sys.platform != "linux":
+    if launcher is not None:
+        end_with_parent(launcher)
+
+
+def end_with_parent(parent: str) -> None:
+    """End this process when `parent`, which started it, is gone, however that ended; on Linux.
+
+    parent: its number. Asked for by the process itself: between a fork and the start of a program
+    it would have to run in a copy of the parent, which frameworks forbid.
+    """
+    if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_DEATH, signal.SIGKILL)
-    if str(os.getppid()) != launcher:  # It went before it was asked for.
+    if str(os.getppid()) != parent:  # It went before it was asked for.
         os.kill(os.getpid(), signal.SIGKILL)
