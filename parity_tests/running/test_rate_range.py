@@ -300,6 +300,17 @@ def test_what_is_there_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (here / "tiny.toml").read_text() == TINY
 
 
+def test_no_figure_of_an_earlier_test_stays_beside_another(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("found").mkdir()
+    for name in ("rates.json", "rates.png", "rates.svg"):
+        Path("found", name).write_text("of an earlier test")
+    monkeypatch.setattr("resnet_spec.reporting.rate_files.can_draw", lambda: False)
+    assert find("--overwrite") in (0, 1)
+    assert [path.name for path in Path("found").iterdir()] == ["rates.json"]
+
+
 def test_one_of_several_processes_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,8 @@ from resnet_spec.benchmarking.profile_tables import Profiles, csv_text
 from resnet_spec.benchmarking.profile_tables import markdown as profile_markdown
 from resnet_spec.benchmarking.results import Result
 from resnet_spec.benchmarking.tables import markdown, profiles_of
-from resnet_spec.files.writing import write_json, write_text, writing
-from resnet_spec.reporting.out_folder import check_out
+from resnet_spec.files.writing import write_json, write_text
+from resnet_spec.reporting.out_folder import check_out, leave_only
 from resnet_spec.reporting.plots import both_files, can_draw, write_figure
 
 _NAME = "bench"
@@ -42,10 +42,7 @@ def write_files(out: Path, result: Result) -> list[Path]:
         written += _write_profiles(out, profiles_of(result))
     if can_draw() and result.measured:
         written += write_figure(bars_figure(result), figures)
-    for file in earlier:
-        if file not in written:
-            with writing(file):
-                file.unlink(missing_ok=True)
+    leave_only(written, earlier)
     return written
 
 

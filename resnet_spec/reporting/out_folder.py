@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from resnet_spec.errors import DataError
 from resnet_spec.files.destinations import check_destination
-from resnet_spec.files.writing import check_folder
+from resnet_spec.files.writing import check_folder, writing
 from resnet_spec.running.run_folder import RunFolder
 
 
@@ -21,3 +21,11 @@ def check_out(out: Path, what: str, files: Iterable[Path], *, overwrite: bool) -
         raise DataError(f"--out = {out}: holds a run, which stays as it is; name another folder")
     for file in files:
         check_destination(file, overwrite=overwrite)
+
+
+def leave_only(written: Collection[Path], of: Iterable[Path]) -> None:
+    """Take away those of `of` that were not written: an earlier call's. Raises OutputError."""
+    for file in of:
+        if file not in written:
+            with writing(file):
+                file.unlink(missing_ok=True)

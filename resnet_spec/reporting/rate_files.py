@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_spec.files.writing import write_json
-from resnet_spec.reporting.out_folder import check_out
+from resnet_spec.reporting.out_folder import check_out, leave_only
 from resnet_spec.reporting.plots import both_files, can_draw, rate_figure, write_figure
 from resnet_spec.running.rate_range import Range, RateCurve
 from resnet_spec.running.runs import Run
@@ -25,12 +25,14 @@ def check_files(out: Path, *, overwrite: bool) -> None:
 def write_files(out: Path, run: Run, asked: Range, curve: RateCurve) -> list[Path]:
     """Write rates.json and, with matplotlib, rates.png and rates.svg; return what was written.
 
-    Raises OutputError.
+    Without it, figures of an earlier test are taken away. Raises OutputError.
     """
     title = f"{run.spec.name} on {run.data.name}, {run.backend}, recipe {run.recipe.name}"
     data, *figures = _files(out)
     write_json(data, _record(run, asked, curve))
-    return [data, *(write_figure(rate_figure(curve, title), figures) if can_draw() else [])]
+    drawn = write_figure(rate_figure(curve, title), figures) if can_draw() else []
+    leave_only(drawn, figures)
+    return [data, *drawn]
 
 
 def _files(out: Path) -> list[Path]:
