@@ -72,8 +72,8 @@ class BatchNorm(nnx.BatchNorm):
         kept = var * (count / (count - 1)) if self.unbiased else var
         for running, new in ((self.mean, mean), (self.var, kept)):
             old = self.momentum * running[...]
-            # Not `running[...] =`, which asks what is traced for its sharding, and is told at
-            # length that it has none: a second or two of ResNet-50's first step.
+            # Not `running[...] =`, which asks what is traced for its sharding: the error that it
+            # has none tells the whole of its origin, and that takes long in a large network.
             running.set_value(old + (1.0 - self.momentum) * jax.lax.stop_gradient(new))
 
 
