@@ -17,9 +17,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from products import CASES, batch_of, case_of, layers_of, ratio_of
+from products import CASES, batch_of, case_of, layers_of, printed, ratio_of
 
-from resnet_spec.errors import ResnetSpecError
 from resnet_spec.loader import load_backend
 from resnet_spec.ops import Conv
 
@@ -84,13 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int)
     args = parser.parse_args(arguments)
-    try:
-        for line in rows(args.cases, args.rounds, args.batch):
-            print(line, flush=True)
-    except ResnetSpecError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        return 1
-    return 0
+    return printed(rows(args.cases, args.rounds, args.batch))
 
 
 if __name__ == "__main__":

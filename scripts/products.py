@@ -17,7 +17,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from resnet_spec.benchmarking.results import Spread
@@ -129,6 +129,17 @@ def case_of(text: str) -> tuple[str, int]:
     return network, int(size)
 
 
+def printed(lines: Iterable[str]) -> int:
+    """Print a table while it is made; return the exit status."""
+    try:
+        for line in lines:
+            print(line, flush=True)
+    except ResnetSpecError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -138,13 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors()))
-    try:
-        for line in rows(args.cases, args.precision, args.rounds, args.batch):
-            print(line, flush=True)
-    except ResnetSpecError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        return 1
-    return 0
+    return printed(rows(args.cases, args.precision, args.rounds, args.batch))
 
 
 if __name__ == "__main__":

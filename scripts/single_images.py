@@ -17,14 +17,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from products import printed, timed
+
 from resnet_spec.benchmarking.results import Spread
 from resnet_spec.describing.spec_files import load_spec
-from resnet_spec.errors import ResnetSpecError
 from resnet_spec.ops import Conv
 from resnet_spec.planning.lowering import lower
 from resnet_spec.running.child_processes import usable_processors
@@ -95,14 +95,6 @@ def times_of(turns: Mapping[str, Turn], rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def timed(turn: Turn, count: int) -> float:
-    """Return the seconds of `count` turns."""
-    began = time.perf_counter()
-    for _ in range(count):
-        turn()
-    return time.perf_counter() - began
-
-
 def rows(network: str, size: int, batch: int, rounds: int) -> Iterator[str]:
     """Yield the table line by line."""
     yield f"| {network}, {size} px, batch {batch} | there | ms | {' | '.join(WAYS[1:])} |"
@@ -140,14 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(usable_processors())
-    try:
-        with torch.inference_mode():
-            for line in rows(args.network, args.size, args.batch, args.rounds):
-                print(line, flush=True)
-    except ResnetSpecError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        return 1
-    return 0
+    with torch.inference_mode():
+        return printed(rows(args.network, args.size, args.batch, args.rounds))
 
 
 if __name__ == "__main__":
