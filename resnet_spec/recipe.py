@@ -22,7 +22,9 @@ from resnet_spec.losses import Loss
 from resnet_spec.ops import Tensor
 from resnet_spec.optimizers import Optimizer
 
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+LARGEST_COUNT = 1_000_000_000
+"""Of steps, of images in a batch, and the like."""
+Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[int, Field(ge=1, le=8192)]
 """Of an image, in pixels per side."""

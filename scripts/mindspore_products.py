@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from products import CASES, batch_of, case_of, layers_of, printed, ratio_of
+from products import CASES, batch_of, case_of, layers_of, printed, ratio_of, told_of
 
 from resnet_spec.loader import load_backend
 from resnet_spec.ops import Conv
@@ -71,8 +71,7 @@ def rows(cases: Sequence[tuple[str, int]], rounds: int, batch: int | None) -> It
             if op.kernel != (1, 1) or op.stride > 1:
                 continue
             plain, *others = turns_of(op, images)
-            ratios = [ratio_of((plain, other), rounds) for other in others]
-            told = [f"{it.median:.2f} ({it.low:.2f} to {it.high:.2f})" for it in ratios]
+            told = [told_of(ratio_of((plain, other), rounds)) for other in others]
             yield f"| {name} | {images} | {' | '.join(told)} |"
 
 

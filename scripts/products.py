@@ -39,11 +39,15 @@ def layers_of(network: str, size: int) -> dict[str, Conv]:
     found: dict[str, Conv] = {}
     for op in plan.ops:
         if isinstance(op, Conv) and can_be_product(op):
-            (before, rows, columns), after = op.in_shape, op.out_shape[0]
-            kernel = f"{op.kernel[0]}x{op.kernel[1]}"
-            by = f" by {op.stride}" if op.stride > 1 else ""
-            found.setdefault(f"{kernel}{by}, {before} to {after} over {rows}x{columns}", op)
+            found.setdefault(kind_of(op), op)
     return found
+
+
+def kind_of(op: Conv) -> str:
+    """Return what a convolution is, in words."""
+    (before, rows, columns), after = op.in_shape, op.out_shape[0]
+    by = f" by {op.stride}" if op.stride > 1 else ""
+    return f"{op.kernel[0]}x{op.kernel[1]}{by}, {before} to {after} over {rows}x{columns}"
 
 
 def can_be_product(op: Conv) -> bool:
@@ -95,6 +99,11 @@ def ratio_of(turns: Sequence[Callable[[], None]], rounds: int) -> Spread:
     return Spread.of([first / second for first, second in found])
 
 
+def told_of(ratio: Spread) -> str:
+    """Return a ratio as a cell of a table."""
+    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
 def timed(turn: Callable[[], None], count: int) -> float:
     """Return the seconds of `count` turns."""
     began = time.perf_counter()
@@ -115,8 +124,7 @@ def rows(
     for network, size in cases:
         images = batch_of(size, batch)
         for name, op in layers_of(network, size).items():
-            ratio = ratio_of(turns_of(op, images, dtype), rounds)
-            told = f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+            told = told_of(ratio_of(turns_of(op, images, dtype), rounds))
             chosen = "product" if products.product_of(op) else "convolution"
             yield f"| {name} | {images} | {told} | {chosen} |"
 

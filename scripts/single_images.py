@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from products import printed, timed
+from products import kind_of, printed, timed, told_of
 
 from resnet_spec.benchmarking.results import Spread
 from resnet_spec.describing.spec_files import load_spec
@@ -37,15 +37,9 @@ Turn = Callable[[], Any]
 def kinds_of(network: str, size: int) -> dict[str, tuple[Conv, int]]:
     """Return one convolution of each kind by what it is, and how many there are."""
     plan = lower(load_spec({"base": network, "input": {"size": size}}))
-    named = [(_name(op), op) for op in plan.ops if isinstance(op, Conv) and op.groups == 1]
+    named = [(kind_of(op), op) for op in plan.ops if isinstance(op, Conv) and op.groups == 1]
     counts = Counter(name for name, _ in named)
     return {name: (op, counts[name]) for name, op in reversed(named)}
-
-
-def _name(op: Conv) -> str:
-    (before, rows, columns), after = op.in_shape, op.out_shape[0]
-    by = f" by {op.stride}" if op.stride > 1 else ""
-    return f"{op.kernel[0]}x{op.kernel[1]}{by}, {before} to {after} over {rows}x{columns}"
 
 
 def turns_of(op: Conv, batch: int) -> dict[str, Turn]:
@@ -118,8 +112,7 @@ def rows(network: str, size: int, batch: int, rounds: int) -> Iterator[str]:
 def _told(base: Sequence[float], other: Sequence[float] | None) -> str:
     if other is None:
         return ""
-    ratio = Spread.of([one / two for one, two in zip(base, other, strict=True)])
-    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    return told_of(Spread.of([one / two for one, two in zip(base, other, strict=True)]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

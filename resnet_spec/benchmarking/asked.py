@@ -16,6 +16,7 @@ from resnet_spec.errors import BackendError, not_one_of, problem
 from resnet_spec.plan import Plan
 from resnet_spec.planning.costs import count_macs, count_params
 from resnet_spec.planning.lowering import lower
+from resnet_spec.recipe import LARGEST_COUNT
 
 TRAINING_PASSES = 3
 """Of training in forward passes: one forward, and one each for the gradients by activations and by
@@ -27,8 +28,6 @@ FLOPS_CONVENTION = (
     f"training is {TRAINING_PASSES} forward passes"
 )
 
-_LARGEST_BATCH = 1_000_000_000
-"""A recipe's."""
 _LONGEST_S = 3600
 """Of a turn: nobody waits longer for a ratio, but for a slip of the keyboard."""
 
@@ -63,8 +62,8 @@ class Asked:
         for name in ("batch", "threads", "rounds"):
             if getattr(self, name) < 1:
                 lines.append(problem(f"--{name}", getattr(self, name), "must be >= 1"))
-        if self.batch > _LARGEST_BATCH:
-            lines.append(problem("--batch", self.batch, f"must be <= {_LARGEST_BATCH}"))
+        if self.batch > LARGEST_COUNT:  # A recipe could not have it.
+            lines.append(problem("--batch", self.batch, f"must be <= {LARGEST_COUNT}"))
         if not 0.0 < self.seconds <= _LONGEST_S:
             rule = f"must be a positive number of at most {_LONGEST_S}"
             lines.append(problem("--seconds", f"{self.seconds:g}", rule))

@@ -34,7 +34,7 @@ def write_files(out: Path, result: Result) -> list[Path]:
     data, text, *figures = _files(out)
     if data.exists() and not result.measured:
         return []
-    earlier = [file for file in (*figures, *_profile_files(out)) if data.exists()]
+    earlier = [*figures, *_profile_files(out)] if data.exists() else []
     write_json(data, result.to_dict())
     write_text(text, markdown(result))
     written = [data, text]
