@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from resnet_spec.parity.side import Side
 
 # Of the tensor's largest magnitude; at most 1.8e-6 and 3.4e-15 were measured, on one thread.
 CLOSE = {"float32": 3e-5, "float64": 4e-14}
+ONE_PASS = "gradients_with_outputs"
+"""What a session may offer beside the contract's own methods."""
 
 
 def worst(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
@@ -46,6 +49,26 @@ def test_other_labels_give_others_and_nothing_changes(by_node: Pair) -> None:
     loss, gradients = session.gradients(batch)
     assert loss == pytest.approx(got.gradients[0], rel=CLOSE[pair.precision])
     assert worst(gradients, got.gradients[1]) < CLOSE[pair.precision]
+
+
+def cells_of_one_pass() -> list[Any]:
+    """Return those of few whose session gives gradients and outputs in one pass."""
+    cells = cells_of_few()
+    return [c for c in cells if hasattr(load_backend(c.values[0].backend).Session, ONE_PASS)]
+
+
+@pytest.mark.parametrize("by_node", cells_of_one_pass(), ids=str)
+def test_one_pass_gives_what_three_do(by_node: Pair) -> None:
+    pair, session, batch = by_node, by_node.got.session, by_node.got.batch
+    loss, gradients, by_images, outputs = getattr(session, ONE_PASS)(batch)
+    expected_loss, expected = session.gradients(batch)
+    assert loss == pytest.approx(expected_loss, rel=CLOSE[pair.precision])
+    assert worst(gradients, expected) < CLOSE[pair.precision]
+    (_, by_input), *_ = session.node_gradients(batch)
+    assert worst({"input": by_images}, {"input": by_input}) < CLOSE[pair.precision]
+    seen = dict(session.activations(batch, train=True))
+    assert worst(dict(outputs), seen) < CLOSE[pair.precision]
+    assert all(array.flags.c_contiguous for array in (by_images, *gradients.values()))
 
 
 @pytest.mark.xdist_group("bottleneck")

@@ -38,8 +38,9 @@ framework), `compile_cache`, `freed_memory`, `digests`, `bench`, `folding`, `los
 Everything that crosses the border is NumPy: images NHWC, weights in canonical layout (conv OIHW,
 linear [out, in]) under canonical names, activations NCHW.
 
-A session may offer `gradients_with_input(batch) -> (loss, gradients, by_images)`, one pass for what
-`gradients` and the first of `node_gradients` give; comparisons are quicker with it.
+A session may offer `gradients_with_outputs(batch) -> (loss, gradients, by_images, outputs)`, one
+pass for what `gradients`, the first of `node_gradients` and `activations(batch, train=True)` give;
+comparisons are quicker with it.
 """
 
 from __future__ import annotations

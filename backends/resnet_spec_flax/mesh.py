@@ -23,7 +23,8 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec_flax.group import answering
 from resnet_spec_flax.mesh_programs import AXES, GlobalProgram, Layout, ReplicaProgram
-from resnet_spec_flax.programs import Inputs, Program
+from resnet_spec_flax.passes import Inputs
+from resnet_spec_flax.programs import Program
 
 
 class Alone:

@@ -13,7 +13,8 @@ import jax
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from resnet_spec_flax.programs import Inputs, Program, Sums
+from resnet_spec_flax.passes import Inputs
+from resnet_spec_flax.programs import Program, Sums
 from resnet_spec_flax.slots import Slots, has_average
 from resnet_spec_flax.weights import Weights, flax_shape, trainable
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -35,7 +35,8 @@ from resnet_spec_flax.devices import (
 from resnet_spec_flax.mesh import Alone, together
 from resnet_spec_flax.modules import empty
 from resnet_spec_flax.optimizers import make_optimizer
-from resnet_spec_flax.programs import Inputs, Keep, Program, all_finite
+from resnet_spec_flax.passes import Inputs
+from resnet_spec_flax.programs import Keep, Program, all_finite
 from resnet_spec_flax.slots import Slots, fresh_slots, has_average, slots_from_state, slots_to_state
 from resnet_spec_flax.weights import (
     Weights,
@@ -147,16 +148,24 @@ class Session:
             loss, gradients = self._without_overflow(backward)
         return float(loss), to_state(trainable(self._plan), gradients)
 
-    def gradients_with_input(self, batch: Batch) -> tuple[float, State, Array]:
-        """Return what `gradients` does, and the gradient by the normalised images [N, C, H, W]."""
+    def gradients_with_outputs(
+        self, batch: Batch
+    ) -> tuple[float, State, Array, Iterator[tuple[str, Array]]]:
+        """Return what `gradients` does, the gradient by the normalised images, and `activations`.
+
+        All of one pass in training mode; images are [N, C, H, W]. Where blocks are computed again
+        in the backward pass, no output of theirs can be had of it, and there is another pass.
+        """
         with self._settings():
             program, weights = self._program()
             (inputs,) = self._parts(batch, 1, self._alone)
-            loss, found = self._without_overflow(
-                lambda loss_scale: program.backward_to_images(weights, loss_scale, inputs)
+            (loss, outputs), found = self._without_overflow(
+                lambda loss_scale: program.backward_with_outputs(weights, loss_scale, inputs)
             )
         by_images = np.array(found.pop("input"), order="C")
-        return float(loss), to_state(trainable(self._plan), found), by_images
+        gradients = to_state(trainable(self._plan), found)
+        told = self.activations(batch, train=True) if self._plan.remat else self._named(outputs)
+        return float(loss), gradients, by_images, told
 
     def activations(self, batch: Batch, train: bool = False) -> Iterator[tuple[str, Array]]:
         """Yield (name, output) for every name of `plan.observed`, in order; changes nothing."""
@@ -167,8 +176,7 @@ class Session:
             else:
                 inputs = self._put(Inputs(self._typed(self._intake.images(batch)), None, {}))
             outputs = program.activations(weights, inputs, train=train)
-        arrays = (np.array(output, order="C") for output in outputs)
-        return zip(self._plan.observed, arrays, strict=True)
+        return self._named(outputs)
 
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
         """Yield the loss's gradients by "input" and every node's output; changes nothing."""
@@ -283,6 +291,10 @@ class Session:
             fixed = *known, self._device.platform
             program = self._programs[graphdef] = self._others.program(*fixed, graphdef, others)
         return program, self._others.whole(read(self.native, self._plan.tensors))
+
+    def _named(self, outputs: Sequence[jax.Array]) -> Iterator[tuple[str, Array]]:
+        arrays = (np.array(output, order="C") for output in outputs)
+        return zip(self._plan.observed, arrays, strict=True)
 
     def _put(self, values: Any) -> Any:
         return jax.device_put(values, self._device)

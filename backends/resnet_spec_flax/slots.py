@@ -47,8 +47,9 @@ def fresh_slots(
 ) -> Slots:
     """Return the optimiser's fresh slots, an average equal to the weights, the loss scale."""
     first = FIRST_LOSS_SCALE.items() if precision == "float16" else ()
+    trained = {t.name: weights[t.name] for t in trainable(plan)}
     return Slots(
-        optimizer=optimizer.init({t.name: weights[t.name] for t in trainable(plan)}),
+        optimizer=jax.jit(optimizer.init)(trained),  # One program, and not one for each shape.
         average=jax.tree.map(jnp.copy, weights) if has_average(recipe) else {},
         loss_scale=jax.device_put({name: np.float32(value) for name, value in first}, device),
     )

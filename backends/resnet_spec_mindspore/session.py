@@ -40,7 +40,7 @@ from resnet_spec_mindspore.graphs import (
     mode,
 )
 from resnet_spec_mindspore.group import Alone, Several
-from resnet_spec_mindspore.hooks import adding, hooked, keeping
+from resnet_spec_mindspore.hooks import Hook, adding, hooked, keeping
 from resnet_spec_mindspore.lean import Fetch, Lean, one_ahead
 from resnet_spec_mindspore.losses import loss_of, shares_in
 from resnet_spec_mindspore.modules import empty, reduce, training
@@ -199,21 +199,39 @@ class Session:
             self.native(x, tuple(noise) or None)
         return ((name, outputs[name]) for name in self._plan.observed)
 
+    def gradients_with_outputs(
+        self, batch: Batch
+    ) -> tuple[float, State, Array, Iterator[tuple[str, Array]]]:
+        """Return what `gradients` does, the gradient by the normalised images, and `activations`.
+
+        The first of the graph that trains, the others of one pass op by op.
+        """
+        outputs: State = {}
+        (by_images,) = self._slopes(batch, keeping(outputs), {})
+        told = ((name, outputs[name]) for name in self._plan.observed)
+        return *self.gradients(batch), by_images, told
+
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
         """Yield the loss's gradients by "input" and every node's output; changes nothing.
 
         Op by op, as `activations`. Each output has zeros added to it, and the gradient is taken by
         those.
         """
-        ((images, labels, *more),) = self._parts(batch, 1)
-        compared, noise = more[: self._shares] or [labels], more[self._shares :]
         outputs = self.activations(batch, train=True)
         zeros = {name: Tensor(np.zeros(array.shape, np.float32)) for name, array in outputs}
+        return zip(("input", *zeros), self._slopes(batch, adding(zeros), zeros), strict=True)
+
+    def _slopes(self, batch: Batch, hook: Hook, added: dict[str, Tensor]) -> list[Array]:
+        """Return the loss's gradients by the normalised images and by `added`, op by op.
+
+        hook: called for every observed node; may add to its output what is then in `added`.
+        """
+        ((images, labels, *more),) = self._parts(batch, 1)
+        compared, noise = more[: self._shares] or [labels], more[self._shares :]
         scale = self._scale
-        added: dict[str, Tensor] = {}
 
         def loss_of(x: Tensor, *more: Tensor) -> Any:
-            added.update(zip(zeros, more, strict=True))
+            added.update(zip(added, more, strict=True))
             logits: Any = self.native(x, tuple(noise) or None)
             logits = logits.astype(ms.float32)
             loss = self._loss_of(logits, *compared)
@@ -223,14 +241,12 @@ class Session:
             stack.enter_context(self._unchanged())
             stack.enter_context(mode(ms.PYNATIVE_MODE))
             stack.enter_context(training(self.native, True))
-            stack.enter_context(hooked(self.native, zeros, adding(added)))
-            inputs = (Normalise(self._plan.input)(images), *zeros.values())
+            stack.enter_context(hooked(self.native, self._plan.observed, hook))
+            inputs = (Normalise(self._plan.input)(images), *added.values())
             gradients: Any = ms.grad(loss_of, tuple(range(len(inputs))))  # pyright: ignore[reportArgumentType]
             found = gradients(*inputs)
-            arrays = list(map(to_array, found))
-        if scale is not None:
-            arrays = [array / scale.asnumpy() for array in arrays]
-        return zip(("input", *zeros), arrays, strict=True)
+            arrays = list(map(to_array, found if added else (found,)))
+        return arrays if scale is None else [array / scale.asnumpy() for array in arrays]
 
     def train(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,8 +45,7 @@ class Pass(NamedTuple):
 class Session:
     """See `resnet_spec.contract.Session`. `compile` is for the backends that can.
 
-    order, choices: of every pass (see `Run`), for comparisons that must know what rounding can do.
-        A choice holds for batches of its length only.
+    order: of every pass (see `Run`), for comparisons that must know what rounding can do.
     """
 
     def __init__(
@@ -57,7 +57,6 @@ class Session:
         precision: Precision = "float32",
         compile: bool = False,
         order: Order = "natural",
-        choices: Mapping[str, Array] | None = None,
     ) -> None:
         if device not in ("auto", "cpu"):
             raise BackendError(problem("device", device, "is not one of numpy's", "use auto, cpu"))
@@ -71,7 +70,7 @@ class Session:
         self._loss_of = loss_of(recipe)
         self._dtype = np.dtype(precision)
         self._order: Order = order
-        self._choices = choices or {}
+        self._choices: Mapping[str, Array] = {}
         self._reached = reached_of(plan)
         self.native = empty(plan, self._dtype)
         shapes = self._shapes.items()
@@ -109,12 +108,19 @@ class Session:
         done = self._differentiate(part)
         return done.loss, to_state({name: done.gradients[name] for name in self._plan.trainable})
 
-    def gradients_with_input(self, batch: Batch) -> tuple[float, State, Array]:
-        """Return what `gradients` does, and the gradient by the normalised images [N, C, H, W]."""
+    def gradients_with_outputs(
+        self, batch: Batch
+    ) -> tuple[float, State, Array, Iterator[tuple[str, Array]]]:
+        """Return what `gradients` does, the gradient by the normalised images, and `activations`.
+
+        All of one pass in training mode; images are [N, C, H, W].
+        """
+        outputs: State = {}
         (part,) = self._parts(batch, 1)
-        done = self._differentiate(part, to_input=True)
+        done = self._differentiate(part, to_input=True, outputs=outputs)
         by_name = to_state({name: done.gradients[name] for name in self._plan.trainable})
-        return done.loss, by_name, np.array(done.input_gradient, order="C")
+        by_images = np.array(done.input_gradient, order="C")
+        return done.loss, by_name, by_images, self._observed(outputs)
 
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
         """Yield the loss's gradients by "input" and every node's output; changes nothing."""
@@ -134,7 +140,16 @@ class Session:
         images = self._normalised(self._intake.images(batch))
         with _silence():
             self.native.forward(images, self._run(train, noise, outputs))
-        return ((name, np.array(outputs[name], order="C")) for name in self._plan.observed)
+        return self._observed(outputs)
+
+    def choosing(self, choices: Mapping[str, Array]) -> Session:
+        """Return a session of the very same weights and slots that takes these choices.
+
+        They are as in `Run`, and hold for batches of their length only.
+        """
+        other = copy(self)
+        other._choices = choices
+        return other
 
     def train(
         self,
@@ -192,13 +207,17 @@ class Session:
 
     @_silence()
     def _differentiate(
-        self, part: Part, output_gradients: State | None = None, to_input: bool = False
+        self,
+        part: Part,
+        output_gradients: State | None = None,
+        to_input: bool = False,
+        outputs: State | None = None,
     ) -> Pass:
         """Run the network on `part` in training mode, forward and backward.
 
         to_input: come back to the images even where there is nothing to train on the way.
         """
-        run = self._run(True, part.noise)
+        run = self._run(True, part.noise, outputs)
         run.output_gradients = output_gradients
         if output_gradients is None and not to_input:
             run.reached = self._reached
@@ -216,6 +235,9 @@ class Session:
         outputs: State | None = None,
     ) -> Run:
         return Run(training, noise or {}, outputs, order=self._order, choices=self._choices)
+
+    def _observed(self, outputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        return ((name, np.array(outputs[name], order="C")) for name in self._plan.observed)
 
     def _parts(self, batch: Batch, count: int) -> Iterator[Part]:
         """Yield equal consecutive parts of `batch`, ready for the network."""

@@ -9,7 +9,7 @@ from resnet_spec.contract import Batch, Precision, State
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import precisions_of
-from resnet_spec.parity.background_floors import Tick, compute_floors
+from resnet_spec.parity.background_floors import Tick, look_at_all
 from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.floors import UNIT, Floors
 from resnet_spec.parity.levels import LEVELS, OF_GROUPS
@@ -70,14 +70,14 @@ def compare_sides(
     levels = [level for level in levels if level != "accuracy" or setup.dataset]
     tick("reference")
     floors = Floors(expected, precision)
-    compute_floors(sides, floors, levels, tick)
+    looks = look_at_all(sides, floors, levels, tick)
     rows: list[Row] = []
     findings: list[Finding] = []
     environment = {REFERENCE: dict(floors.expected.info)}
     for side in sides:
         for level in levels:
             if side.offers(level):
-                rows.append(judge(level, side, floors))
+                rows.append(judge(level, side, floors, looks[side, level]))
             else:
                 note = "the model does not show it"
                 rows.append(Row(side.backend, level, "undecided", note=note))

@@ -203,14 +203,14 @@ LEVELS: dict[str, Level] = {
     "gradients": Level(
         "the loss and its gradient by every parameter and by the images",
         _gradients,
-        ("activations", "gradients", "input_gradient"),
+        ("gradients", "input_gradient", "outputs"),
         derivative=True,
     ),
     "statistics": Level("running mean and variance after one step", _statistics, ("stepped",)),
     "update": Level(
         "weights and the optimiser's slots after one step",
         _update,
-        ("activations", "stepped"),
+        ("outputs", "stepped"),
         derivative=True,
     ),
     "trajectory": Level(
@@ -238,3 +238,9 @@ OF_GROUPS: dict[str, Level] = {
 def level_of(name: str) -> Level:
     """Return a level of either table by its name."""
     return OF_GROUPS[name] if name in OF_GROUPS else LEVELS[name]
+
+
+def compute(side: Side, level: str) -> None:
+    """Have `side` compute what `level` compares of it."""
+    for value in level_of(level).values:
+        getattr(side, value)

@@ -56,6 +56,10 @@ class OwnSide(Side):
         """The wrapped model, with its own weights."""
         return self._wrapped
 
+    @property
+    def _asked(self) -> Any:
+        return self._wrapped
+
     def offers(self, level: str) -> bool:
         """Return whether the model shows what `level` compares."""
         return level in LEVELS_OF_A_MODEL and level in self._wrapped.levels

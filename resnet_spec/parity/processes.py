@@ -15,7 +15,7 @@ from resnet_spec.describing.spec import Spec
 from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import BackendError, SpecError, problem
 from resnet_spec.loader import load_backend, precisions_of
-from resnet_spec.parity.background_floors import Tick, compute_floors
+from resnet_spec.parity.background_floors import Tick, look_at_all
 from resnet_spec.parity.calibrate import within_range
 from resnet_spec.parity.compare import by_recipe, check_precision, setting_of
 from resnet_spec.parity.floors import Floors
@@ -101,9 +101,9 @@ def compare_processes(
             if chosen[name] == used
             for count in counts
         ]
-        compute_floors(sides, floors, [PROCESSES], tick)
+        looks = look_at_all(sides, floors, [PROCESSES], tick)
         for side in sides:
-            rows.append(judge(PROCESSES, side, floors))
+            rows.append(judge(PROCESSES, side, floors, looks[side, PROCESSES]))
             environment[side.backend] = dict(side.info)
             if rows[-1].is_wrong and isinstance(side, GroupSide):
                 tick(f"{side.backend}: looking for the cause")

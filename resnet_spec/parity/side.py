@@ -6,8 +6,9 @@ Nothing here knows of levels or limits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,23 @@ from resnet_spec.contract import Array, Batch, Precision, Session, State
 from resnet_spec.loader import load_backend
 from resnet_spec.parity.setup import Setup
 from resnet_spec.running.opening import check_trains
+
+
+class _Backward(NamedTuple):
+    """What one pass in training mode gives, forward and backward."""
+
+    loss: float
+    gradients: State
+    by_images: Array
+    outputs: State | None
+    """None where the session does not tell."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """Whether a session's weights are the setup's, and nobody can have moved them since."""
+
+    is_setups: bool = False
 
 
 class Side:
@@ -31,6 +49,7 @@ class Side:
         self.setup = setup
         self.precision: Precision = precision
         self._options = options
+        self._held = _Held()
 
     @cached_property
     def _session(self) -> Session:
@@ -41,9 +60,25 @@ class Side:
 
     @property
     def session(self) -> Session:
-        """The session, holding the setup's weights and fresh slots."""
+        """The session, holding the setup's weights and fresh slots, to train or to be asked."""
+        self._held.is_setups = False
         self._session.load(self.setup.state)
         return self._session
+
+    @property
+    def _asked(self) -> Session:
+        """The session, for what changes nothing: loaded once, and again after it has trained."""
+        if not self._held.is_setups:
+            self._session.load(self.setup.state)
+            self._held.is_setups = True
+        return self._session
+
+    def choosing(self, choices: Mapping[str, Array]) -> Side:
+        """Return a side of the same session that chooses so (see `kink_choices`).
+
+        For the reference only. Both have one set of weights: only one may compute at a time.
+        """
+        return _Choosing(self, choices)
 
     def offers(self, level: str) -> bool:
         """Return whether the side can be compared at `level`; a session at every one."""
@@ -62,52 +97,59 @@ class Side:
     @cached_property
     def state(self) -> State:
         """Weights, statistics and slots before the first step."""
-        return self.session.state()
+        return self._asked.state()
 
     @cached_property
     def logits(self) -> Array:
         """Evaluation-mode logits [N, classes]."""
-        return next(iter(self.session.predict([self.batch])))
+        return next(iter(self._asked.predict([self.batch])))
 
     @cached_property
     def dataset_logits(self) -> Array:
         """Evaluation-mode logits [images, classes] of the setup's dataset."""
-        return np.concatenate(list(self.session.predict(self.setup.dataset)))
+        return np.concatenate(list(self._asked.predict(self.setup.dataset)))
 
     @cached_property
     def evaluated(self) -> State:
         """Evaluation-mode output of every observed node."""
-        return dict(self.session.activations(self.batch))
+        return dict(self._asked.activations(self.batch))
 
     @cached_property
     def activations(self) -> State:
         """Training-mode output of every observed node."""
-        return dict(self.session.activations(self.batch, train=True))
+        return dict(self._asked.activations(self.batch, train=True))
 
-    @cached_property
+    @property
+    def outputs(self) -> State:
+        """Training-mode outputs, of the pass that gave the gradients where that tells them."""
+        told = self._backward.outputs if "_backward" in self.__dict__ else None
+        return self.activations if told is None else told
+
+    @property
     def gradients(self) -> tuple[float, State]:
         """Loss and gradients by parameter."""
-        return self._backward[0]
+        return self._backward.loss, self._backward.gradients
 
     @property
     def input_gradient(self) -> Array:
         """The gradient by the normalised images, [N, C, H, W]."""
-        return self._backward[1]
+        return self._backward.by_images
 
     @cached_property
-    def _backward(self) -> tuple[tuple[float, State], Array]:
-        session: Any = self.session
+    def _backward(self) -> _Backward:
+        session: Any = self._asked
         # Asked of the class: what wraps a session answers for what it changes.
-        if hasattr(session.__class__, "gradients_with_input"):
-            loss, gradients, by_images = session.gradients_with_input(self.batch)
-            return (loss, gradients), by_images
-        found = session.gradients(self.batch)
-        return found, next(iter(session.node_gradients(self.batch)))[1]
+        if hasattr(session.__class__, "gradients_with_outputs"):
+            *found, outputs = session.gradients_with_outputs(self.batch)
+            return _Backward(*found, None if "activations" in self.__dict__ else dict(outputs))
+        loss, gradients = session.gradients(self.batch)
+        by_images = next(iter(session.node_gradients(self.batch)))[1]
+        return _Backward(loss, gradients, by_images, None)
 
     @cached_property
     def node_gradients(self) -> State:
         """Gradients by "input" and by the output of every observed node."""
-        return dict(self.session.node_gradients(self.batch))
+        return dict(self._asked.node_gradients(self.batch))
 
     @cached_property
     def _first_step(self) -> tuple[float, State]:
@@ -122,6 +164,7 @@ class Side:
 
     def run_from(self, state: State) -> tuple[NDArray[np.float64], State]:
         """Return the losses of a whole run from other weights, and its end."""
+        self._held.is_setups = False
         self._session.load(state)
         log = self._session.train(iter(self.setup.batches), *self.setup.pace(0))
         return log.loss, self._session.state()
@@ -132,6 +175,7 @@ class Side:
         loss, state = self._first_step
         if len(self.setup.batches) == 1:
             return np.array([loss]), state
+        self._held.is_setups = False
         self._session.load(state)
         log = self._session.train(iter(self.setup.batches[1:]), *self.setup.pace(1))
         return np.concatenate([[loss], log.loss]), self._session.state()
@@ -150,3 +194,18 @@ class Side:
     def losses(self) -> NDArray[np.float64]:
         """The training loss of every step."""
         return self.run[0]
+
+
+class _Choosing(Side):
+    """A side of another's session, with choices of its own."""
+
+    def __init__(self, of: Side, choices: Mapping[str, Array]) -> None:
+        super().__init__(of.backend, of.setup, of.precision)
+        self._of = of
+        self._choices = choices
+        self._held = of._held
+
+    @cached_property
+    def _session(self) -> Session:
+        session: Any = self._of._session
+        return session.choosing(self._choices)

@@ -22,9 +22,12 @@ from resnet_spec.reporting.report import SEVERITY, Item, Row, Verdict
 _SAMPLES = 4
 
 
-def judge(level: str, got: Side, floors: Floors) -> Row:
-    """Compare `got` with the reference at `level`; look at a run's own drift where it differs."""
-    row = first_look(level, got, floors)
+def judge(level: str, got: Side, floors: Floors, look: Row | None = None) -> Row:
+    """Compare `got` with the reference at `level`; look at a run's own drift where it differs.
+
+    look: what the first look has given, where it has been taken.
+    """
+    row = look or first_look(level, got, floors)
     if _is_run(level) and verdict_of(row.items) in ("different", "suspect"):
         return _against_drift(row, got, floors)
     return row
