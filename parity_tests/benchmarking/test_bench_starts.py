@@ -98,6 +98,14 @@ def test_memory_and_waiting_are_the_most_of_a_start_and_times_their_median() -> 
     assert (one.start_s, one.first_step_s) == (2.0, 20.0)
 
 
+def test_who_is_alone_in_a_later_set_disturbs_nobody_there() -> None:
+    ours, peer = started(OURS, [1.0], [1.0], [1.0]), started(PEER, [1.0], [1.0])
+    starts = zip(ours.starts, (0.1, 0.2, 0.9), strict=True)
+    ours = replace(ours, starts=tuple(replace(start, idle=idle) for start, idle in starts))
+    assert result(ours, peer).disturbing(ours) == 0.2 and result(ours).disturbing(ours) == 0.0
+    assert any(line.startswith("torch took 0.20 of") for line in notes(result(ours, peer)))
+
+
 def _ratio_is_of_each_set(result: Result) -> None:
     (one,) = [one for one in result.measured if one.entry == PEER]
     assert result.ratio(one) == pytest.approx((2.0, 2.0, 2.0))

@@ -215,6 +215,14 @@ class Result:
             **(self._profiles() if self.asked.profile else {}),
         }
 
+    def disturbing(self, one: Measured) -> float:
+        """Return the processors that `one` took at the most while others had their turn.
+
+        Of a set in which it was alone nothing counts: it disturbed nobody.
+        """
+        others = max((len(other.starts) for other in self.measured if other is not one), default=0)
+        return max((start.idle for start in one.starts[:others]), default=0.0)
+
     def _speed(self, turns: Sequence[float]) -> Spread:
         return Spread.of([self.asked.batch * self.steps / seconds for seconds in turns])
 

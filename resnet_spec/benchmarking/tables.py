@@ -143,8 +143,9 @@ def _notes(result: Result) -> Iterator[str]:
         yield f"failed: {entry.name}: {line}{row}"
     yield from result.left_out
     for one in result.measured:
-        if one.idle > _WAITING and len(result.measured) > 1:  # Alone it disturbs nobody.
-            much = f"{one.idle:.2f} of a processor"
+        idle = result.disturbing(one)
+        if idle > _WAITING:
+            much = f"{idle:.2f} of a processor"
             yield f"{one.name} took {much} while others had their turn: their times are too long"
     yield from result.machine.doubts
     if not result.measured:
