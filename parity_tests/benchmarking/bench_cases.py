@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tiny_run import NETWORK
@@ -14,7 +14,7 @@ from resnet_spec.benchmarking.asked import Asked
 from resnet_spec.benchmarking.entries import Entry
 from resnet_spec.benchmarking.machine import Machine
 from resnet_spec.benchmarking.process import FailedError
-from resnet_spec.benchmarking.results import Measured, Result
+from resnet_spec.benchmarking.results import Measured, Result, Start
 
 SLEEP_S = 0.02
 
@@ -32,7 +32,14 @@ LINEN = Entry("linen", "flax", "a.b:d")
 
 def measured(entry: Entry, *turns: float, **changes: Any) -> Measured:
     """Return numbers of a contestant with these turns, in seconds."""
-    return Measured(entry, {"device": "cpu"}, 1.5, 0.25, turns, **changes)
+    size = changes.pop("product_size", None)
+    return Measured(entry, {"device": "cpu"}, (Start(1.5, 0.25, turns, **changes),), size)
+
+
+def started(entry: Entry, *starts: Sequence[float]) -> Measured:
+    """Return numbers of a contestant with these turns of each start, in seconds."""
+    numbers = (Start(1.5, 0.25, tuple(turns)) for turns in starts)
+    return Measured(entry, {"device": "cpu"}, tuple(numbers))
 
 
 def result(*of: Measured, steps: int = 5, **changes: Any) -> Result:

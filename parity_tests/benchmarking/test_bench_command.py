@@ -102,6 +102,31 @@ def test_a_table_is_printed_and_files_are_left(
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
 
 
+def test_everyone_is_started_as_often_as_is_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+
+    class Counted(WorkerProcess):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            pids.append(self.pid)
+
+    monkeypatch.setattr("resnet_spec.benchmarking.rounds.WorkerProcess", Counted)
+    words = ["bench", "tiny.toml", "--input-size", "8", "--backends", "numpy", *SMALL]
+    words += ["--against", "bench_cases:sleeper", "--starts", "2", "--out", "found"]
+    assert main(words) == 0
+    assert len(set(pids)) == len(pids) == 4
+    printed = capsys.readouterr().out
+    assert "batch 2, float32: 2 starts of 1 round of " in printed and "between starts" in printed
+    written = json.loads(Path("found/bench.json").read_text())
+    jsonschema.validate(written, SCHEMA)
+    for one in written["contestants"]:
+        assert one["turns_s"] == [start["turns_s"][0] for start in one["starts"]]
+        assert len(one["turns_s"]) == 2
+    assert "| between starts |" in Path("found/bench.md").read_text()
+
+
 def test_what_was_measured_is_printed_though_it_cannot_be_written(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +155,8 @@ def test_the_status_is_1_where_one_of_ours_fails(
         (["--backends", "numpy", "--against", "tim"], "--against = tim: is no peer; did you mean"),
         (["--backends", "numpy", "--precision", "float33"], "--precision = float33: must be"),
         (["--backends", "numpy", "--rounds", "0"], "--rounds = 0: must be >= 1"),
+        (["--backends", "numpy", "--starts", "0"], "--starts = 0: must be >= 1"),
+        (["--backends", "numpy", "--starts", "21"], "--starts = 21: must be <= 20"),
         (["--backends", "numpy", "--seconds", "nan"], "--seconds = nan: must be a positive"),
         (["--backends", "numpy", "--batch", "-3"], "--batch = -3: must be >= 1"),
         (["--mode", "tran"], "--mode = tran: must be train or predict; did you mean 'train'?"),

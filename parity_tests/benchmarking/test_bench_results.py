@@ -25,6 +25,16 @@ SPREAD = {
     "required": ["median", "low", "high"],
     "additionalProperties": NUMBER,
 }
+START = {
+    "images_per_second": {**SPREAD, "type": "object"},
+    "product_gflops": {"type": "array", "items": NUMBER},
+    "start_s": NUMBER,
+    "first_step_s": NUMBER,
+    "turns_s": {"type": "array", "items": NUMBER},
+    "memory_mb": MAYBE,
+    "device_memory_mb": MAYBE,
+    "processors_while_waiting": NUMBER,
+}
 CONTESTANT = {
     "name": TEXT,
     "backend": TEXT,
@@ -44,6 +54,21 @@ CONTESTANT = {
     "device_memory_mb": MAYBE,
     "processors_while_waiting": NUMBER,
     "info": {"type": "object", "additionalProperties": TEXT},
+    "between_starts": {
+        "type": ["object", "null"],
+        "required": ["lowest", "highest"],
+        "additionalProperties": NUMBER,
+    },
+    "starts": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "properties": START,
+            "required": list(START),
+            "additionalProperties": False,
+        },
+    },
 }
 FIELDS = {
     "asked": {"type": "object"},
@@ -206,6 +231,7 @@ def test_json_has_every_turn_and_only_what_its_schema_says() -> None:
     assert peer["compared_with"] == "torch" and ours["compared_with"] is None
     assert ours["images_per_second"] == {"median": 10.0, "low": 7.5, "high": 15.0}
     assert found["failed"] == {"linen": "starting: no"}
+    assert ours["between_starts"] is None and len(ours["starts"]) == 1
 
 
 def test_numbers_table_and_bars_are_left_in_a_folder(tmp_path: Path) -> None:

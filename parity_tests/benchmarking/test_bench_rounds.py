@@ -149,7 +149,9 @@ def test_nobody_is_warmed_up_for_ever(seconds: float) -> None:
 
 def test_numbers_that_break_a_rule_are_all_named() -> None:
     with pytest.raises(BackendError) as raised:
-        asked(batch=0, rounds=-1, threads=0, seconds=0.0, mode="trian", precision="float33")
+        asked(
+            batch=0, rounds=-1, threads=0, starts=0, seconds=0.0, mode="trian", precision="float33"
+        )
     assert list(raised.value.problems) == [
         "--mode = trian: must be train or predict; did you mean 'train'?",
         "--precision = float33: must be float32, float64, bfloat16 or float16; "
@@ -157,8 +159,15 @@ def test_numbers_that_break_a_rule_are_all_named() -> None:
         "--batch = 0: must be >= 1",
         "--threads = 0: must be >= 1",
         "--rounds = -1: must be >= 1",
+        "--starts = 0: must be >= 1",
         "--seconds = 0: must be a positive number of at most 3600",
     ]
+
+
+def test_everyone_is_started_a_few_times_at_the_most() -> None:
+    assert asked().starts == 1 and asked(starts=20).starts == 20
+    with pytest.raises(BackendError, match=r"^--starts = 21: must be <= 20$"):
+        asked(starts=21)
 
 
 def test_a_batch_that_no_recipe_can_have_is_refused_before_anything_is_started() -> None:

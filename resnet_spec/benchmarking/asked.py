@@ -30,6 +30,8 @@ FLOPS_CONVENTION = (
 
 _LONGEST_S = 3600
 """Of a turn: nobody waits longer for a ratio, but for a slip of the keyboard."""
+_MOST_STARTS = 20
+"""Of everybody: the same."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Asked:
     """A benchmark's question. Raises BackendError, a line for each number that breaks a rule.
 
     batch: images of a step. threads: of each contestant on a CPU. rounds: in how many every
-    contestant takes a turn, of about `seconds`. profile: whether backends are profiled afterwards.
+    contestant takes a turn, of about `seconds`. starts: how often all are started anew, each time
+    for so many rounds. profile: whether backends are profiled afterwards.
     """
 
     spec: Spec
@@ -48,6 +51,7 @@ class Asked:
     threads: int = 1
     rounds: int = 5
     seconds: float = 1.0
+    starts: int = 1
     profile: bool = False
 
     def __post_init__(self) -> None:
@@ -59,11 +63,13 @@ class Asked:
             )
             if line
         ]
-        for name in ("batch", "threads", "rounds"):
+        for name in ("batch", "threads", "rounds", "starts"):
             if getattr(self, name) < 1:
                 lines.append(problem(f"--{name}", getattr(self, name), "must be >= 1"))
         if self.batch > LARGEST_COUNT:  # A recipe could not have it.
             lines.append(problem("--batch", self.batch, f"must be <= {LARGEST_COUNT}"))
+        if self.starts > _MOST_STARTS:
+            lines.append(problem("--starts", self.starts, f"must be <= {_MOST_STARTS}"))
         if not 0.0 < self.seconds <= _LONGEST_S:
             rule = f"must be a positive number of at most {_LONGEST_S}"
             lines.append(problem("--seconds", f"{self.seconds:g}", rule))
@@ -107,7 +113,7 @@ class Asked:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, which `from_dict` reads."""
-        numbers = {name: getattr(self, name) for name in (*_SAME, "rounds", "seconds", "profile")}
+        numbers = {name: getattr(self, name) for name in (*_SAME, *_OWN)}
         return {"spec": self.spec.to_dict(), **numbers}
 
     @classmethod
@@ -118,6 +124,7 @@ class Asked:
 
 
 _SAME = ("mode", "batch", "precision", "device", "threads")
+_OWN = ("rounds", "seconds", "starts", "profile")
 
 
 def _shape(spec: Spec) -> dict[str, Any]:

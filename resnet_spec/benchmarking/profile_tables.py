@@ -139,6 +139,6 @@ def _notes(of: Profiles) -> Iterator[str]:
     steps = ", ".join(f"{one.name} {one.steps}" for one in of.all)
     yield f"the mean of some steps after the rounds, under the framework's profiler: {steps}"
     yield "share: of all ops. What a step takes beyond them is Python, waiting and the profiler"
-    yield "not profiled: the median of the rounds"
+    yield "not profiled: the median of the same process's rounds"
     for one in of.all:
         yield from (f"{one.name}: {note}" for note in one.notes)

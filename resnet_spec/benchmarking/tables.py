@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from resnet_spec.benchmarking import profile_tables
-from resnet_spec.benchmarking.asked import FLOPS_CONVENTION
+from resnet_spec.benchmarking.asked import FLOPS_CONVENTION, Asked
 from resnet_spec.benchmarking.profile_tables import Profiles
 from resnet_spec.benchmarking.results import Measured, Result, Spread
 from resnet_spec.printing.columns import GAP, Column, fitted, pairs
@@ -22,10 +22,9 @@ class _Field(NamedTuple):
     right: bool = True
 
 
-_FIELDS = (
-    _Field("contestant", right=False),
-    _Field("images/s"),
-    _Field("spread", 5),
+_BETWEEN = _Field("between starts", 9)
+_SPEED = (_Field("contestant", right=False), _Field("images/s"), _Field("spread", 5))
+_OTHERS = (
     _Field("ratio"),
     _Field("its spread", 4),
     _Field("base", 7, right=False),
@@ -44,7 +43,7 @@ def lines(result: Result, width: int | None) -> list[str]:
     page = width or PAGE
     found = [*_wrapped(_heading(result), page), ""]
     if result.measured:
-        columns = [_column(field) for field in _FIELDS]
+        columns = [_column(field) for field in _fields(result)]
         found += [*fitted(columns, _rows(result), width), ""]
     for note in notes(result):
         found += _wrapped(note, page)
@@ -64,8 +63,9 @@ def profiles_of(result: Result) -> Profiles:
 
 def markdown(result: Result) -> str:
     """Return the same as Markdown, complete."""
-    heads = [field.head for field in _FIELDS]
-    rule = ["---:" if field.right else "---" for field in _FIELDS]
+    fields = _fields(result)
+    heads = [field.head for field in fields]
+    rule = ["---:" if field.right else "---" for field in fields]
     table = [heads, rule, *([_escaped(cell) for cell in row] for row in _rows(result))]
     rows = [f"| {' | '.join(row)} |" for row in table] if result.measured else []
     settings = [f"- {_escaped(f'{label}: {_joined(of)}')}" for label, of in _settings(result)]
@@ -76,6 +76,11 @@ def markdown(result: Result) -> str:
 def notes(result: Result) -> list[str]:
     """Return what a reader of the table should know, a line each."""
     return list(_notes(result))
+
+
+def _fields(result: Result) -> list[_Field]:
+    """Return the columns; starts are compared where there are several."""
+    return [*_SPEED, *[_BETWEEN] * (result.asked.starts > 1), *_OTHERS]
 
 
 def _column(field: _Field) -> Column:
@@ -89,8 +94,13 @@ def _joined(values: dict[str, object]) -> str:
 
 def turns_of(result: Result) -> str:
     """Return how many turns everyone had, and how long they were, in words."""
-    rounds, steps = result.asked.rounds, result.steps
-    return f"{rounds} round{'s' * (rounds > 1)} of {steps} step{'s' * (steps > 1)}"
+    asked, steps = result.asked, result.steps
+    starts = f"{asked.starts} starts of " if asked.starts > 1 else ""
+    return f"{starts}{_counted(asked.rounds, 'round')} of {_counted(steps, 'step')}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"
 
 
 def _heading(result: Result) -> str:
@@ -103,10 +113,13 @@ def _rows(result: Result) -> list[list[str]]:
 
 def _row(result: Result, one: Measured) -> list[str]:
     base, ratio, share = result.base(one), result.ratio(one), result.share(one)
+    between = result.between_starts(one)
+    apart = "" if between is None else f"{between.lowest - 1:+.1%} to {between.highest - 1:+.1%}"
     return [
         one.name,
         _short(result.speed(one).median),
         _between(result.speed(one)),
+        *[apart] * (result.asked.starts > 1),
         "" if ratio is None else f"{ratio.median:.2f}",
         "" if ratio is None else f"{ratio.low:.2f} to {ratio.high:.2f}",
         "" if base is None else base.name,
@@ -124,16 +137,21 @@ def _memory(one: Measured) -> str:
 
 
 def _notes(result: Result) -> Iterator[str]:
-    yield from (f"failed: {entry.name}: {line}" for entry, line in result.failed.items())
+    kept = {one.entry: len(one.starts) for one in result.measured}
+    for entry, line in result.failed.items():
+        row = f"; its row is of {_counted(kept[entry], 'start')}" if entry in kept else ""
+        yield f"failed: {entry.name}: {line}{row}"
     yield from result.left_out
     for one in result.measured:
-        if one.idle > _WAITING and len(result.measured) > 1:  # Alone it disturbs nobody.
-            much = f"{one.idle:.2f} of a processor"
+        idle = result.disturbing(one)
+        if idle > _WAITING:
+            much = f"{idle:.2f} of a processor"
             yield f"{one.name} took {much} while others had their turn: their times are too long"
     yield from result.machine.doubts
     if not result.measured:
         return
     yield "spread: from the lower to the upper quartile of the rounds"
+    yield from _starts(result.asked)
     if any(result.base(one) for one in result.measured):
         what = "the speed of the base by that of the row, round by round"
         yield f"ratio: {what}; above 1 the row is slower"
@@ -141,6 +159,15 @@ def _notes(result: Result) -> Iterator[str]:
     yield from _products(result)
     if any(one.device_mb is not None for one in result.measured):
         yield "memory: of the process, and of its device"
+
+
+def _starts(asked: Asked) -> Iterator[str]:
+    """Say what is of all starts, where there are several."""
+    if asked.starts > 1:
+        rounds = _counted(asked.rounds, "round")
+        what = "the medians of the slowest and the fastest, as less or more than that of all rounds"
+        yield f"{asked.starts} starts of {rounds} each, with new processes; between starts: {what}"
+        yield "first step, start: the median over starts; memory: the most of one"
 
 
 def _products(result: Result) -> Iterator[str]:

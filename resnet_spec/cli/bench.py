@@ -43,6 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=1.0, metavar="S", help="length of a turn (default: 1)"
     )
+    starts = "start everyone so often, each time for --rounds rounds (default: 1)"
+    parser.add_argument("--starts", type=int, default=1, metavar="N", help=starts)
     profile = "afterwards, tables of where the backends' time goes: by node, and by kind of op"
     parser.add_argument("--profile", action="store_true", help=profile)
     add_format(parser, ("table", "json"))
@@ -84,7 +86,7 @@ def _asked(args: argparse.Namespace) -> Asked:
     from resnet_spec.running.child_processes import threads_of_each
 
     threads = threads_of_each(1) if args.threads is None else args.threads
-    same = ("mode", "batch", "precision", "device", "rounds", "seconds", "profile")
+    same = ("mode", "batch", "precision", "device", "rounds", "seconds", "starts", "profile")
     given = {name: getattr(args, name) for name in same}
     asked = Asked(spec_of(args), threads=threads, **given)
     assert asked.plan  # What cannot be lowered is refused here, before anything is started.

@@ -26,7 +26,7 @@ from costing.spans import Went, read_spans, went
 from resnet_spec.benchmarking.entries import Entry
 from resnet_spec.benchmarking.process import WorkerProcess
 from resnet_spec.benchmarking.results import Spread
-from resnet_spec.benchmarking.rounds import Running
+from resnet_spec.benchmarking.under_way import Running
 from resnet_spec.running.child_processes import command_of, environment_with
 from resnet_spec.running.metrics import read_metrics
 
