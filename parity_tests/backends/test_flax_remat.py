@@ -141,3 +141,16 @@ def test_stages_are_named_from_the_first() -> None:
     recipe = AGAIN.model_copy(update={"remat": "stages=1"})
     assert rematerialised(plan, recipe).remat == ("layer1.0", "layer1.1")
     assert replace(rematerialised(plan, recipe), remat=()) == plan
+
+
+def test_one_pass_of_blocks_that_are_computed_again_tells_its_outputs() -> None:
+    batch = batch_of(plan_of(False), 0, IMAGES)
+    found: list[State] = []
+    for again in (False, True):
+        session = session_of(again)
+        session.load(state_of(plan_of(False)))
+        loss, gradients, by_images, outputs = session.gradients_with_outputs(batch)
+        told = {f"output {name}": array for name, array in outputs}
+        assert [name.split()[1] for name in told] == list(plan_of(again).observed)
+        found.append({"loss": np.array(loss), "input": by_images, **gradients, **told})
+    assert_states_close(found[1], found[0], EXACT)

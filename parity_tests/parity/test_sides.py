@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import CASES
+from threadpoolctl import (  # pyright: ignore[reportMissingTypeStubs]
+    threadpool_info,
+    threadpool_limits,
+)
 
 from resnet_spec.contract import State
+from resnet_spec.parity import blas_threads
 from resnet_spec.parity.background_floors import _Worker, look_at_all
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.levels import LEVELS
@@ -120,3 +125,21 @@ def test_an_error_of_the_thread_is_raised_and_ends_it() -> None:
     with pytest.raises(ValueError, match="floors"):
         worker.wait()
     assert done == ["first"]
+
+
+def test_products_leave_a_processor_and_take_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blas_threads, "usable_processors", lambda: 3)
+    with threadpool_limits(4, user_api="blas"):
+        with blas_threads.one_processor_left():
+            assert of_blas() == {2}
+        assert of_blas() == {4}
+        with threadpool_limits(1, user_api="blas"), blas_threads.one_processor_left():
+            assert of_blas() == {1}
+    monkeypatch.setattr(blas_threads, "usable_processors", lambda: 1)
+    with blas_threads.one_processor_left():
+        assert of_blas() == {1}
+
+
+def of_blas() -> set[int]:
+    found: list[dict[str, Any]] = threadpool_info()
+    return {library["num_threads"] for library in found if library["user_api"] == "blas"}

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 
+from resnet_spec.parity.blas_threads import one_processor_left
 from resnet_spec.parity.floors import Floors
 from resnet_spec.parity.levels import compute
 from resnet_spec.parity.side import Side
@@ -28,15 +29,16 @@ def look_at_all(sides: Iterable[Side], floors: Floors, levels: Iterable[str], ti
     """
     levels = tuple(levels)
     looks: Looks = {}
-    worker = _Worker(lambda: floors.prepare(levels))
-    for side in sides:
-        offered = tuple(level for level in levels if side.offers(level))
-        for level in offered:
-            tick(f"{side.backend}: {level}")
-            compute(side, level)
-        worker.then(lambda side=side, offered=offered: _look(side, offered, floors, looks))
-    tick("noise floors")
-    worker.wait()
+    with one_processor_left():
+        worker = _Worker(lambda: floors.prepare(levels))
+        for side in sides:
+            offered = tuple(level for level in levels if side.offers(level))
+            for level in offered:
+                tick(f"{side.backend}: {level}")
+                compute(side, level)
+            worker.then(lambda side=side, offered=offered: _look(side, offered, floors, looks))
+        tick("noise floors")
+        worker.wait()
     return looks
 
 

@@ -140,8 +140,9 @@ class Side:
         session: Any = self._asked
         # Asked of the class: what wraps a session answers for what it changes.
         if hasattr(session.__class__, "gradients_with_outputs"):
-            *found, outputs = session.gradients_with_outputs(self.batch)
-            return _Backward(*found, None if "activations" in self.__dict__ else dict(outputs))
+            loss, gradients, by_images, outputs = session.gradients_with_outputs(self.batch)
+            told = None if "activations" in self.__dict__ else dict(outputs)
+            return _Backward(loss, gradients, by_images, told)
         loss, gradients = session.gradients(self.batch)
         by_images = next(iter(session.node_gradients(self.batch)))[1]
         return _Backward(loss, gradients, by_images, None)
