@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import CASES
-from threadpoolctl import (  # pyright: ignore[reportMissingTypeStubs]
-    threadpool_info,
-    threadpool_limits,
-)
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from resnet_spec.contract import State
+from resnet_spec.contract import Array, State
 from resnet_spec.parity import blas_threads
 from resnet_spec.parity.background_floors import _Worker, look_at_all
 from resnet_spec.parity.floors import Floors
-from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.levels import LEVELS, compute
+from resnet_spec.parity.once import once
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import reference_of
@@ -143,3 +142,27 @@ def test_products_leave_a_processor_and_take_it_again(monkeypatch: pytest.Monkey
 def of_blas() -> set[int]:
     found: list[dict[str, Any]] = threadpool_info()
     return {library["num_threads"] for library in found if library["user_api"] == "blas"}
+
+
+class Meeting(Side):
+    """A side whose value is ready when that of another one is being computed, too."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        super().__init__("numpy", setup())
+        self._barrier = barrier
+
+    @once
+    def logits(self) -> Array:
+        self._barrier.wait(timeout=20)
+        return super().logits
+
+
+def test_sides_of_two_threads_do_not_wait_for_each_other() -> None:
+    barrier = threading.Barrier(2)
+    one, other = Meeting(barrier), Meeting(barrier)
+    worker = _Worker(lambda: compute(other, "logits"))
+    compute(one, "logits")
+    worker.wait()
+    assert one.logits is one.logits
+    assert np.array_equal(one.logits, other.logits)
+    assert isinstance(Side.logits, once)

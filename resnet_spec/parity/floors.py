@@ -9,7 +9,6 @@ is a few times larger can be told from a bug by its size; what is many times lar
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from resnet_spec.loader import load_backend
 from resnet_spec.parity.comparison import Difference, difference
 from resnet_spec.parity.kink_choices import Choices, choices_of, normalised
 from resnet_spec.parity.levels import compute, level_of
+from resnet_spec.parity.once import once
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import REFERENCE
 
@@ -39,7 +39,7 @@ class Floors:
         self._found: dict[str, dict[str, float]] = {}
         self._alike: dict[Side, tuple[Side, Choices]] = {}
 
-    @cached_property
+    @once
     def sides(self) -> list[Side]:
         """The reference in `precision`, once in each order of summation."""
         package: Any = load_backend(REFERENCE)
@@ -85,7 +85,7 @@ class Floors:
             self._alike[got] = side, choices
         return self._alike[got]
 
-    @cached_property
+    @once
     def _errors(self) -> dict[str, float]:
         """The largest absolute error of every node's output in training mode."""
         floors: dict[str, float] = {}

@@ -7,7 +7,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from resnet_spec.describing.spec import Spec
 from resnet_spec.errors import BackendError
 from resnet_spec.parity.group_member import FAILED, FOUND, SAID, Told, write
 from resnet_spec.parity.levels import PROCESSES
+from resnet_spec.parity.once import once
 from resnet_spec.parity.setup import Setup
 from resnet_spec.parity.side import Side
 from resnet_spec.running.child_processes import command_of
@@ -71,7 +71,7 @@ class GroupSide(Side):
         """Return whether the side can be compared at `level`: at that of groups alone."""
         return level == PROCESSES
 
-    @cached_property
+    @once
     def outcome(self) -> Outcome:
         """What the processes left. Raises BackendError where they came to nothing."""
         with tempfile.TemporaryDirectory(prefix="resnet-spec-") as name:

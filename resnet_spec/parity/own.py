@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 from resnet_spec.contract import Batch, Precision, State
@@ -18,6 +17,7 @@ from resnet_spec.describing.text_lists import Texts, listed
 from resnet_spec.errors import BackendError
 from resnet_spec.parity.compare import Tick, check_levels, compare_sides
 from resnet_spec.parity.levels import LEVELS
+from resnet_spec.parity.once import once
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import reference_of
@@ -47,7 +47,7 @@ class OwnSide(Side):
         super().__init__("own", setup, precision)
         self._wrapped = session
 
-    @cached_property
+    @once
     def _session(self) -> Any:
         return self._wrapped
 
@@ -64,7 +64,7 @@ class OwnSide(Side):
         """Return whether the model shows what `level` compares."""
         return level in LEVELS_OF_A_MODEL and level in self._wrapped.levels
 
-    @cached_property
+    @once
     def stepped(self) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The running statistics after one training-mode pass; no weight changes."""
         return self._wrapped.statistics(self.batch)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, Batch, Precision, Session, State
 from resnet_spec.loader import load_backend
+from resnet_spec.parity.once import once
 from resnet_spec.parity.setup import Setup
 from resnet_spec.running.opening import check_trains
 
@@ -51,7 +51,7 @@ class Side:
         self._options = options
         self._held = _Held()
 
-    @cached_property
+    @once
     def _session(self) -> Session:
         setup = self.setup
         check_trains(self.backend, setup.recipe, setup.plan.classes)
@@ -94,27 +94,27 @@ class Side:
         """Framework, version, device, precision and math mode."""
         return self._session.info
 
-    @cached_property
+    @once
     def state(self) -> State:
         """Weights, statistics and slots before the first step."""
         return self._asked.state()
 
-    @cached_property
+    @once
     def logits(self) -> Array:
         """Evaluation-mode logits [N, classes]."""
         return next(iter(self._asked.predict([self.batch])))
 
-    @cached_property
+    @once
     def dataset_logits(self) -> Array:
         """Evaluation-mode logits [images, classes] of the setup's dataset."""
         return np.concatenate(list(self._asked.predict(self.setup.dataset)))
 
-    @cached_property
+    @once
     def evaluated(self) -> State:
         """Evaluation-mode output of every observed node."""
         return dict(self._asked.activations(self.batch))
 
-    @cached_property
+    @once
     def activations(self) -> State:
         """Training-mode output of every observed node."""
         return dict(self._asked.activations(self.batch, train=True))
@@ -135,7 +135,7 @@ class Side:
         """The gradient by the normalised images, [N, C, H, W]."""
         return self._backward.by_images
 
-    @cached_property
+    @once
     def _backward(self) -> _Backward:
         session: Any = self._asked
         # Asked of the class: what wraps a session answers for what it changes.
@@ -147,12 +147,12 @@ class Side:
         by_images = next(iter(session.node_gradients(self.batch)))[1]
         return _Backward(loss, gradients, by_images, None)
 
-    @cached_property
+    @once
     def node_gradients(self) -> State:
         """Gradients by "input" and by the output of every observed node."""
         return dict(self._asked.node_gradients(self.batch))
 
-    @cached_property
+    @once
     def _first_step(self) -> tuple[float, State]:
         session = self.session
         log = session.train(iter(self.setup.batches[:1]), *self.setup.pace(0, 1))
@@ -170,7 +170,7 @@ class Side:
         log = self._session.train(iter(self.setup.batches), *self.setup.pace(0))
         return log.loss, self._session.state()
 
-    @cached_property
+    @once
     def run(self) -> tuple[NDArray[np.float64], State]:
         """The training loss of every step, and the state after the last."""
         loss, state = self._first_step
@@ -206,7 +206,7 @@ class _Choosing(Side):
         self._choices = choices
         self._held = of._held
 
-    @cached_property
+    @once
     def _session(self) -> Session:
         session: Any = self._of._session
         return session.choosing(self._choices)
