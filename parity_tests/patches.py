@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from resnet_spec import optimizers
 from resnet_spec.contract import Batch, StepLog
 from resnet_spec.optimizers import slots_of
 from resnet_spec.parity.localise.rules import Move, Rule
+from resnet_spec.parity.once import once
 from resnet_spec.parity.setup import Setup
 from resnet_spec.parity.side import Side
 
@@ -32,7 +32,7 @@ class PatchedSide(Side):
         super().__init__(backend, setup, **options)
         self._patch = patch
 
-    @cached_property
+    @once
     def _session(self) -> Any:
         session = Side._session.func(self)  # pyright: ignore[reportAttributeAccessIssue]
         return self._patch(self.backend, session) or session
