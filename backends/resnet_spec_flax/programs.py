@@ -19,11 +19,8 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
 from resnet_spec_flax.passes import Inputs, Passes, unscaled
-from resnet_spec_flax.slots import Slots
+from resnet_spec_flax.slots import Keep, Slots
 from resnet_spec_flax.weights import Weights, read, trainable
-
-Keep = tuple[Any, Any] | None
-"""How much of the average a step keeps and how much of the weights it takes; None: as always."""
 
 
 class Sums(NamedTuple):

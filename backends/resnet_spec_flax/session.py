@@ -22,7 +22,7 @@ from resnet_spec.group import ALONE, Group
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import state_shapes, whole_state
-from resnet_spec.session_steps import Intake, Part, filled, kept, recipe_for_training, step_log
+from resnet_spec.session_steps import Intake, Part, filled, recipe_for_training, step_log
 from resnet_spec_flax.devices import (
     REDUCED,
     check_precision,
@@ -36,8 +36,8 @@ from resnet_spec_flax.mesh import Alone, together
 from resnet_spec_flax.modules import empty
 from resnet_spec_flax.optimizers import make_optimizer
 from resnet_spec_flax.passes import Inputs
-from resnet_spec_flax.programs import Keep, Program, all_finite
-from resnet_spec_flax.slots import Slots, fresh_slots, has_average, slots_from_state, slots_to_state
+from resnet_spec_flax.programs import Program, all_finite
+from resnet_spec_flax.slots import Slots, fresh_slots, shares_of, slots_from_state, slots_to_state
 from resnet_spec_flax.weights import (
     Weights,
     check_native,
@@ -207,7 +207,10 @@ class Session:
                 write(self.native, self._plan.tensors, weights)
             slots = self._others.spread(self._slots)
             ahead = self._ahead(islice(batches, len(rates)), recipe.accumulate)
-            numbers, shares = rates.astype(self._dtype), self._shares(recipe, rates, keeps)
+            numbers, shares = (
+                rates.astype(self._dtype),
+                shares_of(recipe, rates, keeps, self._dtype),
+            )
             try:
                 for rate, keep, parts in zip(numbers, shares, ahead, strict=False):
                     weights, slots, loss, hits = program.step(weights, slots, rate, keep, parts)
@@ -221,18 +224,6 @@ class Session:
                 write(self.native, self._plan.tensors, self._others.whole(weights))
             losses, correct = jax.device_get((losses, correct))  # The only wait of a chunk.
         return step_log(losses, correct, count, rates)
-
-    def _shares(
-        self, recipe: Recipe, rates: NDArray[np.float64], keeps: NDArray[np.float64] | None
-    ) -> list[Keep]:
-        """Return what each step keeps of the average and takes of the weights.
-
-        None where that is the recipe's at every step, and compiled with it.
-        """
-        if keeps is None or not has_average(recipe):
-            return [None] * len(rates)
-        found = [(keep, 1.0 - keep) for keep in kept(recipe, rates, keeps)]
-        return [(self._dtype.type(keep), self._dtype.type(take)) for keep, take in found]
 
     def _ahead(self, batches: Iterable[Batch], parts: int) -> Iterator[list[Inputs]]:
         """Yield the parts of each batch; those of the next one are then already on their way."""

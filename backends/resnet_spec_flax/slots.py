@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from numpy.typing import NDArray
 
 from resnet_spec.contract import Array, State
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import AVERAGE, FIRST_LOSS_SCALE, LOSS_SCALE
+from resnet_spec.session_steps import kept
 from resnet_spec_flax.optimizers import optimizer_to_state, with_slots
 from resnet_spec_flax.weights import Weights, from_state, to_state, trainable
 
@@ -35,6 +37,26 @@ class Slots(NamedTuple):
 def has_average(recipe: Recipe | None) -> bool:
     """Whether training with `recipe` keeps a moving average."""
     return recipe is not None and recipe.ema.decay > 0
+
+
+Keep = tuple[Any, Any] | None
+"""How much of the average a step keeps and how much of the weights it takes; None: as always."""
+
+
+def shares_of(
+    recipe: Recipe,
+    rates: NDArray[np.float64],
+    keeps: NDArray[np.float64] | None,
+    dtype: np.dtype,
+) -> list[Keep]:
+    """Return what each step keeps of the average and takes of the weights.
+
+    None where that is the recipe's at every step, and compiled with it.
+    """
+    if keeps is None or not has_average(recipe):
+        return [None] * len(rates)
+    found = [(keep, 1.0 - keep) for keep in kept(recipe, rates, keeps)]
+    return [(dtype.type(keep), dtype.type(take)) for keep, take in found]
 
 
 def fresh_slots(

@@ -13,7 +13,11 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
+from resnet_spec.plan import Plan
 from resnet_spec.recipe import Average as Settings
+from resnet_spec.recipe import Recipe
+from resnet_spec.session_state import AVERAGE
+from resnet_spec_mindspore.weights import Parameters
 
 
 def pace_of(settings: Settings, rate: float, keep: float) -> Tensor:
@@ -66,3 +70,14 @@ class Move(nn.Cell):
         if self.has_average:
             done = done + self.average(pace)
         return done
+
+
+def average_of(
+    plan: Plan, recipe: Recipe, weights: Parameters, slots: Parameters
+) -> Average | None:
+    """Return the average of all that is not frozen, by name; None where the recipe has none."""
+    if recipe.ema.decay == 0:
+        return None
+    names = [tensor.name for tensor in plan.tensors if not tensor.frozen]
+    averages = [slots[f"{AVERAGE}/{name}"] for name in names]
+    return Average(recipe.ema, [weights[name] for name in names], averages)

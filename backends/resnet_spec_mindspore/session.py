@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import mindspore as ms
@@ -17,7 +17,6 @@ from resnet_spec.optimizers import native_of
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import (
-    AVERAGE,
     LOSS_SCALE,
     check_network,
     family,
@@ -25,7 +24,7 @@ from resnet_spec.session_state import (
     whole_state,
 )
 from resnet_spec.session_steps import Intake, filled, kept_steps, recipe_for_training, step_log
-from resnet_spec_mindspore.averages import Average, Move, pace_of
+from resnet_spec_mindspore.averages import Move, average_of, pace_of
 from resnet_spec_mindspore.containers import structure
 from resnet_spec_mindspore.devices import describe_environment, find_device, find_dtype
 from resnet_spec_mindspore.graphs import (
@@ -105,12 +104,11 @@ class Session:
         self._logits: Any = Logits(self.native, plan)
         loss = Loss(Logits(self.native, plan), recipe, self._scale)
         self._gradients: Any = Gradients(loss, [self._weights[name] for name in plan.trainable])
-        self._update: Any = None if recipe is None else self._make_update(recipe)
-        self._average: Any = None if recipe is None else self._make_average(recipe)
         self._move: Any = None
         self._step: Any = None
         if recipe is not None:
-            self._move = Move(self._update, self._average)
+            average = average_of(plan, recipe, self._weights, self._slots)
+            self._move = Move(self._make_update(recipe), average)
             self._step = Step(self._gradients, self._move)
         self._structure = now
 
@@ -127,13 +125,6 @@ class Session:
         clip = Clip(recipe.optimizer, self._plan, trained.weights)
         update = Update(optimizer, clip, recipe.accumulate, self._loss_scale)
         return self._others.update(update, trained.weights, self._statistics(frozen=False))
-
-    def _make_average(self, recipe: Recipe) -> Average | None:
-        if recipe.ema.decay == 0:
-            return None
-        names = [tensor.name for tensor in self._plan.tensors if not tensor.frozen]
-        averages = [self._slots[f"{AVERAGE}/{name}"] for name in names]
-        return Average(recipe.ema, [self._weights[name] for name in names], averages)
 
     def state(self) -> State:
         """Return a copy of weights, statistics and optimiser slots (see `contract.State`)."""
@@ -190,11 +181,7 @@ class Session:
             ((images, _, *noise),) = self._parts(batch, 1, labelled=False)
         else:
             images, noise = to_tensor(typed(self._intake.images(batch))), []
-        with ExitStack() as stack:
-            stack.enter_context(self._unchanged())
-            stack.enter_context(mode(ms.PYNATIVE_MODE))
-            stack.enter_context(training(self.native, train))
-            stack.enter_context(hooked(self.native, self._plan.observed, keeping(outputs)))
+        with self._op_by_op(train, keeping(outputs)):
             x = Normalise(self._plan.input)(images)
             self.native(x, tuple(noise) or None)
         return ((name, outputs[name]) for name in self._plan.observed)
@@ -214,8 +201,7 @@ class Session:
     def node_gradients(self, batch: Batch) -> Iterator[tuple[str, Array]]:
         """Yield the loss's gradients by "input" and every node's output; changes nothing.
 
-        Op by op, as `activations`. Each output has zeros added to it, and the gradient is taken by
-        those.
+        Op by op, as `activations`. Each output has zeros added, and the gradient is by those.
         """
         outputs = self.activations(batch, train=True)
         zeros = {name: Tensor(np.zeros(array.shape, np.float32)) for name, array in outputs}
@@ -233,15 +219,10 @@ class Session:
         def loss_of(x: Tensor, *more: Tensor) -> Any:
             added.update(zip(added, more, strict=True))
             logits: Any = self.native(x, tuple(noise) or None)
-            logits = logits.astype(ms.float32)
-            loss = self._loss_of(logits, *compared)
+            loss = self._loss_of(logits.astype(ms.float32), *compared)
             return loss if scale is None else loss * scale
 
-        with ExitStack() as stack:
-            stack.enter_context(self._unchanged())
-            stack.enter_context(mode(ms.PYNATIVE_MODE))
-            stack.enter_context(training(self.native, True))
-            stack.enter_context(hooked(self.native, self._plan.observed, hook))
+        with self._op_by_op(True, hook):
             inputs = (Normalise(self._plan.input)(images), *added.values())
             gradients: Any = ms.grad(loss_of, tuple(range(len(inputs))))  # pyright: ignore[reportArgumentType]
             found = gradients(*inputs)
@@ -292,8 +273,7 @@ class Session:
     ) -> Iterator[tuple[Tensor, ...]]:
         """Yield images, labels, what the loss takes, and noise (in the plan's order), by parts."""
         for part in self._intake.parts(batch, count, labelled=labelled):
-            given = (array for array in (part.targets, part.soft) if array is not None)
-            shares = (array.astype(np.float32) for array in given)
+            shares = (a.astype(np.float32) for a in (part.targets, part.soft) if a is not None)
             arrays = (typed(part.images), part.labels.astype(np.int32), *shares)
             yield tuple(map(to_tensor, (*arrays, *part.noise.values())))
 
@@ -301,6 +281,13 @@ class Session:
         """Return the running statistics by name. frozen: those of frozen norms, too."""
         found = (tensor for tensor in self._plan.tensors if tensor.is_statistic)
         return {t.name: self._weights[t.name] for t in found if frozen or not t.frozen}
+
+    @contextmanager
+    def _op_by_op(self, train: bool, hook: Hook) -> Iterator[None]:
+        """Run the network in PyNative mode, with `hook` on every observed node; change nothing."""
+        watched = hooked(self.native, self._plan.observed, hook)
+        with self._unchanged(), mode(ms.PYNATIVE_MODE), training(self.native, train), watched:
+            yield
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:

@@ -131,7 +131,7 @@ def take_part_wrongly(rank: int, size: int, port: int, out: str) -> None:
     members, found = backend.join(group), dict[str, Found]()
     found["statistics of its own"] = trained(fresh(group, 2, "replica"), shares_of(group, 2)[:1])
     sums = fresh(group, 1, "replica")
-    sums._update.mean.size = 1.0
+    sums._move.update.mean.size = 1.0
     found["sums"] = trained(sums, shares_of(group, 1))
     ended(members, found, out)
 
