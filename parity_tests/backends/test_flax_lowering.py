@@ -24,7 +24,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.planning.rematerialisation import rematerialised
 
 jax = pytest.importorskip("jax")
-programs: Any = importlib.import_module("resnet_spec_flax.programs")
+passes: Any = importlib.import_module("resnet_spec_flax.passes")
 pytestmark = pytest.mark.xdist_group("flax_group")
 
 PLATFORMS = ("cuda", "tpu")
@@ -103,7 +103,7 @@ def test_a_step_is_what_an_accelerator_should_get(precision: str) -> None:
 
 def test_a_call_of_the_host_is_seen() -> None:
     session = fresh(ALONE, 2, precision="float32")
-    loss_of = programs.loss_of
+    loss_of = passes.loss_of
 
     def told(*given: Any) -> Any:
         def loss(*compared: Any) -> Any:
@@ -114,7 +114,7 @@ def test_a_call_of_the_host_is_seen() -> None:
         return loss
 
     # For another platform than the one it runs on, JAX does not lower such a call.
-    with patch.object(programs, "loss_of", told):
+    with patch.object(passes, "loss_of", told):
         wrong = wrong_in(lowered(session, "cpu"), "float32", kept_by(session))
     assert len(wrong) == 1 and re.fullmatch(r"backward: calls \w*callback\w*", wrong[0])
 
