@@ -142,13 +142,15 @@ class Session:
             self.native.forward(images, self._run(train, noise, outputs))
         return self._observed(outputs)
 
-    def choosing(self, choices: Mapping[str, Array]) -> Session:
-        """Return a session of the very same weights and slots that takes these choices.
+    def sharing(
+        self, *, order: Order | None = None, choices: Mapping[str, Array] | None = None
+    ) -> Session:
+        """Return a session of the very same weights and slots, with another order, or choices.
 
-        They are as in `Run`, and hold for batches of their length only.
+        They are as in `Run`; choices hold for batches of their length only.
         """
         other = copy(self)
-        other._choices = choices
+        other._order, other._choices = order or self._order, choices or self._choices
         return other
 
     def train(

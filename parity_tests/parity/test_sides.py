@@ -14,6 +14,7 @@ from resnet_spec.contract import Array, State
 from resnet_spec.parity import blas_threads
 from resnet_spec.parity.background_floors import _Worker, look_at_all
 from resnet_spec.parity.floors import Floors
+from resnet_spec.parity.kink_choices import Choices
 from resnet_spec.parity.levels import LEVELS, compute
 from resnet_spec.parity.once import once
 from resnet_spec.parity.setup import Setup, make_recipe, make_setup
@@ -87,15 +88,31 @@ def test_outputs_are_of_the_pass_that_gave_gradients() -> None:
 def test_a_side_that_chooses_shares_weights_and_not_results() -> None:
     expected = reference_of(setup())
     other_way = {RELU: expected.activations[RELU] <= 0}
-    other = expected.choosing(other_way)
+    other = expected.sharing(choices=other_way)
     name = "layer1.0.conv1.weight"
     there, here = other.gradients[1][name], expected.gradients[1][name]
     assert np.abs(there - here).max() > 1e-3 * np.abs(here).max()
     moved = other.stepped[name], expected.stepped[name]
     assert not np.array_equal(*moved)
     assert np.array_equal(expected.evaluated[RELU], reference_of(setup()).evaluated[RELU])
-    again = expected.choosing({})
+    again = expected.sharing()
     assert np.array_equal(again.gradients[1][name], here)
+
+
+def test_what_was_computed_to_compare_slopes_is_let_go_of() -> None:
+    expected, got = reference_of(setup()), Side("numpy", setup(), "float32")
+    floors = Floors(expected, "float32")
+    made = {RELU: expected.activations[RELU] <= 0}
+    alike = expected.sharing(choices=made)
+    floors._alike[got] = alike, Choices(made, 1, 0)
+    for level in ("gradients", "update"):
+        compare = LEVELS[level].compare
+        found = floors.compared(compare, level, got)
+        assert not {"_backward", "_first_step"} & alike.__dict__.keys()
+        assert found == compare(got, reference_of(setup()).sharing(choices=made))
+        assert found != floors.compared(compare, level, Side("numpy", setup(), "float32"))
+    assert floors.of("gradients") == Floors(reference_of(setup()), "float32").of("gradients")
+    assert not any("_backward" in side.__dict__ for side in floors.sides)
 
 
 def test_first_looks_beside_the_frameworks_are_those_of_judging() -> None:

@@ -17,7 +17,7 @@ from resnet_spec.contract import Precision
 from resnet_spec.loader import load_backend
 from resnet_spec.parity.comparison import Difference, difference
 from resnet_spec.parity.kink_choices import Choices, choices_of, normalised
-from resnet_spec.parity.levels import compute, level_of
+from resnet_spec.parity.levels import Compare, compute, level_of
 from resnet_spec.parity.once import once
 from resnet_spec.parity.side import Side
 from resnet_spec.parity.smooth_batch import REFERENCE
@@ -43,8 +43,9 @@ class Floors:
     def sides(self) -> list[Side]:
         """The reference in `precision`, once in each order of summation."""
         package: Any = load_backend(REFERENCE)
-        setup = self.expected.setup
-        return [Side(REFERENCE, setup, self.precision, order=order) for order in package.ORDERS]
+        first, *others = package.ORDERS
+        side = Side(REFERENCE, self.expected.setup, self.precision, order=first)
+        return [side, *(side.sharing(order=order) for order in others)]
 
     def prepare(self, levels: Iterable[str]) -> None:
         """Compute the floors of `levels` now, and the reference itself where they have none."""
@@ -64,14 +65,27 @@ class Floors:
             for side in sides:
                 for name, error in self._noise(level, side):
                     floors[name] = max(floors.get(name, UNIT[self.precision]), error)
+                if level_of(level).derivative:
+                    side.forget("_backward")
             self._found[level] = floors
         return self._found[level]
 
     def _noise(self, level: str, side: Side) -> list[tuple[str, float]]:
         compare = level_of(level).noise or level_of(level).compare
-        expected = self.alike(side)[0] if level_of(level).derivative else self.expected
-        found: list[Difference] = compare(side, expected)
-        return [(d.name, d.max_rel) for d in found]
+        return [(d.name, d.max_rel) for d in self.compared(compare, level, side)]
+
+    def compared(self, compare: Compare, level: str, got: Side) -> list[Difference]:
+        """Return `compare` of `got` and the reference, which chooses alike where slopes are asked.
+
+        What was computed for this alone, as large as all weights, is let go of.
+        """
+        if not level_of(level).derivative:
+            return compare(got, self.expected)
+        alike, _ = self.alike(got)
+        found = compare(got, alike)
+        if alike is not self.expected:
+            alike.forget("_backward", "_first_step")
+        return found
 
     def alike(self, got: Side) -> tuple[Side, Choices]:
         """Return the reference that chooses as `got` wherever rounding can decide."""
@@ -81,7 +95,7 @@ class Floors:
             choices = choices_of(plan, got.outputs, self.expected.outputs, self._reach, images)
             side = self.expected
             if choices.count > choices.far:
-                side = self.expected.choosing(choices.made)
+                side = self.expected.sharing(choices=choices.made)
             self._alike[got] = side, choices
         return self._alike[got]
 

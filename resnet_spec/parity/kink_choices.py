@@ -29,7 +29,7 @@ Reach = Callable[[str], float]
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """Which ReLUs and max-pool pixels `got` takes, for `Session.choosing` of the reference.
+    """Which ReLUs and max-pool pixels `got` takes, for `Session.sharing` of the reference.
 
     count: how many differ from the reference's own; far: how many of them rounding cannot explain.
     """

@@ -73,12 +73,17 @@ class Side:
             self._held.is_setups = True
         return self._session
 
-    def choosing(self, choices: Mapping[str, Array]) -> Side:
-        """Return a side of the same session that chooses so (see `kink_choices`).
+    def sharing(self, **options: Any) -> Side:
+        """Return a side of the same session but for `options`: its order, or its choices.
 
         For the reference only. Both have one set of weights: only one may compute at a time.
         """
-        return _Choosing(self, choices)
+        return _Sharing(self, options)
+
+    def forget(self, *values: str) -> None:
+        """Let go of values that were computed; who asks for one has it computed anew."""
+        for value in values:
+            self.__dict__.pop(value, None)
 
     def offers(self, level: str) -> bool:
         """Return whether the side can be compared at `level`; a session at every one."""
@@ -197,16 +202,15 @@ class Side:
         return self.run[0]
 
 
-class _Choosing(Side):
-    """A side of another's session, with choices of its own."""
+class _Sharing(Side):
+    """A side of another's session, with options of its own."""
 
-    def __init__(self, of: Side, choices: Mapping[str, Array]) -> None:
-        super().__init__(of.backend, of.setup, of.precision)
+    def __init__(self, of: Side, options: Mapping[str, Any]) -> None:
+        super().__init__(of.backend, of.setup, of.precision, **options)
         self._of = of
-        self._choices = choices
         self._held = of._held
 
     @once
     def _session(self) -> Session:
         session: Any = self._of._session
-        return session.choosing(self._choices)
+        return session.sharing(**self._options)

@@ -35,11 +35,10 @@ def judge(level: str, got: Side, floors: Floors, look: Row | None = None) -> Row
 
 def first_look(level: str, got: Side, floors: Floors) -> Row:
     """Compare `got` with the reference at `level`, by the noise floor alone."""
-    expected, note = floors.expected, ""
+    found, note = floors.compared(level_of(level).compare, level, got), ""
     if level_of(level).derivative:
-        expected, choices = floors.alike(got)
+        _, choices = floors.alike(got)
         note = _of_choices(choices.count, choices.far)
-    found = level_of(level).compare(got, expected)
     if level_of(level).exact:
         items = tuple(_item(difference, 0.0, 0.0) for difference in found)
         return Row(got.backend, level, verdict_of(items), items)
