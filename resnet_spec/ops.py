@@ -198,6 +198,10 @@ class Met(NamedTuple):
         return cls(taps, range(first * dilation - pad, taps.stop * dilation - pad, dilation))
 
 
+Window = tuple[Met, Met]
+"""What meets in a convolution's only window, by rows and by columns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conv(BaseOp):
     """Two-dimensional cross-correlation, zero padded; weight layout OIHW with I = in / groups."""
@@ -211,8 +215,8 @@ class Conv(BaseOp):
     bias: Tensor | None
 
     @property
-    def only_window(self) -> tuple[Met, Met] | None:
-        """What meets in the only window, by rows and by columns; None where there are more.
+    def only_window(self) -> Window | None:
+        """What meets in the only window; None where there are more.
 
         Where the output is one pixel, a convolution without groups is a matrix product, and much of
         a kernel may lie on padding: in the last stage of a ResNet-18 at 32 pixels, of 3x3 over 2x2

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from products import printed, told_of
+
 from resnet_spec.bench import Case, Contestant
 from resnet_spec.benchmarking.asked import Asked
 from resnet_spec.benchmarking.entries import Entry
@@ -84,7 +86,7 @@ def row(network: str, size: int, batch: int, rounds: int) -> str:
     chosen = rule.memory_format_of(_part("torch").device("cpu"), asked.plan, case.recipe)
     cells = (
         f"{network}, {size} px, batch {batch}",
-        f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})",
+        told_of(ratio),
         f"{rule.maps_for_each_of_kernels(asked.plan, batch):.2f}",
         str(chosen).removeprefix("torch."),
     )
@@ -108,9 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    for line in rows(args.only, args.rounds):
-        print(line, flush=True)
-    return 0
+    return printed(rows(args.only, args.rounds))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from products import told_of
+
 from resnet_spec.bench import Case, Contestant
 from resnet_spec.benchmarking.making import ours
+from resnet_spec.benchmarking.results import Spread
 
 Fields = Mapping[str, Any]
 
@@ -98,7 +101,7 @@ def rows(found: Fields) -> Iterator[str]:
     """Yield a row of a table for each contestant of a `bench.json`."""
     for one in found["contestants"]:
         speed, ratio = one["images_per_second"]["median"], one["ratio"]
-        told = "" if ratio is None else "{median:.2f} ({low:.2f} to {high:.2f})".format(**ratio)
+        told = "" if ratio is None else told_of(Spread(**ratio))
         share = one["share_of_product"]
         cells = (
             found["title"],

@@ -16,10 +16,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
-from resnet_spec.ops import Met
-
-Window = tuple[Met, Met]
-"""What meets in the only window, by rows and by columns."""
+from resnet_spec.ops import Window
 
 _SET = ("conv2d", "kernel_size", "stride", "pad_mode", "padding", "dilation", "group")
 

@@ -21,7 +21,7 @@ from resnet_spec import ops
 _PIXELS, _FEATURES = 1024, 64
 """Maps of no more pixels, of no fewer features before and after, gain by `PointwiseConv2d`."""
 
-Window = tuple[tuple[int, int], tuple[slice, slice], tuple[slice, slice]]
+_Sliced = tuple[tuple[int, int], tuple[slice, slice], tuple[slice, slice]]
 """Size of the map; its rows and columns that are met, and those of the kernel that meet them."""
 
 
@@ -31,7 +31,8 @@ def product_of(op: ops.Conv) -> Callable[..., ProductConv2d] | None:
     None where `nn.Conv2d` is no slower; `scripts/products.py` measures both. The pads are even.
     """
     if op.only_window:
-        return partial(OnePixelConv2d, window=window_of(op))
+        _, height, width = op.in_shape
+        return partial(OnePixelConv2d, plane=(height, width), window=op.only_window)
     features, height, width = op.out_shape
     is_pointwise = op.kernel == (1, 1) and op.groups == 1 and not any(op.pad)
     is_small = height * width <= _PIXELS and min(features, op.in_shape[0]) >= _FEATURES
@@ -70,10 +71,18 @@ class OnePixelConv2d(ProductConv2d):
     such gradients. For maps of other sizes it is `nn.Conv2d` itself.
     """
 
-    def __init__(self, *sizes: Any, window: Window, **more: Any) -> None:
-        """As `nn.Conv2d`. window: what meets, for the given stride, padding and dilation."""
+    def __init__(
+        self, *sizes: Any, plane: tuple[int, int], window: ops.Window, **more: Any
+    ) -> None:
+        """As `nn.Conv2d`.
+
+        plane: height and width of the map. window: what meets there, for the given stride, padding
+            and dilation.
+        """
         super().__init__(*sizes, **more)
-        self.window = window
+        rows, columns = window
+        pixels = _slice(rows.pixels), _slice(columns.pixels)
+        self.window: _Sliced = plane, pixels, (_slice(rows.taps), _slice(columns.taps))
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']."""
@@ -96,20 +105,12 @@ class PointwiseConv2d(ProductConv2d):
         return by_pixels(input, self.weight, self.bias, self.stride)
 
 
-def window_of(op: ops.Conv) -> Window:
-    """Return the window of a convolution that has only one."""
-    assert op.only_window is not None
-    (rows, columns), (_, height, width) = op.only_window, op.in_shape
-    pixels = _slice(rows.pixels), _slice(columns.pixels)
-    return (height, width), pixels, (_slice(rows.taps), _slice(columns.taps))
-
-
 def _slice(of: range) -> slice:
     return slice(of.start, of.stop, of.step)
 
 
 def in_one_window(
-    input: Tensor, weight: Tensor, bias: Tensor | None, window: Window, *sizes: Any
+    input: Tensor, weight: Tensor, bias: Tensor | None, window: _Sliced, *sizes: Any
 ) -> Tensor:
     """Return the convolution; a product where the map has the size of `window`.
 

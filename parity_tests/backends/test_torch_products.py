@@ -8,11 +8,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from resnet_spec import ops
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.loader import load_backend
+from resnet_spec.ops import Met
 from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 
@@ -24,35 +26,35 @@ OnePixel, Pointwise = products.OnePixelConv2d, products.PointwiseConv2d
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
-def window(size: tuple[int, int], pixels: range, taps: range) -> Any:
-    """Return a window that is alike by rows and by columns."""
-    of = [slice(it.start, it.stop, it.step) for it in (pixels, taps)]
-    return size, (of[0], of[0]), (of[1], of[1])
+def over(plane: tuple[int, int], rows: Met, columns: Met | None = None) -> dict[str, Any]:
+    """Return what says of a layer which map it is for and what meets there."""
+    return {"plane": plane, "window": (rows, columns or rows)}
 
 
-ALONE = window((1, 1), range(1), range(1, 2))
+MIDDLE = Met(range(1, 2), range(1))
+ALONE = over((1, 1), MIDDLE)
 MADE: dict[str, dict[str, Any]] = {
-    "3x3 over 1x1": {"kernel_size": 3, "padding": 1, "window": ALONE},
+    "3x3 over 1x1": {"kernel_size": 3, "padding": 1, **ALONE},
     "5x3, dilated": {
         "kernel_size": (5, 3), "padding": (4, 2), "dilation": 2,
-        "window": ((1, 1), (slice(0, 1), slice(0, 1)), (slice(2, 3), slice(1, 2))),
+        **over((1, 1), Met(range(2, 3), range(1)), MIDDLE),
     },
     "dilated over 4x4": {
         "kernel_size": 3, "padding": 1, "dilation": 2, "stride": 4,
-        "window": window((4, 4), range(1, 5, 2), range(1, 3)),
+        **over((4, 4), Met(range(1, 3), range(1, 5, 2))),
     },
-    "strided": {"kernel_size": 3, "padding": 1, "stride": 2, "window": ALONE},
+    "strided": {"kernel_size": 3, "padding": 1, "stride": 2, **ALONE},
     "3x3 over 2x2, by two": {
         "kernel_size": 3, "padding": 1, "stride": 2,
-        "window": window((2, 2), range(2), range(1, 3)),
+        **over((2, 2), Met(range(1, 3), range(2))),
     },
     "1x1 over 2x2, by two": {
-        "kernel_size": 1, "stride": 2, "window": window((2, 2), range(1), range(1)),
+        "kernel_size": 1, "stride": 2, **over((2, 2), Met(range(1), range(1))),
     },
-    "1x1 over 1x1": {"kernel_size": 1, "window": window((1, 1), range(1), range(1))},
-    "the whole map": {"kernel_size": 3, "window": window((3, 3), range(3), range(3))},
-    "with a bias": {"kernel_size": 3, "padding": 1, "bias": True, "window": ALONE},
-    "another corner": {"kernel_size": 2, "padding": 1, "stride": 2, "window": ALONE},
+    "1x1 over 1x1": {"kernel_size": 1, **over((1, 1), Met(range(1), range(1)))},
+    "the whole map": {"kernel_size": 3, **over((3, 3), Met(range(3), range(3)))},
+    "with a bias": {"kernel_size": 3, "padding": 1, "bias": True, **ALONE},
+    "another corner": {"kernel_size": 2, "padding": 1, "stride": 2, **ALONE},
 }  # fmt: skip
 SMALL = MADE["3x3 over 1x1"]
 CLOSE = 1e-14
@@ -65,7 +67,7 @@ def pair(dtype: Any = torch.float64, **made: Any) -> tuple[Any, Any]:
     torch.manual_seed(0)
     kind = OnePixel if "window" in made else Pointwise
     own = kind(6, 5, **{"bias": False, **made}).to(dtype)
-    made.pop("window", None)
+    made = {name: value for name, value in made.items() if name not in ("plane", "window")}
     other = nn.Conv2d(6, 5, **{"bias": False, **made}).to(dtype)
     other.load_state_dict(own.state_dict())
     return own, other
@@ -93,15 +95,16 @@ def differ(own: Any, other: Any, size: tuple[int, ...], layout: str = "contiguou
 @pytest.mark.parametrize("made", MADE.values(), ids=MADE)
 def test_one_window_is_the_convolution(made: dict[str, Any], layout: str) -> None:
     own, other = pair(**made)
-    (height, width), _, taps = made["window"]
+    height, width = made["plane"]
     with pytest.MonkeyPatch.context() as patch:  # It is no convolution.
         patch.setattr(products.F, "conv2d", None)
         outcome(own, (3, 6, height, width), layout)
     own.zero_grad()
     assert differ(own, other, (3, 6, height, width), layout) < CLOSE
-    grad = own.weight.grad.clone()
-    assert grad[:, :, *taps].abs().min() > 0
-    grad[:, :, *taps] = 0
+    grad = own.weight.grad.numpy(force=True).copy()
+    met = np.ix_(range(5), range(6), *(side.taps for side in made["window"]))
+    assert np.abs(grad[met]).min() > 0
+    grad[met] = 0
     assert not grad.any()
 
 
@@ -191,13 +194,15 @@ def test_what_is_traced_is_right_for_other_maps_than_its_example_s() -> None:
     assert torch.equal(traced(images), other(images))
 
 
-@pytest.mark.parametrize("place", [1, 2], ids=["pixels", "taps"])
-def test_a_wrong_window_is_seen(place: int) -> None:
-    own, other = pair(**MADE["3x3 over 2x2, by two"])
-    wrong = list(own.window)
-    wrong[place] = (slice(0, 1), wrong[place][1])
-    wrong[3 - place] = (slice(1, 2), wrong[3 - place][1])
-    own.window = tuple(wrong)
+@pytest.mark.parametrize(
+    "rows",
+    [Met(range(1, 2), range(1)), Met(range(1), range(1, 2))],
+    ids=["pixels", "taps"],
+)
+def test_a_wrong_window_is_seen(rows: Met) -> None:
+    made = MADE["3x3 over 2x2, by two"]
+    _, columns = made["window"]
+    own, other = pair(**{**made, "window": (rows, columns)})
     assert differ(own, other, (3, 6, 2, 2)) > 0.1
 
 

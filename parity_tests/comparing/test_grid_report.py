@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,53 @@ def test_figures_are_files_too(out: Path) -> None:
     for name in FIGURES:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (out / f"{name}.svg").read_text()
+
+
+def report(folder: Path, out: Path) -> set[str]:
+    """Return the names of the files in `out` after a report there."""
+    assert main(["report", str(folder), "--out", str(out)]) == 0
+    return {path.name for path in out.iterdir()}
+
+
+def test_nothing_of_an_earlier_report_stays_beside_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = write_run(tmp_path, "a", "torch", 0, [0.5]).folder, tmp_path / "out"
+    texts = {"report.html", "report.md", "results.csv", "results.jsonl"}
+    drawn = {f"{name}{ending}" for name in FIGURES for ending in (".png", ".svg")}
+    tables = {"results.parquet"} if find_spec("pyarrow") else set[str]()
+    assert report(run, out) == texts | tables | (drawn if can_draw() else set())
+    for name in (*drawn, "results.parquet", "loss.png"):
+        (out / name).write_text("of an earlier report")
+    monkeypatch.setattr("resnet_spec.comparing.writing.can_draw", lambda: False)
+    assert report(run, out) == texts | {"results.parquet", "loss.png"}
+    monkeypatch.setattr("resnet_spec.comparing.results.find_spec", lambda name: None)
+    assert report(run, out) == texts | {"loss.png"}
+
+
+def test_a_report_without_a_complete_run_has_no_figures_of_an_earlier_one(tmp_path: Path) -> None:
+    if not can_draw():
+        pytest.skip("matplotlib is not installed")
+    out = tmp_path / "out"
+    first = report(write_run(tmp_path, "a", "torch", 0, [0.5]).folder, out)
+    assert "curves.png" in first
+    failed = write_run(tmp_path, "b", "torch", 0, [0.5], error="nan").folder
+    assert {Path(name).stem for name in first - report(failed, out)} == {*FIGURES}
+
+
+def test_what_no_report_left_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a report beside them, files are somebody's own, whatever their names."""
+    run, out = write_run(tmp_path, "a", "torch", 0, [0.5]).folder, tmp_path / "out"
+    monkeypatch.setattr("resnet_spec.comparing.writing.can_draw", lambda: False)
+    monkeypatch.setattr("resnet_spec.comparing.results.find_spec", lambda name: None)
+    out.mkdir()
+    own = [out / name for name in ("curves.png", "curves.svg", "report.html", "results.parquet")]
+    for file in own:
+        file.write_text("somebody's own")
+    report(run, out)
+    assert all(file.exists() for file in own)
+    kept = [file for file in own if file.name != "report.html"]
+    assert {file.read_text() for file in kept} == {"somebody's own"}
 
 
 def test_it_opens_in_a_browser_without_a_network(out: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from resnet_spec.running.metrics import Epoch
 Value = Callable[[Epoch], float | None]
 Figures = dict[str, tuple[Any, str]]
 """File name without ending -> figure, and what it shows in a sentence."""
+NAMES = ("curves", "accuracy", "cost")
+"""Those file names."""
 
 
 def figures_of(comparison: Comparison) -> Figures:
@@ -24,11 +26,12 @@ def figures_of(comparison: Comparison) -> Figures:
     groups = [group for group in comparison.groups if group.complete]
     if not groups:
         return {}
-    return {
-        "curves": (_curves(comparison, groups), _curves_caption(comparison.show, groups)),
-        "accuracy": (_accuracy(comparison, groups), _accuracy_caption(groups)),
-        "cost": (_cost(comparison, groups), "Training speed and memory; means over seeds."),
-    }
+    figures = (
+        (_curves(comparison, groups), _curves_caption(comparison.show, groups)),
+        (_accuracy(comparison, groups), _accuracy_caption(groups)),
+        (_cost(comparison, groups), "Training speed and memory; means over seeds."),
+    )
+    return dict(zip(NAMES, figures, strict=True))
 
 
 class _Curve(NamedTuple):

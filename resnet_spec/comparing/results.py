@@ -22,6 +22,7 @@ from resnet_spec.describing.from_text import Fields
 from resnet_spec.errors import DataError, GridError
 from resnet_spec.files.json_text import json_text
 from resnet_spec.files.writing import replacing, write_text
+from resnet_spec.reporting.out_folder import leave_only
 from resnet_spec.running.metrics import Epoch, read_metrics
 from resnet_spec.running.runs import Summary
 
@@ -178,15 +179,21 @@ def write_results(
 ) -> None:
     """Write `results.csv`, `results.jsonl` and, where pyarrow is there, `results.parquet`.
 
+    Without it, that file of earlier results is taken away. Raises OutputError.
+
     target, notes: of the grid, repeated for every run.
     """
+    data, parquet = out / "results.jsonl", out / "results.parquet"
+    were_there = data.exists()
     found = list(results)
     lines = (json_text(result.to_dict(target, notes)) + "\n" for result in found)
-    write_text(out / "results.jsonl", "".join(lines))
+    write_text(data, "".join(lines))
     rows = [result.row(target, notes) for result in found]
     write_text(out / "results.csv", _csv(rows))
     if find_spec("pyarrow") is not None:
-        _write_parquet(out / "results.parquet", rows)
+        _write_parquet(parquet, rows)
+    elif were_there:
+        leave_only([], [parquet])
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
