@@ -22,7 +22,7 @@ def max_pool(kernel: int, stride: int, pad: Edges, x: jax.Array) -> jax.Array:
     As `nnx.max_pool`, to the bit, with every kind of derivative; of equal values the first one in
     a window is taken. On other devices than CPUs the derivative is XLA's, too.
     """
-    return nnx.max_pool(x, (kernel, kernel), (stride, stride), padding=pad)
+    return _flax_s(kernel, stride, pad, x)
 
 
 @max_pool.defjvp
@@ -38,8 +38,11 @@ def _moved(kernel: int, stride: int, pad: Edges, primals: Any, tangents: Any) ->
 def _by_xla(
     kernel: int, stride: int, pad: Edges, x: jax.Array, y: jax.Array, dx: jax.Array
 ) -> jax.Array:
-    pool = partial(nnx.max_pool, window_shape=(kernel,) * 2, strides=(stride,) * 2, padding=pad)
-    return jax.jvp(pool, (x,), (dx,))[1]
+    return jax.jvp(partial(_flax_s, kernel, stride, pad), (x,), (dx,))[1]
+
+
+def _flax_s(kernel: int, stride: int, pad: Any, x: jax.Array) -> jax.Array:
+    return nnx.max_pool(x, (kernel, kernel), (stride, stride), padding=pad)
 
 
 def _picked(
