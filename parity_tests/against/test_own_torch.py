@@ -222,3 +222,12 @@ def test_frozen_weights_have_gradients_and_stay_frozen() -> None:
     _, found = own.gradients(_batch())
     assert all(gradient.any() for gradient in found.values())
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_weights_that_are_no_numbers_are_named() -> None:
+    def spoil(model: Any) -> None:
+        model.layer1[0].conv2.weight.data[0, 0, 0, 0] = float("nan")
+
+    line = r"^model: layer1\.0\.conv2\.weight has values that are not finite"
+    with pytest.raises(BackendError, match=line):
+        compared(_changed(spoil))

@@ -69,8 +69,10 @@ def test_an_unknown_peer_is_told_the_nearest_and_who_is_there(known: dict[str, P
 def test_names_are_given_once_and_a_factory_in_its_form(
     known: dict[str, Peer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert refused(["numpy", "numpy"], [], "train", "float32").startswith("numpy: is named twice")
-    assert refused(["numpy"], ["here", "here"], "train", "float32").startswith("here: is named")
+    line = refused(["numpy", "numpy"], [], "train", "float32")
+    assert line == "--backends = numpy: is named twice; name it once"
+    line = refused(["numpy"], ["here", "here"], "train", "float32")
+    assert line == "--against = here: is named twice; name it once"
     line = refused(["numpy"], ["a b:c"], "train", "float32")
     assert line == "--against = a b:c: must be package.module:factory"
     line = refused(["numpy"], ["not_here:make"], "train", "float32")

@@ -144,11 +144,12 @@ def test_a_share_is_of_the_fastest_product_on_the_same_kind_of_device() -> None:
     assert elsewhere.device == "gpu" and found.share(slow) == pytest.approx(0.5)
 
 
-def test_a_failure_of_ours_is_no_sound_result_and_one_of_a_peer_is() -> None:
+def test_a_failure_of_ours_or_ones_own_is_no_sound_result_and_one_of_a_peer_is() -> None:
     ours = measured(OURS, 1.0)
     assert result(ours).is_sound
     assert result(ours, failed={PEER: "x"}).is_sound
     assert not result(ours, failed={OTHER: "x"}).is_sound
+    assert not result(ours, failed={OWN: "x"}).is_sound, "who names it wants it"
     assert not result().is_sound
 
 

@@ -105,6 +105,10 @@ def test_backends_and_levels_of_a_comparison() -> None:
     with pytest.raises(BackendError, match=r"level = logit: does not exist; did you mean 'logits'"):
         compare_backends(plan, make_recipe(1, 2), "numpy", "logit", precision="float64")
 
+    for names, levels in (("numpy", ["init", "init"]), (["numpy", "numpy"], "init")):
+        with pytest.raises(BackendError, match=r"(level = init|backends = numpy): is named twice"):
+            compare_backends(plan, make_recipe(1, 2), names, levels, precision="float64")
+
     def model(images: Any) -> Any:
         return np.zeros((len(images), 3))
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from resnet_spec.bench import Mode
 from resnet_spec.benchmarking.runtimes import RUNTIMES
 from resnet_spec.contract import Precision
+from resnet_spec.describing.text_lists import once_each
 from resnet_spec.errors import BackendError, nearest, problem
 from resnet_spec.exporting import format_of
 from resnet_spec.loader import (
@@ -46,6 +47,11 @@ class Entry:
         """Whether it is a backend, and no peer."""
         return not self.make
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the asker's own, and no ready-made peer."""
+        return self.make == self.name
+
 
 class Entries(NamedTuple):
     """Those who can be started, and of the others a line each."""
@@ -63,10 +69,8 @@ def entries_of(
     do what is asked, is left out. Raises BackendError for a backend that cannot be used or does not
     compute in `precision`, and for a peer that nobody knows.
     """
-    twice = [name for at, name in enumerate(backends) if name in backends[:at]]
-    twice += [name for at, name in enumerate(against) if name in against[:at]]
-    if twice:
-        raise BackendError(f"{twice[0]}: is named twice; name it once")
+    once_each(backends, "--backends", BackendError)
+    once_each(against, "--against", BackendError)
     for name in backends:
         _check_precision(name, precision)
     found, left_out, known = [Entry(name, name) for name in backends], list[str](), peers()

@@ -196,8 +196,11 @@ class Result:
 
     @property
     def is_sound(self) -> bool:
-        """Whether somebody was measured, and profiled if asked, and none of ours failed."""
-        is_whole = not any(entry.is_ours for entry in self.failed)
+        """Whether somebody was measured, and profiled if asked, and none failed who must not.
+
+        A ready-made peer may: it knows only some networks.
+        """
+        is_whole = not any(entry.is_ours or entry.is_own for entry in self.failed)
         return bool(self.measured) and is_whole and (not self.asked.profile or bool(self.profiles))
 
     def to_dict(self) -> dict[str, Any]:

@@ -72,12 +72,15 @@ def run(args: argparse.Namespace) -> int:
         check_files(args.out, overwrite=args.overwrite, profile=args.profile)
     with tidy_on_sigterm(), StillBar("starting", ticks(asked, entries)) as bar:
         result = measure(asked, entries, left_out, bar.step)
-    _print(result, args.format)  # First: a full disk is no reason to lose it.
-    if args.out is not None:
-        if not write_files(args.out, result):
-            tell([f"{args.out}: stays as it was, for nobody was measured"], errors=True)
-        elif not can_draw():
-            tell([f"no figure: matplotlib is not installed; run: {INSTALL}"], errors=True)
+    notes = list[str]()
+    try:
+        if args.out is not None and not write_files(args.out, result):
+            notes = [f"{args.out}: stays as it was, for nobody was measured"]
+        elif args.out is not None and not can_draw():
+            notes = [f"no figure: matplotlib is not installed; run: {INSTALL}"]
+    finally:  # A full disk is no reason to lose it, nor is a reader who has gone.
+        _print(result, args.format)
+    tell(notes, errors=True)
     return int(not result.is_sound)
 
 

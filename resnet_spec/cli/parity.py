@@ -111,18 +111,23 @@ def _counts(text: str) -> list[int]:
 
 def _finished(args: argparse.Namespace, report: Report) -> int:
     """Print a report, keep it where it is wanted, and return the status."""
-    from resnet_spec.files.writing import write_json
-
-    if args.out is not None:
-        from resnet_spec.reporting.report_html import write_html
-
-        write_json(args.out / "parity.json", report.to_dict())
-        write_html(report, args.out / "parity.html")
-    if args.format == "json":
-        print(json_text(report.to_dict(details=False), indent=2))
-    else:
-        _print(report)
+    try:
+        if args.out is not None:
+            _write(args.out, report)
+    finally:  # A full disk is no reason to lose it, nor is a reader who has gone.
+        if args.format == "json":
+            print(json_text(report.to_dict(details=False), indent=2))
+        else:
+            _print(report)
     return STATUS[report.verdict]
+
+
+def _write(out: Path, report: Report) -> None:
+    from resnet_spec.files.writing import write_json
+    from resnet_spec.reporting.report_html import write_html
+
+    write_json(out / "parity.json", report.to_dict())
+    write_html(report, out / "parity.html")
 
 
 def _print(report: Report) -> None:

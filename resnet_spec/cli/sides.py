@@ -12,7 +12,8 @@ from resnet_spec.cli.arguments import add_part, add_spec, spec_of
 from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 from resnet_spec.cli.saying import tell
 from resnet_spec.cli.side_settings import with_settings_sorted
-from resnet_spec.errors import BackendError, SpecError, problem
+from resnet_spec.describing.text_lists import once_each
+from resnet_spec.errors import BackendError, SpecError, did_you_mean, problem
 
 if TYPE_CHECKING:
     from resnet_spec.contract import Precision, State
@@ -57,7 +58,7 @@ def add_sides(parser: argparse.ArgumentParser) -> None:
         help="compare your own network instead: what this function returns, or a .onnx file",
     )
     parser.add_argument(
-        "--names", default="timm", metavar="SCHEME", help="how its tensors are called (timm)"
+        "--names", metavar="SCHEME", help="how its tensors are called (default: timm)"
     )
     parser.add_argument("--data", metavar="D", help="take real images (default: drawn ones)")
     add_ignore_classes(parser)
@@ -76,7 +77,7 @@ def sides_of(args: argparse.Namespace) -> Sides:
     from resnet_spec.parity.side import Side
     from resnet_spec.parity.smooth_batch import reference_of
 
-    _check_numbers(args)
+    _check_options(args)
     args = with_settings_sorted(args)
     if args.against is not None:
         side = _own(args, _expected(args).setup)
@@ -106,7 +107,7 @@ def for_processes(args: argparse.Namespace, counts: Sequence[int]) -> ForProcess
     from resnet_spec.loader import load_backend
     from resnet_spec.parity.processes import recipe_of
 
-    _check_numbers(args)
+    _check_options(args)
     args = with_settings_sorted(args)
     if args.against is not None:
         raise BackendError("--against: a network of your own has no run; leave --processes out")
@@ -119,7 +120,15 @@ def for_processes(args: argparse.Namespace, counts: Sequence[int]) -> ForProcess
     return ForProcesses(found.spec, _setup(args, found, recipe), backends)
 
 
-def _check_numbers(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace) -> None:
+    from resnet_spec.parity.floors import UNIT
+
+    if args.precision is not None and args.precision not in UNIT:
+        hint = did_you_mean(args.precision, UNIT)
+        raise BackendError(problem("--precision", args.precision, "cannot be judged", hint))
+    if args.names is not None and args.against is None:
+        rule = "is of the tensors of a network of your own"
+        raise BackendError(f"--names = {args.names}: {rule}; give --against, too")
     for option in ("batch", "steps", "images"):
         if getattr(args, option) < 1:
             raise SpecError(problem(f"--{option}", getattr(args, option), "must be >= 1"))
@@ -131,6 +140,7 @@ def _backends(asked: Sequence[str] | None, precision: Precision) -> Sequence[str
     from resnet_spec.parity.compare import check_precision
 
     if asked is not None:
+        once_each(asked, "--backends", BackendError)
         for name in asked:
             check_precision(name, precision)
         return asked
@@ -264,7 +274,7 @@ def _own(args: argparse.Namespace, setup: Setup) -> Side:
         raise BackendError(f"--device: {rule}; leave it out with --against")
     if args.backends is not None:
         raise BackendError("--against: compares with the reference alone; leave --backends out")
-    return own_side(args.against, setup, args.names, precision_of(args))
+    return own_side(args.against, setup, args.names or "timm", precision_of(args))
 
 
 @contextmanager

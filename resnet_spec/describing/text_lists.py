@@ -32,5 +32,16 @@ def listed(texts: Texts, where: str, error: type[ResnetSpecError] = ResnetSpecEr
     return cast("list[str]", found)
 
 
+def once_each(
+    texts: Iterable[str], where: str, error: type[ResnetSpecError] = ResnetSpecError
+) -> None:
+    """Raise `error` for a text that is there twice."""
+    seen: set[str] = set()
+    for text in texts:
+        if text in seen:
+            raise error(problem(where, text, "is named twice", "name it once"))
+        seen.add(text)
+
+
 def _remedy(where: str) -> str:
     return 'as in settings=["epochs=3", "batch=64"]' if where == "settings" else ""

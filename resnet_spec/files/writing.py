@@ -142,8 +142,17 @@ def check_folder(out: Path, what: str) -> None:
     if not there.is_dir():
         which = "is" if there == out else f"{there} is"
         raise DataError(f"--out = {out}: {which} a file, and {what} needs a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not (os.access(there, os.W_OK | os.X_OK) and _takes_files(there)):
         raise DataError(f"--out = {out}: cannot be written: {there} does not allow it")
+
+
+def _takes_files(folder: Path) -> bool:
+    """Return whether a file can be made there, by one that is gone again; a superuser may ask."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnet_spec.contract import Batch, Precision, State
-from resnet_spec.describing.text_lists import Texts, listed
+from resnet_spec.describing.text_lists import Texts, listed, once_each
 from resnet_spec.errors import BackendError, did_you_mean, problem
 from resnet_spec.loader import precisions_of
 from resnet_spec.parity.background_floors import Tick, look_at_all
@@ -46,6 +46,7 @@ def compare_backends(
     names = listed(backends, "backends", BackendError)
     wanted = listed(levels, "levels", BackendError)
     check_levels(wanted)
+    once_each(names, "backends", BackendError)
     for name in names:
         check_precision(name, precision)
     expected = reference_of(make_setup(plan, recipe, state=state, dataset=dataset))
@@ -134,8 +135,9 @@ def check_precision(backend: str, precision: Precision) -> None:
         raise BackendError(problem("precision", precision, rule, f"use {' or '.join(offered)}"))
 
 
-def check_levels(levels: Iterable[str]) -> None:
-    """Raise BackendError for a level that does not exist."""
+def check_levels(levels: Sequence[str]) -> None:
+    """Raise BackendError for a level that does not exist, or is there twice."""
+    once_each(levels, "level", BackendError)
     for level in levels:
         if level in OF_GROUPS:
             rule = "is of runs in several processes"

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from resnet_spec.contract import Batch, Precision, State
 from resnet_spec.describing.spec_files import Source, load_spec
 from resnet_spec.describing.text_lists import Texts, listed
@@ -134,5 +136,15 @@ def _side(
     if state and missing:
         raise BackendError(f"model: shows no {', '.join(missing[:3])}; map them in names")
     if state:
+        _check_finite(state)
         setup = replace(setup, state=state)
     return OwnSide(session, setup, precision)
+
+
+def _check_finite(state: State) -> None:
+    """Raise BackendError for weights that nothing can be compared with."""
+    wrong = [name for name, array in state.items() if not np.isfinite(array).all()]
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        rule = "has values that are not finite: there is nothing to compare"
+        raise BackendError(f"model: {wrong[0]}{more} {rule}")

@@ -12,7 +12,7 @@ from typing import Any
 
 from resnet_spec.contract import Precision
 from resnet_spec.describing.spec import Spec
-from resnet_spec.describing.text_lists import Texts, listed
+from resnet_spec.describing.text_lists import Texts, listed, once_each
 from resnet_spec.errors import BackendError, SpecError, problem
 from resnet_spec.loader import load_backend, precisions_of
 from resnet_spec.parity.background_floors import Tick, look_at_all
@@ -82,6 +82,7 @@ def compare_processes(
     for a network whose runs differ by definition.
     """
     names = listed(backends, "backends", BackendError)
+    once_each(names, "backends", BackendError)
     _check(spec, names, counts, shard)
     if precision not in (None, *_JUDGED):
         rule = "is not one that runs in several processes are compared in"
