@@ -21,6 +21,7 @@ from resnet_spec.ops import MaxPool as MaxPoolOp
 from resnet_spec.plan import Input, Plan
 from resnet_spec_mindspore.modules import build
 from resnet_spec_mindspore.one_pixel import OnePixelConv2d
+from resnet_spec_mindspore.pools import replaced
 from resnet_spec_mindspore.warmup import silenced
 from resnet_spec_mindspore.weights import to_array, to_tensor
 
@@ -46,7 +47,7 @@ def write(
     for _, part in network.cells_and_names():
         if isinstance(part, OnePixelConv2d):
             part.be_plain()
-    _replace_pools(network, plan)
+    replaced(network, plan, MaxPool)
     cell: nn.Cell = RawNetwork(network, image) if raw else Network(network)
     cell.set_train(False)
     planes = (image.height, image.width)
@@ -66,14 +67,6 @@ def read(path: Path, kind: str) -> Callable[[Array], Array]:
     with silenced():
         cell: Any = nn.GraphCell(ms.load(str(path)))
     return lambda images: to_array(cell(to_tensor(images)))
-
-
-def _replace_pools(network: nn.Cell, plan: Plan) -> None:
-    cells = {"": network, **dict(network.cells_and_names())}
-    for op in plan.ops:
-        if isinstance(op, MaxPoolOp):
-            parent: Any = cells[op.name.rpartition(".")[0]]
-            parent[list(parent.name_cells()).index(op.key)] = MaxPool(op, cells[op.name])
 
 
 class MaxPool(nn.Cell):

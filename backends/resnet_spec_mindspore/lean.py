@@ -22,6 +22,7 @@ from resnet_spec.folding import fold_norms
 from resnet_spec.plan import Plan
 from resnet_spec_mindspore.graphs import Logits, mode
 from resnet_spec_mindspore.modules import empty
+from resnet_spec_mindspore.pools import quicken
 from resnet_spec_mindspore.weights import Parameters, copy_into, parameters_of, to_array
 
 _LARGEST = 1e20
@@ -96,7 +97,9 @@ class Lean:
         if not _is_finite(folded.state):
             return False
         if self._cell is None:
-            self._cell = Logits(empty(folded.plan), folded.plan).set_train(False)
+            network = empty(folded.plan)
+            quicken(network, folded.plan)
+            self._cell = Logits(network, folded.plan).set_train(False)
         copy_into(parameters_of(self._cell.network, folded.plan), folded.state)
         return True
 
