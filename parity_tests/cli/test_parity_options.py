@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def test_names_are_of_ones_own_network(command: str, capsys: Any) -> None:
 @pytest.mark.parametrize("command", ["parity", "bisect"])
 def test_a_precision_without_a_floor_is_one_line(command: str, capsys: Any) -> None:
     line = refused(capsys, command, "resnet20_cifar", "--precision", "float16")
-    assert line.startswith("--precision = float16: cannot be judged; did you mean")
+    assert line == "--precision = float16: cannot be judged; use float32 or float64"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of a folder that nobody can write to")
@@ -65,7 +66,7 @@ def test_a_report_that_cannot_be_written_is_printed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
     def full(path: Path, text: str) -> None:
-        raise OutputError(f"{path}: cannot be written: No space left on device")
+        raise OutputError(path, OSError(errno.ENOSPC, "No space left on device"))
 
     monkeypatch.setattr(writing, "write_text", full)
     out = tmp_path / "report"

@@ -13,7 +13,7 @@ from resnet_spec.cli.pretrained import add_ignore_classes, add_pretrained
 from resnet_spec.cli.saying import tell
 from resnet_spec.cli.side_settings import with_settings_sorted
 from resnet_spec.describing.text_lists import once_each
-from resnet_spec.errors import BackendError, SpecError, did_you_mean, problem
+from resnet_spec.errors import BackendError, SpecError, problem
 
 if TYPE_CHECKING:
     from resnet_spec.contract import Precision, State
@@ -74,10 +74,14 @@ _IMAGES = "test images of --data whose predictions are compared (default: 256)"
 
 def sides_of(args: argparse.Namespace) -> Sides:
     """Return what the arguments of `add_sides` describe. Raises for what cannot be had."""
+    from resnet_spec.parity.floors import UNIT
     from resnet_spec.parity.side import Side
     from resnet_spec.parity.smooth_batch import reference_of
 
     _check_options(args)
+    if precision_of(args) not in UNIT:
+        remedy = f"use {' or '.join(UNIT)}"
+        raise BackendError(problem("--precision", args.precision, "cannot be judged", remedy))
     args = with_settings_sorted(args)
     if args.against is not None:
         side = _own(args, _expected(args).setup)
@@ -121,11 +125,6 @@ def for_processes(args: argparse.Namespace, counts: Sequence[int]) -> ForProcess
 
 
 def _check_options(args: argparse.Namespace) -> None:
-    from resnet_spec.parity.floors import UNIT
-
-    if args.precision is not None and args.precision not in UNIT:
-        hint = did_you_mean(args.precision, UNIT)
-        raise BackendError(problem("--precision", args.precision, "cannot be judged", hint))
     if args.names is not None and args.against is None:
         rule = "is of the tensors of a network of your own"
         raise BackendError(f"--names = {args.names}: {rule}; give --against, too")
