@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Measure MindSpore's 1x1 convolutions beside matrix products of pixels and kernel, layer by layer.
 
-    python scripts/mindspore_products.py [--rounds N] [--batch N] [NETWORK:SIZE ...]
+    python scripts/mindspore_products.py [--predict] [--rounds N] [--batch N] [NETWORK:SIZE ...]
 
 For each kind of 1x1 convolution that goes in steps of one: `nn.Conv2d`, one product for each image
 and one of all pixels, which are laid out anew before and after it, take turns, forward and both
-gradients, in one graph each, on a CPU and in float32. Prints the time of the convolution by that of
-each (median and quartiles; above 1 the product is quicker). Nothing else should run meanwhile.
+gradients (--predict: forward alone), in one graph each, on a CPU and in float32. Prints the time of
+the convolution by that of each (median and quartiles; above 1 the product is quicker). Nothing else
+should run meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from resnet_spec.ops import Conv
 Turn = Callable[[], Any]
 
 
-def turns_of(op: Conv, batch: int) -> list[Turn]:
+def turns_of(op: Conv, batch: int, predicts: bool) -> list[Turn]:
     """Return a step of the convolution and of both products, with the same weights."""
     ms: Any = importlib.import_module("mindspore")
     ms.set_seed(0)
@@ -47,7 +48,16 @@ def turns_of(op: Conv, batch: int) -> list[Turn]:
         y = ms.ops.matmul(pixels, weight.transpose(1, 0))
         return y.reshape(n, rows, columns, weight.shape[0]).transpose(0, 3, 1, 2)
 
-    return [_step(way, x, weight, slope) for way in (convolved, by_image, of_all_pixels)]
+    ways = (convolved, by_image, of_all_pixels)
+    if predicts:
+        return [_forward(way, x, weight) for way in ways]
+    return [_step(way, x, weight, slope) for way in ways]
+
+
+def _forward(way: Callable[[Any, Any], Any], x: Any, weight: Any) -> Turn:
+    ms: Any = importlib.import_module("mindspore")
+    run = ms.jit(way)
+    return lambda: run(x, weight).asnumpy()
 
 
 def _step(way: Callable[[Any, Any], Any], x: Any, weight: Any, slope: Any) -> Turn:
@@ -60,7 +70,9 @@ def _step(way: Callable[[Any, Any], Any], x: Any, weight: Any, slope: Any) -> Tu
     return lambda: [slope.asnumpy() for slope in slopes(x, weight)]
 
 
-def rows(cases: Sequence[tuple[str, int]], rounds: int, batch: int | None) -> Iterator[str]:
+def rows(
+    cases: Sequence[tuple[str, int]], rounds: int, batch: int | None, predicts: bool
+) -> Iterator[str]:
     """Yield the table line by line."""
     load_backend("mindspore")  # It caps oneDNN where that is slow otherwise.
     yield "| convolution | batch | convolution / product of each image | / product of all |"
@@ -70,7 +82,7 @@ def rows(cases: Sequence[tuple[str, int]], rounds: int, batch: int | None) -> It
         for name, op in layers_of(network, size).items():
             if op.kernel != (1, 1) or op.stride > 1:
                 continue
-            plain, *others = turns_of(op, images)
+            plain, *others = turns_of(op, images, predicts)
             told = [told_of(ratio_of((plain, other), rounds)) for other in others]
             yield f"| {name} | {images} | {' | '.join(told)} |"
 
@@ -81,8 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("cases", nargs="*", metavar="NETWORK:SIZE", type=case_of, default=CASES)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--predict", action="store_true")
     args = parser.parse_args(arguments)
-    return printed(rows(args.cases, args.rounds, args.batch))
+    return printed(rows(args.cases, args.rounds, args.batch, args.predict))
 
 
 if __name__ == "__main__":

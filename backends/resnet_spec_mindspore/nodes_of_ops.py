@@ -46,6 +46,12 @@ def _in(op: Any, n: int) -> Shapes:
     return ((n, *op.in_shape),)
 
 
+def _deep(op: Any, n: int) -> Shapes:
+    """Return maps of depth 1, which pools with padding are given."""
+    channels, *plane = op.in_shape
+    return ((n, channels, 1, *plane),)
+
+
 def _out(op: Any, n: int) -> Shapes:
     return ((n, *op.out_shape),)
 
@@ -103,7 +109,7 @@ _FORWARD: dict[str, tuple[_Rule, ...]] = {
     "ReLU": (_Rule(plan_ops.Activation, _in),),
     "Sigmoid": (_Rule(plan_ops.Activation, _in),),
     "Add": (_Rule(plan_ops.Add, lambda op, n: _in(op, n) * 2),),
-    "MaxPool": (_Rule(plan_ops.MaxPool, _in),),
+    "MaxPool3DWithArgmax": (_Rule(plan_ops.MaxPool, _deep),),
     "AvgPool": (_Rule(plan_ops.AvgPool, _in),),
     "ReduceMean": (_Rule(plan_ops.GlobalPool, _in),),
     "MatMul": (
@@ -130,7 +136,7 @@ _BACKWARD: dict[str, tuple[_Rule, ...]] = {
     "BatchNormGrad": (_Rule(plan_ops.Norm, _in),),
     "ReluGrad": (_Rule(plan_ops.Activation, _in),),
     "SigmoidGrad": (_Rule(plan_ops.Activation, _in),),
-    "MaxPoolGrad": (_Rule(plan_ops.MaxPool, _in),),
+    "MaxPool3DGradWithArgmax": (_Rule(plan_ops.MaxPool, _deep),),
     "AvgPoolGrad": (_Rule(plan_ops.AvgPool, _in),),
     "BiasAddGrad": (_Rule(plan_ops.Linear, _out), _Rule(plan_ops.Conv, _out)),
     "StridedSliceGrad": (_Rule(plan_ops.PadChannels, _picked),),

@@ -224,11 +224,12 @@ def test_mindspore_is_read_by_kind_shape_and_order_where_they_do_not() -> None:
     ], "a ReLU of three that ran is of no node"
 
 
-def test_mindspore_products_are_of_the_convolutions_that_they_are() -> None:
+def test_mindspore_products_and_pools_are_of_the_nodes_that_they_are() -> None:
     plan = lower(load_spec("resnet18"), 32)
     forward, back = "Default/gradients-Gradients", "Gradients/Default/gradients-Gradients"
     grad = f"{back}/Grad_MatMul"
     ops = [
+        (f"{forward}/MaxPool3DWithArgmax-op0", "8, 64, 1, 16, 16", "maxpool"),
         (f"{forward}/MatMul-op0", "131072, 9|9, 4", "layer4.0.conv1"),
         (f"{forward}/MatMul-op1", "8, 1024|512, 1024", "layer4.0.conv1"),
         (f"{forward}/MatMul-op2", "8, 512|512, 512", "layer4.0.conv2"),
@@ -243,6 +244,7 @@ def test_mindspore_products_are_of_the_convolutions_that_they_are() -> None:
         (f"{grad}/MatMul-op4", "8, 512|8, 1024", "layer4.0.conv1"),
         (f"{grad}/MatMul-op5", "131072, 4|9, 4", "layer4.0.conv1"),
         (f"{grad}/MatMul-op6", "8, 512|8, 512", ""),
+        (f"{back}/MaxPool3DGradWithArgmax-op0", "8, 64, 1, 16, 16|8, 64, 1, 8, 8", "maxpool"),
     ]
     found = _read([op[:2] for op in ops], "train", plan)
     assert [node for node, _, _ in found] == [node for _, _, node in ops], "one of three is of none"
