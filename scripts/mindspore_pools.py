@@ -10,13 +10,12 @@ and quartiles; above 1 oneDNN's is quicker). Nothing else should run meanwhile.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from products import CASES, batch_of, case_of, printed, ratio_of, told_of
+from products import batch_of, parser_of, printed, ratio_of, told_of
 
 from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.loader import load_backend
@@ -80,10 +79,7 @@ def rows(cases: Sequence[tuple[str, int]], rounds: int, batch: int | None) -> It
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("cases", nargs="*", metavar="NETWORK:SIZE", type=case_of, default=CASES)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int)
+    parser = parser_of(__doc__)
     args = parser.parse_args(arguments)
     return printed(rows(args.cases, args.rounds, args.batch))
 

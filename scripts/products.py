@@ -137,6 +137,18 @@ def case_of(text: str) -> tuple[str, int]:
     return network, int(size)
 
 
+def parser_of(text: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what is measured, how often, and of how many images.
+
+    text: what the script says of itself; its first line is the description.
+    """
+    parser = argparse.ArgumentParser(description=(text or "").split("\n", 1)[0])
+    parser.add_argument("cases", nargs="*", metavar="NETWORK:SIZE", type=case_of, default=CASES)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batch", type=int)
+    return parser
+
+
 def printed(lines: Iterable[str]) -> int:
     """Print a table while it is made; return the exit status."""
     try:
@@ -150,10 +162,7 @@ def printed(lines: Iterable[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("cases", nargs="*", metavar="NETWORK:SIZE", type=case_of, default=CASES)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--batch", type=int)
+    parser = parser_of(__doc__)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors()))
