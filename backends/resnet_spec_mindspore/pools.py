@@ -18,8 +18,8 @@ from resnet_spec.plan import Plan
 class ForwardMaxPool(nn.Cell):
     """The maximum over windows of [N, C, H, W] by oneDNN, which tells nobody where it was.
 
-    On a CPU MindSpore's own kernel takes 5 to 10 times as long, though backwards it is the quicker
-    one of both. NaN is smaller than any number to oneDNN, and lost.
+    On a CPU MindSpore's own kernel takes several times as long, though backwards it is the quicker
+    one of both (`scripts/mindspore_pools.py`). NaN is smaller than any number to oneDNN, and lost.
     """
 
     def __init__(self, op: MaxPool) -> None:
