@@ -15,13 +15,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from products import batch_of, parser_of, printed, ratio_of, told_of
+from products import batch_of, parser_of, plan_of, printed, ratio_of, told_of
 
-from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.loader import load_backend
 from resnet_spec.ops import MaxPool
 from resnet_spec.plan import Plan
-from resnet_spec.planning.lowering import lower
 
 Turn = Callable[[], Any]
 Pair = tuple[Turn, Turn]
@@ -68,7 +66,7 @@ def rows(cases: Sequence[tuple[str, int]], rounds: int, batch: int | None) -> It
     yield "| max-pool | batch | forward | forward and gradient |"
     yield "|---|---:|---:|---:|"
     for network, size in cases:
-        plan = lower(load_spec({"base": network, "input": {"size": size}}))
+        plan = plan_of(network, size)
         images = batch_of(size, batch)
         for op in pools_of(plan):
             channels, height, width = op.in_shape
@@ -79,8 +77,7 @@ def rows(cases: Sequence[tuple[str, int]], rounds: int, batch: int | None) -> It
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status."""
-    parser = parser_of(__doc__)
-    args = parser.parse_args(arguments)
+    args = parser_of(__doc__).parse_args(arguments)
     return printed(rows(args.cases, args.rounds, args.batch))
 
 

@@ -25,6 +25,7 @@ from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.errors import ResnetSpecError
 from resnet_spec.loader import load_backend
 from resnet_spec.ops import Conv
+from resnet_spec.plan import Plan
 from resnet_spec.planning.lowering import lower
 from resnet_spec.running.child_processes import usable_processors
 
@@ -33,9 +34,14 @@ _BATCHES = {224: 8, 32: 64}
 _TURN_S = 0.03
 
 
+def plan_of(network: str, size: int) -> Plan:
+    """Return the plan of a preset for images of a size."""
+    return lower(load_spec({"base": network, "input": {"size": size}}))
+
+
 def layers_of(network: str, size: int) -> dict[str, Conv]:
     """Return one convolution of each kind that can be a product, by what it is."""
-    plan = lower(load_spec({"base": network, "input": {"size": size}}))
+    plan = plan_of(network, size)
     found: dict[str, Conv] = {}
     for op in plan.ops:
         if isinstance(op, Conv) and can_be_product(op):

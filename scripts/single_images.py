@@ -21,12 +21,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from products import kind_of, printed, timed, told_of
+from products import kind_of, plan_of, printed, timed, told_of
 
 from resnet_spec.benchmarking.results import Spread
-from resnet_spec.describing.spec_files import load_spec
 from resnet_spec.ops import Conv
-from resnet_spec.planning.lowering import lower
 from resnet_spec.running.child_processes import usable_processors
 
 WAYS = ("as it is", "packed product", "blocked layout")
@@ -36,8 +34,8 @@ Turn = Callable[[], Any]
 
 def kinds_of(network: str, size: int) -> dict[str, tuple[Conv, int]]:
     """Return one convolution of each kind by what it is, and how many there are."""
-    plan = lower(load_spec({"base": network, "input": {"size": size}}))
-    named = [(kind_of(op), op) for op in plan.ops if isinstance(op, Conv) and op.groups == 1]
+    ops = plan_of(network, size).ops
+    named = [(kind_of(op), op) for op in ops if isinstance(op, Conv) and op.groups == 1]
     counts = Counter(name for name, _ in named)
     return {name: (op, counts[name]) for name, op in reversed(named)}
 
