@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from resnet_spec.ops import Pad
+from resnet_spec_flax.pools import max_pool
 
 
 def edges(pad: Pad) -> Any:
@@ -164,8 +165,7 @@ class MaxPool(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H, W, C] to [N, H', W', C]."""
-        sides = (self.kernel,) * 2, (self.stride,) * 2
-        return nnx.max_pool(x, *sides, padding=edges(self.pad))
+        return max_pool(self.kernel, self.stride, edges(self.pad), x)
 
 
 class AvgPool(nnx.Module):
