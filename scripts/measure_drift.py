@@ -41,6 +41,8 @@ from resnet_spec.planning.initial_weights import initial_state
 from resnet_spec.planning.lowering import lower
 from resnet_spec.planning.schedules import Rates, rates
 from resnet_spec.recipe import Recipe
+from resnet_spec.reporting.out_folder import leave_only
+from resnet_spec.reporting.plots import both_files, can_draw
 
 MARKS = (1, 2, 5, 10, 20, 50, 100, 150, 200, 500, 1000)
 REFERENCE = "numpy"
@@ -179,6 +181,8 @@ def main() -> int:
         print("\n".join(page(result)))
         if args.out is not None:
             write_json(args.out / "drift.json", result)
+            figures = both_files(args.out / "drift")
+            leave_only(figures if can_draw() else [], figures)  # No other run's beside it.
             draw(result, args.out / "drift")
     except ResnetSpecError as error:
         print(f"measure_drift: error: {error}", file=sys.stderr)

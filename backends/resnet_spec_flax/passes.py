@@ -22,6 +22,9 @@ from resnet_spec_flax.losses import loss_of
 from resnet_spec_flax.modules import find
 from resnet_spec_flax.weights import Weights, as_state, trainable
 
+Told = Callable[[jax.Array, jax.Array], Any]
+"""What is told of a pass, by its logits and its loss."""
+
 
 class Inputs(NamedTuple):
     """A batch, on the host or on the device.
@@ -142,25 +145,42 @@ class Passes:
         Those by the weights and, as "input", by the images. Where blocks are computed again, what
         is seen within one is gone when it has been, and there are no outputs.
         """
+
+        def watched(model: Any) -> Told:
+            outputs = {} if self._plan.remat else self._kept(model)
+            return lambda _, loss: (loss, self._observed(outputs) if outputs else [])
+
+        loss_of, trained, images = self._loss_of(weights, loss_scale, inputs, watched)
+        slopes = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
+        (gradients, by_images), told = slopes(trained, images)
+        found = {**gradients, "input": self._canonical(by_images)}
+        return told, unscaled(found, loss_scale)
+
+    def _loss_of(
+        self,
+        weights: Weights,
+        loss_scale: Mapping[str, jax.Array],
+        inputs: Inputs,
+        watched: Callable[[Any], Told],
+    ) -> tuple[Callable[..., Any], Weights, jax.Array]:
+        """Return the scaled loss as a function of weights and normalised images, and these.
+
+        watched: is given the model before the pass, and returns a function of the logits and the
+            loss; what that returns after it is returned beside the scaled loss.
+        """
         scale = loss_scale.get("scale", 1.0)
 
         def loss_of(trained: Weights, images: jax.Array) -> Any:
             model = self._model({**weights, **trained}, inputs.noise, train=True)
-            self._mark_those_computed_again(model)
-            outputs = {} if self._plan.remat else self._kept(model)
+            for name in self._plan.remat:
+                find(model, name).is_computed_again = True
+            told = watched(model)
             logits = self._logits(model, images)
             loss = self._loss(logits, inputs.labels, inputs.targets, inputs.soft)
-            return loss * scale, (loss, self._observed(outputs) if outputs else [])
+            return loss * scale, told(logits, loss)
 
         trained = {t.name: weights[t.name] for t in trainable(self._plan)}
-        slopes = jax.grad(loss_of, argnums=(0, 1), has_aux=True)
-        (gradients, by_images), told = slopes(trained, self._normalised(inputs.images))
-        found = {**gradients, "input": self._canonical(by_images)}
-        return told, unscaled(found, loss_scale)
-
-    def _mark_those_computed_again(self, model: Any) -> None:
-        for name in self._plan.remat:
-            find(model, name).is_computed_again = True
+        return loss_of, trained, self._normalised(inputs.images)
 
     def _model(self, weights: Weights, noise: Mapping[str, jax.Array], train: bool) -> Any:
         """Return a copy of the native module with these weights, in the given mode."""

@@ -5,7 +5,7 @@ No host, no device sync. Used by `session` only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +18,9 @@ from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
-from resnet_spec_flax.passes import Inputs, Passes, unscaled
+from resnet_spec_flax.passes import Inputs, Passes, Told, unscaled
 from resnet_spec_flax.slots import Keep, Slots
-from resnet_spec_flax.weights import Weights, read, trainable
+from resnet_spec_flax.weights import Weights, read
 
 
 class Sums(NamedTuple):
@@ -86,30 +86,18 @@ class Program(Passes):
         self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
     ) -> tuple[Weights, Sums]:
         """Return the new running statistics; loss, correct images and gradients."""
-        loss_of, trained, images = self._loss_of(weights, loss_scale, inputs)
+        statistics = self._statistics()
+
+        def watched(model: Any) -> Told:
+            return lambda logits, loss: (
+                loss,
+                (logits.argmax(1) == inputs.labels).sum(),
+                read(model, statistics),
+            )
+
+        loss_of, trained, images = self._loss_of(weights, loss_scale, inputs, watched)
         gradients, (loss, correct, new) = jax.grad(loss_of, has_aux=True)(trained, images)
         return new, Sums(loss, correct, unscaled(gradients, loss_scale))
-
-    def _loss_of(
-        self, weights: Weights, loss_scale: Mapping[str, jax.Array], inputs: Inputs
-    ) -> tuple[Callable[..., Any], Weights, jax.Array]:
-        """Return the scaled loss as a function of weights and normalised images, and these.
-
-        Beside it the function returns the loss, the correct images and the new statistics.
-        """
-        statistics = self._statistics()
-        scale = loss_scale.get("scale", 1.0)
-
-        def loss_of(trained: Weights, images: jax.Array) -> Any:
-            model = self._model({**weights, **trained}, inputs.noise, train=True)
-            self._mark_those_computed_again(model)
-            logits = self._logits(model, images)
-            loss = self._loss(logits, inputs.labels, inputs.targets, inputs.soft)
-            correct = (logits.argmax(1) == inputs.labels).sum()
-            return loss * scale, (loss, correct, read(model, statistics))
-
-        trained = {t.name: weights[t.name] for t in trainable(self._plan)}
-        return loss_of, trained, self._normalised(inputs.images)
 
     def _statistics(self) -> list[Tensor]:
         """Return what a training pass changes of itself."""

@@ -55,7 +55,7 @@ class Machine:
         """What speaks against the timings, a line each."""
         if self.load is None or self.load < _BUSY:
             return []
-        rule = "something else was running, and the timings are of both"
+        rule = "timings are of what still runs, too; what has ended since does no harm"
         return [f"the load was {self.load:.1f} on {self.processors} processors before: {rule}"]
 
 
