@@ -86,7 +86,9 @@ def saved_by(again: bool, capsys: pytest.CaptureFixture[str]) -> list[str]:
     session = session_of(again)
     with session._settings():
         program, given = program_of(session)
-        loss_of, trained, images = program._loss_of(*given, lambda _: lambda logits, loss: (logits, loss))
+        loss_of, trained, images = program._loss_of(
+            *given, lambda _: lambda logits, loss: (logits, loss)
+        )
         capsys.readouterr()
         print_saved_residuals(loss_of, trained, images)
     lines = capsys.readouterr().out.splitlines()
