@@ -12,6 +12,7 @@ Exit status 1 where a call of bench failed. Nothing else should run meanwhile.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from products import told_of
 from resnet_spec.bench import Case, Contestant
 from resnet_spec.benchmarking.making import ours
 from resnet_spec.benchmarking.results import Spread
+from resnet_spec.folding import fold_norms
 
 Fields = Mapping[str, Any]
 
@@ -44,7 +46,7 @@ _SETS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "flax": {
         _TRAIN: ("flax-by-hand", "linen", "flaxmodels"),
-        _PREDICT: ("flax-by-hand", "linen", "flaxmodels"),
+        _PREDICT: ("flax-by-hand", "speed_table:folded_flax", "linen", "flaxmodels"),
     },
     "mindspore": {
         _TRAIN: ("mindspore-by-hand", "mindcv"),
@@ -86,6 +88,13 @@ def in_float32(case: Case) -> Contestant:
     """Return torch's session in float32, to be measured beside one in another precision."""
     _, found = ours(replace(case, precision="float32"), "torch")
     return found
+
+
+def folded_flax(case: Case) -> Contestant:
+    """Return Flax's module of the network whose norms are folded, by hand; a session folds none."""
+    found = fold_norms(case.plan, case.state)
+    peers: Any = importlib.import_module("resnet_spec_flax.peers")
+    return peers.by_hand(replace(case, plan=found.plan, state=found.state))
 
 
 def _name(who: str, mode: str, network: str, size: int, batch: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ from bench_cases import OTHER, OURS, PEER, measured, result
 
 from resnet_spec.benchmarking.entries import peers
 from resnet_spec.cli.main import main as command
+from resnet_spec.ops import Norm
+from resnet_spec.planning.initial_weights import initial_state
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -33,7 +36,7 @@ def test_every_case_asks_for_what_is_known(
         assert command(["bench", *options]) == 0
     assert len(asked) == len(script.cases()) > 20
     against = {name for args in asked for name in args.against or ()}
-    assert against - set(peers()) == {"speed_table:in_float32"}
+    assert against - set(peers()) == {"speed_table:in_float32", "speed_table:folded_flax"}
     assert capsys.readouterr().err == ""
 
 
@@ -81,3 +84,16 @@ def test_in_float32_is_the_session_in_float32(script: Any, monkeypatch: pytest.M
     ((case, backend),) = seen
     assert (case.precision, backend) == ("float32", "torch")
     assert sys.modules["speed_table"] is script
+
+
+def test_folded_flax_is_without_norms(script: Any) -> None:
+    pytest.importorskip("flax")
+    from bench_cases import asked
+
+    numbers = asked()
+    case = numbers.case(state=initial_state(numbers.plan, seed=0))
+    folded = script.folded_flax(case)
+    plain = importlib.import_module("resnet_spec_flax.peers").by_hand(case)
+    norms = [op for op in case.plan.ops if isinstance(op, Norm)]
+    assert norms and folded.params == plain.params - sum(op.shift.shape[0] for op in norms)
+    folded.turn(1)
