@@ -95,12 +95,8 @@ def _written(function: Callable[[jax.Array], Any], x: jax.Array) -> Any:
     """Return `function(x)`, which XLA computes once and writes to memory.
 
     Otherwise every loop that reads a map may compute it anew. XLA takes barriers out before it
-    makes a CPU's loops, but it keeps a branch whose condition was behind one, and writes what
-    that returns. Values do not depend on it, the speed alone does.
+    makes a CPU's loops, but it keeps branches whose condition was behind one, alike as they are,
+    and writes what they return. Values do not depend on it, the speed alone does.
     """
-
-    def never(x: jax.Array) -> Any:
-        return jax.tree.map(lambda a: jnp.full(a.shape, -1, a.dtype), jax.eval_shape(function, x))
-
-    always = jax.lax.optimization_barrier(jnp.bool_(True))
-    return jax.lax.cond(always, function, never, x)
+    either = jax.lax.optimization_barrier(jnp.bool_(True))
+    return jax.lax.cond(either, function, function, x)
