@@ -42,6 +42,7 @@ from resnet_spec_flax.weights import (
     Weights,
     check_native,
     from_state,
+    of_state,
     read,
     to_state,
     trainable,
@@ -274,14 +275,14 @@ class Session:
 
         A change that the user made in the module counts; another structure is compiled anew.
         """
-        graphdef, _, others = nnx.split(self.native, (nnx.Param, nnx.BatchStat), ...)
+        graphdef, state, others = nnx.split(self.native, (nnx.Param, nnx.BatchStat), ...)
         program = self._programs.get(graphdef)
         if program is None:
             check_native(self.native, self._plan)
             known = self._plan, self._recipe, self._optimizer, self._dtype
             fixed = *known, self._device.platform
             program = self._programs[graphdef] = self._others.program(*fixed, graphdef, others)
-        return program, self._others.whole(read(self.native, self._plan.tensors))
+        return program, self._others.whole(of_state(state, self._plan.tensors))
 
     def _named(self, outputs: Sequence[jax.Array]) -> Iterator[tuple[str, Array]]:
         arrays = (np.array(output, order="C") for output in outputs)

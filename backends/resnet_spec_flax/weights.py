@@ -42,7 +42,12 @@ def path_of(tensor: Tensor) -> Path:
 
 def read(module: nnx.Module, tensors: Iterable[Tensor]) -> Weights:
     """Return the module's present values of `tensors`, in their order."""
-    variables = dict(nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))))
+    return of_state(nnx.state(module, (nnx.Param, nnx.BatchStat)), tensors)
+
+
+def of_state(state: nnx.State, tensors: Iterable[Tensor]) -> Weights:
+    """Return the values of `tensors` in a module's state, in their order."""
+    variables = dict(nnx.to_flat_state(state))
     return {t.name: variables[path_of(t)].get_value() for t in tensors}
 
 
