@@ -22,15 +22,18 @@ from resnet_spec.ops import Activation, Chain, Conv, Node, Residual
 from resnet_spec.plan import Plan
 from resnet_spec_torch.in_memory_order import as_it_lies
 from resnet_spec_torch.modules import PaddedConv2d, edges
+from resnet_spec_torch.products import OnePixelConv2d
 
 After = Literal["none", "relu"]
 """What a convolution, or its sum with another map, is followed by."""
 
 
-def can_fuse(device: torch.device) -> bool:
-    """Return whether torch has oneDNN's fused primitives, and may use them, on `device`."""
+def can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether torch has oneDNN's fused primitives for `dtype`, and may use them there."""
     onednn = torch.backends.mkldnn
     if device.type != "cpu" or not onednn.is_available() or not onednn.enabled:
+        return False
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     names = ("_convolution_pointwise", "_convolution_pointwise_", "_reorder_convolution_weight")
     return all(hasattr(torch.ops.mkldnn, name) for name in names)
@@ -73,9 +76,7 @@ def _layers(nodes: Sequence[Node], network: nn.Module) -> list[nn.Module]:
             is_taken = False
         elif isinstance(node, Conv):
             is_taken = _is_relu(after)
-            found.append(
-                FusedConv2d(node.name, _conv(node, network), "relu" if is_taken else "none")
-            )
+            found.append(_fused(node, network, "relu" if is_taken else "none"))
         elif isinstance(node, Residual):
             found.append(FusedResidual(node, network))
         else:
@@ -93,22 +94,36 @@ def _is_relu(node: Node | None) -> bool:
     return isinstance(node, Activation) and node.kind == "relu"
 
 
-def _conv(op: Conv, network: nn.Module) -> nn.Conv2d:
+def _fused(op: Conv, network: nn.Module, after: After) -> FusedConv:
     conv = network.get_submodule(op.name)
     assert isinstance(conv, nn.Conv2d)
-    return conv
+    if isinstance(conv, OnePixelConv2d):
+        return FusedOnePixelConv2d(op.name, conv, after)
+    return FusedConv2d(op.name, conv, after)
 
 
-class FusedConv2d(nn.Module):
+class FusedConv(nn.Module):
     """A convolution with its bias, and what follows it. name: of the convolution, in the plan."""
 
-    def __init__(self, name: str, conv: nn.Conv2d, after: After) -> None:
+    def __init__(self, name: str, bias: Tensor | None, after: After) -> None:
         super().__init__()
         self.name = name
-        self._weight, self._bias = conv.weight.detach(), conv.bias
+        self._bias: Tensor | None = bias
+        self._after: After = after
+
+    def added_to(self, other: Tensor, x: Tensor) -> Tensor:
+        """Return `other` + the convolution of `x`, and what follows the sum; overwrites `other`."""
+        raise NotImplementedError
+
+
+class FusedConv2d(FusedConv):
+    """One that is a primitive of oneDNN."""
+
+    def __init__(self, name: str, conv: nn.Conv2d, after: After) -> None:
+        super().__init__(name, conv.bias, after)
+        self._weight = conv.weight.detach()
         self._pad = conv.pad if isinstance(conv, PaddedConv2d) else None
         self._sizes: Any = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
-        self._after = after
         self._packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,7 +134,7 @@ class FusedConv2d(nn.Module):
         )
 
     def added_to(self, other: Tensor, x: Tensor) -> Tensor:
-        """Return `other` + the convolution of `x`, and what follows the sum; overwrites `other`."""
+        """See `FusedConv`."""
         x = self._padded(x)
         if x.data_ptr() == other.data_ptr():
             other = other.clone(memory_format=torch.preserve_format)
@@ -142,6 +157,33 @@ class FusedConv2d(nn.Module):
         return packed
 
 
+class FusedOnePixelConv2d(FusedConv):
+    """One with a single window: a product of what meets in it, of weights that are cut once.
+
+    oneDNN's convolution multiplies the padding, too. Sessions take images of the plan's size alone.
+    """
+
+    def __init__(self, name: str, conv: OnePixelConv2d, after: After) -> None:
+        super().__init__(name, conv.bias, after)
+        _, self._pixels, taps = conv.window
+        self._matrix = conv.weight.detach()[:, :, *taps].permute(0, 2, 3, 1).flatten(1).contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] to [N, C', 1, 1]."""
+        return self._then(self._product(x))
+
+    def added_to(self, other: Tensor, x: Tensor) -> Tensor:
+        """See `FusedConv`."""
+        return self._then(other.add_(self._product(x)))
+
+    def _product(self, x: Tensor) -> Tensor:
+        met = x.permute(0, 2, 3, 1)[:, *self._pixels].flatten(1)
+        return F.linear(met, self._matrix, self._bias)[:, :, None, None]
+
+    def _then(self, total: Tensor) -> Tensor:
+        return total.relu_() if self._after == "relu" else total
+
+
 class FusedResidual(nn.Module):
     """A residual block; where its body ends in a convolution, that adds the shortcut itself."""
 
@@ -159,7 +201,7 @@ class FusedResidual(nn.Module):
         self.last = None
         if isinstance(last, Conv):
             after = "relu" if is_taken else "none"
-            self.last = FusedConv2d(last.name, _conv(last, network), after)
+            self.last = _fused(last, network, after)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to [N, C', H', W']; may overwrite `x`."""

@@ -7,7 +7,7 @@ since the session was made predicts as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from resnet_spec.contract import Precision
 from resnet_spec.digests import digest
 from resnet_spec.folding import fold_norms
 from resnet_spec.plan import Plan
@@ -24,6 +25,12 @@ from resnet_spec_torch.in_memory_order import as_it_lies
 from resnet_spec_torch.memory_formats import memory_format_of
 from resnet_spec_torch.modules import empty
 from resnet_spec_torch.weights import Tensors, load_weights, to_state
+
+FOLDED: Mapping[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The precisions in which norms are folded, with what convolutions then compute in.
+
+In float16 a kernel times the factor of its norm may overflow, or lose its digits.
+"""
 
 Predict = Callable[[Tensor], Tensor | None]
 """Normalised images [N, C, H, W] to logits; None where the module itself is to be asked."""
@@ -40,8 +47,11 @@ class _Made:
 class Lean:
     """Makes the lean network of a session's module, and keeps it."""
 
-    def __init__(self, plan: Plan, network: nn.Module, device: torch.device) -> None:
-        self._plan, self._device = plan, device
+    def __init__(
+        self, plan: Plan, network: nn.Module, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        """dtype: what convolutions and products compute in; float32, or what autocast is set to."""
+        self._plan, self._device, self._dtype = plan, device, dtype
         self._layout = memory_format_of(device, plan)  # Whatever is quickest to train in.
         self._built = _settings(network)
         self._made: _Made | None = None
@@ -74,7 +84,7 @@ class Lean:
     ) -> Tensor | None:
         if _versions(weights) != versions:
             return None
-        return predict(x.contiguous(memory_format=self._layout))
+        return predict(x.to(self._dtype).contiguous(memory_format=self._layout))
 
     def _new(self, weights: Tensors) -> Predict:
         folded = fold_norms(self._plan, to_state(weights))
@@ -82,10 +92,21 @@ class Lean:
             return _none  # They may be so as they are, or have become so.
         network: Any = empty(folded.plan, self._device, torch.float32)
         load_weights(network, folded.plan, folded.state)
+        _cast(network, self._dtype)
         network.to(memory_format=self._layout).eval()
-        if can_fuse(self._device):
+        if can_fuse(self._device, self._dtype):
             return Fused(network, folded.plan, folded.state)
         return network
+
+
+def _cast(network: nn.Module, dtype: torch.dtype) -> None:
+    """Round the weights of convolutions and products once, which autocast would for every batch.
+
+    Norms that are kept stay in float32, as autocast leaves them.
+    """
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d | nn.Linear):
+            part.to(dtype)
 
 
 def _remembered(weights: Tensors, device: torch.device) -> Callable[[Tensors], bool]:

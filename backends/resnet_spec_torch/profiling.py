@@ -21,7 +21,7 @@ from torch.nn.modules.module import (
 from torch.profiler import ProfilerActivity, record_function
 
 from resnet_spec.bench import Case, Direction, Profile, TimedKind, Timing, Turn
-from resnet_spec_torch.fused import Fused, FusedConv2d
+from resnet_spec_torch.fused import Fused, FusedConv
 from resnet_spec_torch.session import Session
 
 _RANGE = "resnet_spec: "
@@ -57,7 +57,7 @@ class Ranges(NamedTuple):
     """What a module is called in the plan; "" for the whole network."""
 
     names: Mapping[nn.Module, str]
-    added: Sequence[tuple[FusedConv2d, str]] = ()
+    added: Sequence[tuple[FusedConv, str]] = ()
     """Convolutions that are no module's call where they are added to something."""
 
 
@@ -87,7 +87,7 @@ def _ranges(session: Session, case: Case) -> Ranges:
     if not isinstance(lean, Fused):
         lean_names = () if lean is None else lean.named_modules()
         return Ranges({**names, **{part: name for name, part in lean_names}})
-    convs = [part for part in lean.modules() if isinstance(part, FusedConv2d)]
+    convs = [part for part in lean.modules() if isinstance(part, FusedConv)]
     own: dict[nn.Module, str] = {conv: conv.name for conv in convs}
     return Ranges({**names, lean: "", **lean.named, **own}, [(conv, conv.name) for conv in convs])
 

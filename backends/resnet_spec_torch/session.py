@@ -27,7 +27,7 @@ from resnet_spec_torch.devices import (
 )
 from resnet_spec_torch.global_norms import globalise
 from resnet_spec_torch.inputs import Inputs, Part
-from resnet_spec_torch.lean import Lean
+from resnet_spec_torch.lean import FOLDED, Lean
 from resnet_spec_torch.losses import loss_of
 from resnet_spec_torch.memory_formats import memory_format_of
 from resnet_spec_torch.modules import empty
@@ -87,8 +87,8 @@ class Session:
             ready_compiler(self._device)
         self._evaluated = torch.compile(self.native) if compile else self.native
         self._lean: Lean | None = None
-        if precision == "float32" and not compile and not shard:
-            self._lean = Lean(plan, self.native, self._device)
+        if precision in FOLDED and not compile and not shard:
+            self._lean = Lean(plan, self.native, self._device, FOLDED[precision])
         self._compiles = compile
         self._forward = self._wrapped()
         self._cast = nullcontext
@@ -126,8 +126,8 @@ class Session:
     def predict(self, batches: Iterable[Batch]) -> Iterator[Array]:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
 
-        In float32 norms are folded and convolutions fused (see `lean`). On an accelerator the next
-        batch is under way while one is handed out. The processes of a sharded session all call it,
+        In float32 and bfloat16 norms are folded and convolutions fused (see `lean`). On an
+        accelerator the next batch is under way while one is handed out. The processes of a sharded session all call it,
         with as many batches as each has.
         """
         self._follow()

@@ -10,7 +10,7 @@ import pytest
 from cases import CASES
 from small_plans import BASIC, PRE_ACTIVATION, SIZE, small_plan
 
-from resnet_spec.contract import Array, Batch
+from resnet_spec.contract import Array, Batch, Precision
 from resnet_spec.folding import fold_norms
 from resnet_spec.ops import Chain
 from resnet_spec.parity.setup import worn_state
@@ -32,8 +32,8 @@ def batch(n: int = 4, seed: int = 0, size: int = SIZE) -> Batch:
     return Batch(images, random.integers(0, 5, n), np.arange(n))
 
 
-def made(plan: Plan, seed: int = 0) -> Session:
-    session = Session(plan, Recipe(steps=1, batch=4), device="cpu")
+def made(plan: Plan, seed: int = 0, precision: Precision = "float32") -> Session:
+    session = Session(plan, Recipe(steps=1, batch=4), device="cpu", precision=precision)
     session.load(worn_state(plan, seed))
     return session
 
@@ -70,7 +70,7 @@ def test_it_computes_what_the_module_does(
     name: str, is_fused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not is_fused:
-        monkeypatch.setattr(lean, "can_fuse", lambda device: False)
+        monkeypatch.setattr(lean, "can_fuse", lambda *_: False)
     plan = CASES[name].plan
     session = made(plan)
     size = plan.input.height, plan.input.width, plan.input.channels
@@ -81,6 +81,25 @@ def test_it_computes_what_the_module_does(
     assert session._lean is not None and session._lean._made is not None
     assert isinstance(session._lean._made.predict, fused.Fused) == is_fused
     assert is_lean(session)
+
+
+@pytest.mark.parametrize("is_fused", [True, False])
+@pytest.mark.parametrize("name", CASES)
+def test_in_bfloat16_it_is_as_exact_as_the_module(
+    name: str, is_fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is off the logits in float64 by what its roundings are; they differ in nothing else."""
+    if not is_fused:
+        monkeypatch.setattr(lean, "can_fuse", lambda *_: False)
+    plan = CASES[name].plan
+    session, exact = made(plan, precision="bfloat16"), made(plan, precision="float64")
+    size = plan.input.height, plan.input.width, plan.input.channels
+    images = np.random.default_rng(0).integers(0, 256, (16, *size), dtype=np.uint8)
+    given = Batch(images, np.zeros(16, np.int64), np.arange(16))
+    got, expected = predicted(session, given), predicted(exact, given)
+    own = as_it_stands(session, given)
+    assert is_lean(session) and got.dtype == np.float32
+    assert np.abs(got - expected).mean() <= 2 * np.abs(own - expected).mean()
 
 
 def test_convolutions_are_fused() -> None:
@@ -110,6 +129,18 @@ def test_images_keep_their_bits(fields: dict[str, Any]) -> None:
         assert torch.equal(x, images)
         expected = network(x)
     assert got is not None and torch.allclose(got, expected, atol=1e-5)
+
+
+def test_a_single_window_is_a_product() -> None:
+    """Also as the last of a block's body, which adds the shortcut."""
+    session = made(CASES["one_pixel"].plan)
+    predicted(session, batch(size=CASES["one_pixel"].plan.input.height))
+    assert session._lean is not None and session._lean._made is not None
+    network: Any = session._lean._made.predict
+    kinds = {name: type(module).__name__ for name, module in network.named_modules()}
+    found = [name for name, kind in kinds.items() if kind == "FusedOnePixelConv2d"]
+    assert any(name.endswith(".last") for name in found)
+    assert any(not name.endswith(".last") for name in found)
 
 
 def test_a_sum_with_its_own_input() -> None:
@@ -215,9 +246,9 @@ def test_a_module_that_was_changed_predicts_as_it_stands(change: str) -> None:
     assert np.array_equal(got, as_it_stands(session))
 
 
-@pytest.mark.parametrize("settings", [{"precision": "float64"}, {"precision": "bfloat16"}])
-def test_other_precisions_predict_as_they_stand(settings: dict[str, Any]) -> None:
-    assert Session(small_plan(BASIC), device="cpu", **settings)._lean is None
+@pytest.mark.parametrize("precision", ["float64", "float16"])
+def test_other_precisions_predict_as_they_stand(precision: Precision) -> None:
+    assert Session(small_plan(BASIC), device="cpu", precision=precision)._lean is None
 
 
 # --- Nothing hidden -------------------------------------------------------------------------------
@@ -246,9 +277,24 @@ def test_an_overflow_is_not_hidden(place: str, factor: float) -> None:
     assert np.isfinite(got).all() == (factor == 1e30)
 
 
+@pytest.mark.parametrize("factor", [1e30, 3e38, np.nan])
+def test_an_overflow_is_not_hidden_in_bfloat16(factor: float) -> None:
+    """Whose largest value is a little smaller than that of float32."""
+    plan = small_plan({})
+    state = worn_state(plan, 0)
+    scale = state["layer2.0.bn2.weight"]
+    scale[:] = np.float32(factor) if np.isnan(factor) else factor * np.sign(scale)
+    session = Session(plan, device="cpu", precision="bfloat16")
+    session.load(state)
+    got = predicted(session)
+    assert np.array_equal(np.isfinite(got), np.isfinite(as_it_stands(session)))
+    assert np.isfinite(got).all() == (factor == 1e30)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-def test_images_that_are_not_finite_are_not_hidden(value: float) -> None:
-    session = made(small_plan({}))
+def test_images_that_are_not_finite_are_not_hidden(value: float, precision: Precision) -> None:
+    session = made(small_plan({}), precision=precision)
     images = np.random.default_rng(0).normal(size=(4, SIZE, SIZE, 3)).astype(np.float32)
     images[1, 3, 3, 0] = value
     given = Batch(images, np.zeros(4, np.int64), np.arange(4))
