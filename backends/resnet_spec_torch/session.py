@@ -127,8 +127,8 @@ class Session:
         """Yield evaluation-mode logits [N, classes] per batch, in order.
 
         In float32 and bfloat16 norms are folded and convolutions fused (see `lean`). On an
-        accelerator the next batch is under way while one is handed out. The processes of a sharded session all call it,
-        with as many batches as each has.
+        accelerator the next batch is under way while one is handed out. The processes of a sharded
+        session all call it, with as many batches as each has.
         """
         self._follow()
         with self._others.errors():
