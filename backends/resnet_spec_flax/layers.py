@@ -127,8 +127,25 @@ class NoiseLayer(nnx.Dropout):
 
 
 def relu(x: jax.Array) -> jax.Array:
-    """`nnx.relu`; as a function of a module, which pickle finds by its name."""
-    return nnx.relu(x)
+    """`nnx.relu`, which no NaN is lost in; a function of a module, where pickle finds it."""
+    return _rectified(x)
+
+
+@jax.custom_jvp
+def _rectified(x: jax.Array) -> jax.Array:
+    """Return the ReLU without a maximum.
+
+    XLA (JAX 0.10) makes one loop of a CPU's sum and of what leads to it, in which a maximum makes 0
+    of NaN: `jax.jit(lambda x: nnx.relu(x).mean())` hides it.
+    """
+    return jnp.where(x <= 0, jnp.zeros_like(x), x)
+
+
+@_rectified.defjvp
+def _rectified_moved(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    """Return the ReLU and how it moves: at 0 not at all, as Flax's."""
+    (x,), (dx,) = primals, tangents
+    return _rectified(x), jnp.where(x > 0, dx, jnp.zeros_like(dx))
 
 
 def sigmoid(x: jax.Array) -> jax.Array:

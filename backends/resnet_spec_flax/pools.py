@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 from typing import Any
 
@@ -21,9 +21,10 @@ def max_pool(kernel: int, stride: int, pad: Edges, x: jax.Array) -> jax.Array:
     """Return the maximum over windows of [N, H, W, C], padded with minus infinity.
 
     As `nnx.max_pool`, to the bit, with every kind of derivative; of equal values the first one in
-    a window has the gradient. On other devices than CPUs the derivative is XLA's, too.
+    a window has the gradient. On other devices than CPUs all of it is XLA's.
     """
-    return _flax_s(kernel, stride, pad, x)
+    by_taps, by_xla = (partial(how, kernel, stride, pad) for how in (_largest, _flax_s))
+    return jax.lax.platform_dependent(x, cpu=by_taps, default=by_xla)
 
 
 @max_pool.defjvp
@@ -41,6 +42,16 @@ def _by_xla(
 
 def _flax_s(kernel: int, stride: int, pad: Any, x: jax.Array) -> jax.Array:
     return nnx.max_pool(x, (kernel, kernel), (stride, stride), padding=pad)
+
+
+def _largest(kernel: int, stride: int, pad: Edges, x: jax.Array) -> jax.Array:
+    """Return the maximum of each window of `x`, tap by tap in one loop, and no NaN lost."""
+    return reduce(_larger, (value for value, _ in _taps(kernel, stride, pad, x)))
+
+
+def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Return the maximum, as `layers.relu`: the one of XLA may lose NaN."""
+    return jnp.where((second > first) | (second != second), second, first)
 
 
 def _by_places(
