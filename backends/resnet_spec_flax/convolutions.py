@@ -16,13 +16,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from resnet_spec import ops
 
-Convolution = Callable[[jax.Array, jax.Array], jax.Array]
-"""Image [N, H, W, I] and kernel [KH, KW, I, O] to [N, H', W', O]."""
-
 _PIXELS, _FEATURES = 256, 64
 """Maps that are no smaller and have no fewer features gain by `convolution`; see there."""
-_MANY = 512
-"""From so many features on, or half of them with a stride, `predicted` gains; see there."""
 
 
 def convolution_of(op: ops.Conv) -> Callable[..., jax.Array]:
@@ -32,7 +27,6 @@ def convolution_of(op: ops.Conv) -> Callable[..., jax.Array]:
     convolution. Kernels larger than their map (the last stage at 64 pixels and below): XLA swaps
     image and kernel, and 3x3 over 2x2x512 takes 190 ms instead of 4; ResNet-50 at 64 pixels
     then becomes 2.9 times as fast. On accelerators a 1x1 convolution is the same product.
-    `scripts/flax_convolutions.py` measures products beside convolutions.
     """
     features, height, width = op.out_shape
     if op.groups != 1:
@@ -41,8 +35,6 @@ def convolution_of(op: ops.Conv) -> Callable[..., jax.Array]:
         return product
     if op.stride == 1 and height * width >= _PIXELS and features >= _FEATURES:
         return convolution
-    if height * width < _PIXELS and features * op.stride >= _MANY:
-        return predicted
     return jax.lax.conv_general_dilated
 
 
@@ -108,53 +100,22 @@ def convolution(
         return plain(x, kernel)
     # Without `checkpoint` the forward pass would make the products' operand, and keep it.
     by_shifts = jax.checkpoint(partial(_by_shifts, padding, options))
-    by_kernel = partial(jax.lax.platform_dependent, cpu=by_shifts, default=plain)
-    return _told(plain, plain, by_kernel)(x, kernel)
-
-
-def predicted(
-    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **options: Any
-) -> jax.Array:
-    """XLA's convolution, which is a product on a CPU where nobody asks for a derivative.
-
-    Patches of small maps are soon made beside a product of many features, and XLA's convolutions
-    of few pixels are slow. In training they are no slower, and sooner compiled.
-
-    x: [N, H, W, I]; kernel: [KH, KW, I, O].
-    """
-    plain = partial(
-        jax.lax.conv_general_dilated, window_strides=strides, padding=padding, **options
-    )
-    if options.get("out_sharding") is not None or not _is_covered(padding, options):
-        return plain(x, kernel)
-
-    by_product = partial(product, strides=strides, padding=padding, **options)
-    evaluated = partial(jax.lax.platform_dependent, cpu=by_product, default=plain)
-    return _told(evaluated, plain, plain)(x, kernel)
-
-
-def _told(evaluated: Convolution, trained: Convolution, by_kernel: Convolution) -> Convolution:
-    """Return a convolution whose derivative JAX is told.
-
-    evaluated: what computes it where nobody asks for a derivative. trained: where somebody does,
-        and its derivative by the image. by_kernel: that by the kernel.
-    """
 
     @jax.custom_jvp
     def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return evaluated(x, kernel)
+        return plain(x, kernel)
 
     def moved(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
         (x, kernel), (dx, dkernel) = primals, tangents
         parts: list[jax.Array] = []
         if not isinstance(dx, SymbolicZero):
-            parts.append(trained(dx, kernel))
+            parts.append(convolved(dx, kernel))
         if not isinstance(dkernel, SymbolicZero):
-            parts.append(by_kernel(x, dkernel))
-        return trained(x, kernel), sum(parts[1:], start=parts[0])
+            parts.append(jax.lax.platform_dependent(x, dkernel, cpu=by_shifts, default=plain))
+        return convolved(x, kernel), sum(parts[1:], start=parts[0])
 
     convolved.defjvp(moved, symbolic_zeros=True)
-    return convolved
+    return convolved(x, kernel)
 
 
 def _is_covered(padding: Any, options: Mapping[str, Any]) -> bool:

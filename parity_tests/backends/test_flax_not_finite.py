@@ -71,10 +71,9 @@ def test_a_step_from_nan_has_a_loss_of_nan(name: str) -> None:
     assert np.isnan(log.loss).all()
 
 
-def test_xla_hides_nan_in_a_maximum() -> None:
-    """Why the ReLU has none; where this fails, it may be Flax's."""
+def test_a_relu_before_a_mean_keeps_nan() -> None:
+    """Flax's own does not with JAX 0.10, on a CPU with AVX-512."""
     x = jnp.full((2, 7, 7, 64), jnp.nan)
-    assert not jnp.isnan(jax.jit(lambda x: nnx.relu(x).mean((1, 2)))(x)).any()
     assert jnp.isnan(jax.jit(lambda x: layers.relu(x).mean((1, 2)))(x)).all()
 
 
