@@ -50,8 +50,12 @@ def _largest(kernel: int, stride: int, pad: Edges, x: jax.Array) -> jax.Array:
 
 
 def _larger(first: jax.Array, second: jax.Array) -> jax.Array:
-    """Return the maximum, as `layers.relu`: the one of XLA may lose NaN."""
-    return jnp.where((second > first) | (second != second), second, first)
+    return jnp.where(_is_larger(second, first), second, first)
+
+
+def _is_larger(second: jax.Array, first: jax.Array) -> jax.Array:
+    """Return where the maximum is the second, NaN included; XLA's own maximum may lose that."""
+    return (second > first) | (second != second)
 
 
 def _by_places(
@@ -77,7 +81,7 @@ def _first_largest(
     (largest, places), *others = _taps(kernel, stride, pad, x)
     places = jnp.broadcast_to(places, largest.shape)
     for value, place in others:
-        is_larger = (value > largest) | (value != value)  # The second is for NaN.
+        is_larger = _is_larger(value, largest)
         largest = jnp.where(is_larger, value, largest)
         places = jnp.where(is_larger, place, places)
     return largest, places

@@ -53,7 +53,7 @@ def test_an_image_with_nan_has_no_logits(name: str, n: int) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_overflow_in_the_last_block_is_not_hidden(name: str) -> None:
-    """An infinite statistic of its norm, from which its ReLU would make 0."""
+    """NaN in the statistics of its norm, from which its ReLU would make 0."""
     plan = CASES[name].plan
     session = session_of(plan)
     state = session.state()
