@@ -17,6 +17,7 @@ from flax import nnx
 
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
+from resnet_spec_flax.compiling import CompilerOptions
 from resnet_spec_flax.layers import Noise, Tap
 from resnet_spec_flax.losses import loss_of
 from resnet_spec_flax.modules import find
@@ -40,11 +41,6 @@ class Inputs(NamedTuple):
     soft: Any = None
 
 
-_BARRIERS_STAY = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-"""For XLA's compiler for CPUs, which takes barriers away early, and then has the backward pass use
-the activations of the forward one: they would be kept after all."""
-
-
 class Passes:
     """The passes of one structure of modules."""
 
@@ -53,7 +49,7 @@ class Passes:
         plan: Plan,
         recipe: Recipe | None,
         dtype: np.dtype,
-        platform: str,
+        options: CompilerOptions,
         graphdef: nnx.GraphDef,
         others: nnx.State,
     ) -> None:
@@ -63,10 +59,9 @@ class Passes:
         self._dtype = dtype
         self._graphdef = graphdef
         self._others = others
-        stay = plan.remat and platform == "cpu"
-        self._compiled = partial(jax.jit, compiler_options=_BARRIERS_STAY if stay else None)
+        self._compiled = partial(jax.jit, compiler_options=options.backward)
         """What `jax.jit` is for a function that goes backwards."""
-        self.predict = jax.jit(self._predict)
+        self.predict = jax.jit(self._predict, compiler_options=options.predict)
         self.activations = jax.jit(self._activations, static_argnames="train")
         self.node_gradients = jax.jit(self._node_gradients)
         self.backward_with_outputs = self._compiled(self._backward_with_outputs)

@@ -18,6 +18,7 @@ from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import GROWTH_STEPS
+from resnet_spec_flax.compiling import CompilerOptions
 from resnet_spec_flax.passes import Inputs, Passes, Told, unscaled
 from resnet_spec_flax.slots import Keep, Slots
 from resnet_spec_flax.weights import Weights, read
@@ -40,16 +41,16 @@ class Program(Passes):
         recipe: Recipe | None,
         optimizer: optax.GradientTransformation,
         dtype: np.dtype,
-        platform: str,
+        options: CompilerOptions,
         graphdef: nnx.GraphDef,
         others: nnx.State,
     ) -> None:
         """Close over everything that is the same at every step.
 
-        dtype: type of parameters and statistics. platform: of the device, as JAX calls it.
+        dtype: type of parameters and statistics. options: what XLA's compiler is told.
         others: variables of the module that are no weights (random streams of noise layers).
         """
-        super().__init__(plan, recipe, dtype, platform, graphdef, others)
+        super().__init__(plan, recipe, dtype, options, graphdef, others)
         self._recipe = recipe or Recipe(steps=1)
         self._optimizer = optimizer
         self.backward = self._compiled(self._backward)

@@ -23,6 +23,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_state import state_shapes, whole_state
 from resnet_spec.session_steps import Intake, Part, filled, recipe_for_training, step_log
+from resnet_spec_flax.compiling import compiler_options
 from resnet_spec_flax.devices import (
     REDUCED,
     check_precision,
@@ -276,11 +277,10 @@ class Session:
         A change that the user made in the module counts; another structure is compiled anew.
         """
         graphdef, state, others = nnx.split(self.native, (nnx.Param, nnx.BatchStat), ...)
-        program = self._programs.get(graphdef)
-        if program is None:
+        if (program := self._programs.get(graphdef)) is None:
             check_native(self.native, self._plan)
-            known = self._plan, self._recipe, self._optimizer, self._dtype
-            fixed = *known, self._device.platform
+            options = compiler_options(self._plan, self.native, self._device.platform)
+            fixed = self._plan, self._recipe, self._optimizer, self._dtype, options
             program = self._programs[graphdef] = self._others.program(*fixed, graphdef, others)
         return program, self._others.whole(of_state(state, self._plan.tensors))
 
