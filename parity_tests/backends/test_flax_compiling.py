@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import CASES
+from scripted import script
 
 from resnet_spec.contract import Array, Batch
 from resnet_spec.loader import load_backend
@@ -19,7 +19,6 @@ from resnet_spec.parity.setup import worn_state
 jax = pytest.importorskip("jax")
 nnx: Any = importlib.import_module("flax.nnx")
 compiling: Any = importlib.import_module("resnet_spec_flax.compiling")
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 pytestmark = pytest.mark.xdist_group("flax_networks")
 
 BASIC = ("imagenet_stem", "tiered_stem_squeeze", "zero_pad_both", "dilation", "one_pixel", "noise")
@@ -149,13 +148,9 @@ def test_an_overflow_is_not_hidden_by_it(name: str, monkeypatch: pytest.MonkeyPa
 def test_a_script_measures_it(capsys: pytest.CaptureFixture[str]) -> None:
     if not compiling.has_option():
         pytest.skip("this XLA does not have the option")
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        script = importlib.import_module("flax_elementwise")
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    assert script.main(["resnet8_cifar:8", "--rounds", "1", "--batch", "1"]) == 1
+    measure = script("flax_elementwise").main
+    assert measure(["resnet8_cifar:8", "--rounds", "1", "--batch", "1"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    assert script.main(["resnet20_cifar:8", "--rounds", "1", "--batch", "1"]) == 0
+    assert measure(["resnet20_cifar:8", "--rounds", "1", "--batch", "1"]) == 0
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| resnet20_cifar, 8 px | 1 | ") and row.endswith("| the option |")

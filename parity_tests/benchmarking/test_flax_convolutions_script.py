@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import script
 
 pytest.importorskip("jax")
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 pytestmark = pytest.mark.xdist_group("flax_networks")
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module("flax_convolutions")
-    finally:
-        sys.path.remove(str(SCRIPTS))
+@pytest.fixture(scope="module", name="script")
+def made() -> Any:
+    return script("flax_convolutions")
 
 
 def test_each_convolution_has_a_row(script: Any, capsys: pytest.CaptureFixture[str]) -> None:

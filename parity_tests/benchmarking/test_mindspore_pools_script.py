@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import script
 
 pytest.importorskip("mindspore")
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 pytestmark = pytest.mark.xdist_group("mindspore_pools")
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        return importlib.import_module("mindspore_pools")  # MindSpore looks for its source.
-    finally:
-        sys.path.remove(str(SCRIPTS))
+@pytest.fixture(scope="module", name="script")
+def made() -> Any:
+    return script("mindspore_pools")
 
 
 def test_each_pool_has_a_row(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
