@@ -13,7 +13,7 @@ from flax import nnx
 
 from resnet_spec import ops
 from resnet_spec.plan import Plan
-from resnet_spec_flax import layers, modules
+from resnet_spec_flax import convolutions, layers, modules
 
 Options = dict[str, Any]
 
@@ -31,6 +31,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 _FUNCTIONS = (layers.relu, layers.sigmoid)
 _LAYERS = (nnx.Conv, nnx.Linear)
 """Of Flax's own layers, those that networks here are made of."""
+_LIBRARIES = ("jax.", "flax.", convolutions.__name__)
 
 
 class CompilerOptions(NamedTuple):
@@ -77,8 +78,16 @@ def _is_known(module: nnx.Module) -> bool:
     if getattr(module, "dtype", jnp.float32) != jnp.float32:
         return False
     if isinstance(module, layers.Activation):
-        return module.function in _FUNCTIONS
-    return type(module) in _LAYERS or type(module).__module__ in (layers.__name__, modules.__name__)
+        return type(module) is layers.Activation and module.function in _FUNCTIONS
+    if type(module) in _LAYERS:
+        return all(map(_is_libraries, vars(module).values()))
+    return type(module).__module__ in (layers.__name__, modules.__name__)
+
+
+def _is_libraries(part: Any) -> bool:
+    """Return whether a function that a layer computes by, if it is one, is nobody's own."""
+    is_function = callable(part) and not isinstance(part, nnx.Variable)
+    return not is_function or getattr(part, "__module__", "").startswith(_LIBRARIES)
 
 
 def _is_measured_here() -> bool:

@@ -112,6 +112,15 @@ def test_a_layer_of_one_s_own_goes_without(monkeypatch: pytest.MonkeyPatch) -> N
     assert options_of("imagenet_stem", session).predict is None
 
 
+def test_functions_of_one_s_own_go_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch)
+    session = session_of("imagenet_stem")
+    conv = session.native.layer1[0].conv1
+    given = conv.conv_general_dilated
+    conv.conv_general_dilated = lambda *args, **more: jax.nn.relu(given(*args, **more))
+    assert options_of("imagenet_stem", session).predict is None
+
+
 def test_an_xla_without_the_option_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "ELEMENTWISE", {"xla_cpu_of_another_year": "1"})
     assert not compiling.has_option.__wrapped__()
