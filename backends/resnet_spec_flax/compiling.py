@@ -75,7 +75,7 @@ def keeps_numbers(network: nnx.Module) -> bool:
 
 
 def _is_known(module: nnx.Module) -> bool:
-    if getattr(module, "dtype", jnp.float32) != jnp.float32:
+    if getattr(module, "dtype", jnp.float32) != jnp.float32 or isinstance(module, layers.Tap):
         return False
     if isinstance(module, layers.Activation):
         return type(module) is layers.Activation and module.function in _FUNCTIONS
@@ -87,7 +87,7 @@ def _is_known(module: nnx.Module) -> bool:
 def _is_libraries(part: Any) -> bool:
     """Return whether a function that a layer computes by, if it is one, is nobody's own."""
     is_function = callable(part) and not isinstance(part, nnx.Variable)
-    return not is_function or getattr(part, "__module__", "").startswith(_LIBRARIES)
+    return not is_function or str(getattr(part, "__module__", "")).startswith(_LIBRARIES)
 
 
 def _is_measured_here() -> bool:

@@ -33,6 +33,7 @@ from resnet_spec_flax.devices import (
     memory_errors,
     settings,
 )
+from resnet_spec_flax.known_programs import KnownPrograms
 from resnet_spec_flax.mesh import Alone, together
 from resnet_spec_flax.modules import empty
 from resnet_spec_flax.optimizers import make_optimizer
@@ -80,7 +81,7 @@ class Session:
         self._settings = partial(settings, here, precision)
         self._dtype = np.dtype("float64" if precision == "float64" else "float32")
         self._optimizer = optax.identity() if recipe is None else make_optimizer(plan, recipe)
-        self._programs: dict[nnx.GraphDef, Program] = {}
+        self._programs: KnownPrograms[Program] = KnownPrograms()
         with self._settings():
             self.native = empty(plan, dtype=jnp.dtype(precision), param_dtype=self._dtype)
             fixed = read(self.native, plan.tensors), precision, here
@@ -272,16 +273,14 @@ class Session:
         return found
 
     def _program(self) -> tuple[Program, Weights]:
-        """Return the functions for the native module as it is now, and its weights.
-
-        A change that the user made in the module counts; another structure is compiled anew.
-        """
+        """Return the functions for the native module as the user left it, and its weights."""
         graphdef, state, others = nnx.split(self.native, (nnx.Param, nnx.BatchStat), ...)
-        if (program := self._programs.get(graphdef)) is None:
-            check_native(self.native, self._plan)
+        if (program := self._programs.of(graphdef, others)) is None:
+            check_native(self.native, self._plan, exactly=True)
             options = compiler_options(self._plan, self.native, self._device.platform)
-            fixed = self._plan, self._recipe, self._optimizer, self._dtype, options
-            program = self._programs[graphdef] = self._others.program(*fixed, graphdef, others)
+            known = self._plan, self._recipe, self._optimizer, self._dtype, options
+            made = self._others.program(*known, graphdef, others)
+            program = self._programs.keep(graphdef, others, made)
         return program, self._others.whole(of_state(state, self._plan.tensors))
 
     def _named(self, outputs: Sequence[jax.Array]) -> Iterator[tuple[str, Array]]:

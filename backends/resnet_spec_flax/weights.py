@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from resnet_spec.contract import Array, State
+from resnet_spec.errors import BackendError, few
 from resnet_spec.ops import Tensor
 from resnet_spec.plan import Plan
 from resnet_spec.session_state import check_network, check_state, weight_shapes
@@ -20,6 +21,8 @@ from resnet_spec.session_state import check_network, check_state, weight_shapes
 Weights = dict[str, jax.Array]
 """Canonical name -> array in Flax's layout."""
 Path = tuple[str, ...]
+
+_MORE = "is no tensor of the plan; give a layer of your own no parameters, or wrap the network"
 
 _LEAVES = {
     "conv_weight": "kernel",
@@ -51,13 +54,19 @@ def of_state(state: nnx.State, tensors: Iterable[Tensor]) -> Weights:
     return {t.name: variables[path_of(t)].get_value() for t in tensors}
 
 
-def check_native(module: nnx.Module, plan: Plan) -> None:
-    """Raise BackendError where a session's module no longer has the plan's tensors."""
+def check_native(module: nnx.Module, plan: Plan, *, exactly: bool = False) -> None:
+    """Raise BackendError where a session's module no longer has the plan's tensors.
+
+    exactly: or where it has more, which nothing that goes through the plan would follow.
+    """
     variables = dict(nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat))))
     found = {t.name: (t, variables.get(path_of(t))) for t in plan.tensors}
     check_network(
         {n: canonical_shape(t, v.shape) for n, (t, v) in found.items() if v is not None}, plan
     )
+    more = variables.keys() - set(map(path_of, plan.tensors)) if exactly else ()
+    if lines := [f"native.{'.'.join(map(str, path))}: {_MORE}" for path in sorted(more, key=str)]:
+        raise BackendError(*few(lines))
 
 
 def write(module: nnx.Module, tensors: Iterable[Tensor], weights: Weights) -> None:

@@ -54,7 +54,12 @@ class Fused(nn.Module):
         """The parts that are as in the network, with their names in the plan."""
 
     def forward(self, x: Tensor) -> Tensor | None:
-        """[N, C, H, W] to logits [N, classes]; None where a value may have overflowed."""
+        """[N, C, H, W] to logits [N, classes]; None where a value may have overflowed.
+
+        None without images, too, whose largest value there is not.
+        """
+        if not len(x):
+            return None
         if self._may_overwrite:
             x = x.clone(memory_format=torch.preserve_format)
         entering: list[Tensor] = []

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every
 
 from resnet_spec.contract import Precision
 from resnet_spec.digests import digest
@@ -68,7 +69,9 @@ class Lean:
         Weights that change while it is in use, as far as torch counts their changes, make it
         return None.
         """
-        if _settings(network) != self._built or not all(map(self._is_plain, weights.values())):
+        if _is_hooked_everywhere() or _settings(network) != self._built:
+            return None
+        if not all(map(self._is_plain, weights.values())):
             return None
         if self._made is None or not self._made.is_of(weights):
             self._made = None  # Its memory is free before there is another.
@@ -122,7 +125,9 @@ def _remembered(weights: Tensors, device: torch.device) -> Callable[[Tensors], b
 
 
 def _digest(weights: Tensors) -> str:
-    return digest({k: as_it_lies(v.detach()).numpy() for k, v in weights.items()})
+    # With strides: of [O, 3, 3, 3] the shape does not tell in which order its bytes are read.
+    laid = ((f"{name} {v.stride()}", v.detach()) for name, v in weights.items())
+    return digest({name: as_it_lies(tensor).numpy() for name, tensor in laid})
 
 
 def _none(x: Tensor) -> None:
@@ -146,3 +151,8 @@ def _settings(network: nn.Module) -> list[object]:
         )
         for name, part in network.named_modules()
     ]
+
+
+def _is_hooked_everywhere() -> bool:
+    """Return whether torch calls a hook with every module's forward pass."""
+    return bool(every._global_forward_hooks or every._global_forward_pre_hooks)

@@ -18,6 +18,7 @@ from resnet_spec.parity.setup import worn_state
 
 jax = pytest.importorskip("jax")
 nnx: Any = importlib.import_module("flax.nnx")
+layers: Any = importlib.import_module("resnet_spec_flax.layers")
 compiling: Any = importlib.import_module("resnet_spec_flax.compiling")
 pytestmark = pytest.mark.xdist_group("flax_networks")
 
@@ -118,6 +119,26 @@ def test_functions_of_one_s_own_go_without(monkeypatch: pytest.MonkeyPatch) -> N
     conv = session.native.layer1[0].conv1
     given = conv.conv_general_dilated
     conv.conv_general_dilated = lambda *args, **more: jax.nn.relu(given(*args, **more))
+    assert options_of("imagenet_stem", session).predict is None
+
+
+class Nameless:
+    """Functions of C and some partial ones say of no module that they are its."""
+
+    __module__: Any = None
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        return jax.lax.conv_general_dilated(*args, **more)
+
+
+def test_a_function_of_no_module_and_a_tap_go_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch)
+    session = session_of("imagenet_stem")
+    session.native.layer1[0].conv1.conv_general_dilated = Nameless()
+    assert options_of("imagenet_stem", session).predict is None
+    session = session_of("imagenet_stem")
+    act = session.native.layer1[0].act1
+    session.native.layer1[0].act1 = layers.Tap(act, lambda x: jax.numpy.maximum(x, 0))
     assert options_of("imagenet_stem", session).predict is None
 
 

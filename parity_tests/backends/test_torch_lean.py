@@ -39,7 +39,7 @@ def made(plan: Plan, seed: int = 0, precision: Precision = "float32") -> Session
 
 
 def predicted(session: Session, given: Batch | None = None) -> Array:
-    return next(session.predict([given or batch()]))
+    return next(session.predict([batch() if given is None else given]))
 
 
 def as_it_stands(session: Session, given: Batch | None = None) -> Array:
@@ -190,6 +190,38 @@ def test_a_change_of_weights_is_seen(change: str) -> None:
     other.load(session.state())
     assert np.array_equal(predicted(other), got)
     assert close(got, as_it_stands(session))
+
+
+def test_the_same_bytes_read_in_another_order_are_other_weights() -> None:
+    session = made(small_plan(BASIC))
+    kernel = session.native.get_submodule("conv1").weight
+    assert kernel.shape[1:] == (3, 3, 3)  # [O, 3, 3, 3] in either order.
+    kernel.data = kernel.data.contiguous()
+    before = predicted(session)
+    kernel.data = kernel.data.permute(0, 3, 1, 2)
+    after = predicted(session)
+    assert close(after, as_it_stands(session)) and not close(after, before)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
+def test_no_image_has_no_logits(precision: Precision) -> None:
+    session = made(small_plan({}), precision=precision)
+    assert predicted(session, batch(0)).shape == (0, predicted(session).shape[1])
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre"])
+def test_hooks_on_every_module_are_called(kind: str) -> None:
+    session = made(small_plan({}))
+    seen: list[object] = []
+    predicted(session)
+    every: Any = torch.nn.modules.module
+    hook = getattr(every, f"register_module_{kind}_hook")(lambda part, *_: seen.append(part))
+    try:
+        assert not is_lean(session)
+        predicted(session)
+    finally:
+        hook.remove()
+    assert set(session.native.modules()) <= set(seen) and is_lean(session)
 
 
 def test_a_change_between_two_batches_is_seen() -> None:
