@@ -16,9 +16,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from itertools import count
+from types import NoneType
 from typing import Any
 
+import numpy as np
 from mindspore import Tensor, nn
 from mindspore.nn.layer.normalization import _BatchNorm
 
@@ -44,7 +47,7 @@ class Container(nn.Cell):
     """
 
     prefix = ""
-    graph_of: tuple[int, ...] = ()
+    graph_of: tuple[object, ...] = ()
     """The `structure` that was compiled last."""
 
     def insert_child_to_cell(self, child_name: str, child_cell: nn.Cell | None) -> None:
@@ -107,17 +110,45 @@ def takes_noise(cell: nn.Cell) -> bool:
     return isinstance(cell, Container | NoiseCell)
 
 
-def structure(cell: nn.Cell) -> tuple[int, ...]:
-    """Return what tells whether a cell or a parameter of `cell` was replaced.
+NO_MATTER = frozenset(
+    ("cell_type", "grad_ops_label", "is_top_cell", "prefix", "requires_grad", "training")
+)
+"""Attributes of a cell that its logits in evaluation mode do not depend on."""
+
+
+def structure(cell: nn.Cell) -> tuple[object, ...]:
+    """Return what tells whether a part of `cell` was replaced, or a cell of one's own set anew.
 
     Asked for at every call in graph mode, so it walks the tree and compares nothing else.
     """
-    found: list[int] = []
+    found: list[object] = []
     for _, part in cell.cells_and_names():
         # Its time beside it: a new cell may have the address of one that is gone.
         found += (id(part), part.create_time)
         found += map(id, part._params.values())
+        if type(part).__module__.partition(".")[0] not in _KNOWN:
+            found += _constants(part)
     return tuple(found)
+
+
+_KNOWN = ("mindspore", __name__.partition(".")[0])
+
+
+def _constants(cell: nn.Cell) -> Iterator[object]:
+    """Yield what a graph has of a cell as constants: what is set later MindSpore does not see."""
+    for key, value in vars(cell).items():
+        if not key.startswith("_") and key not in NO_MATTER:
+            yield key
+            yield type(value)
+            yield _comparable(value)
+
+
+def _comparable(value: object) -> object:
+    if isinstance(value, Tensor):
+        value = value.asnumpy()
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    return value if isinstance(value, bool | int | float | str | NoneType) else id(value)
 
 
 class Chain(Container, nn.SequentialCell):

@@ -20,6 +20,7 @@ from resnet_spec.contract import Array, State
 from resnet_spec.digests import digest
 from resnet_spec.folding import fold_norms
 from resnet_spec.plan import Plan
+from resnet_spec_mindspore.containers import NO_MATTER
 from resnet_spec_mindspore.graphs import Logits, mode
 from resnet_spec_mindspore.modules import empty
 from resnet_spec_mindspore.pools import quicken
@@ -27,12 +28,6 @@ from resnet_spec_mindspore.weights import Parameters, copy_into, parameters_of, 
 
 _LARGEST = 1e20
 """Logits beyond it are the cell's own: in it, a value may have overflowed on the way."""
-
-_NO_MATTER = frozenset(
-    ("cell_type", "grad_ops_label", "is_top_cell", "prefix", "requires_grad", "training")
-)
-"""Attributes of a cell that its logits in evaluation mode do not depend on."""
-
 
 Evaluate = Callable[[Tensor], Tensor]
 """Images [N, H, W, C] to logits [N, classes] by the session's cell as it stands."""
@@ -132,7 +127,7 @@ def _settings(network: nn.Cell) -> list[Any]:
         hooks = sum(len(kind or ()) for kind in (part._forward_hook, part._forward_pre_hook))
         found += (name, part, type(part), hooks)
         for key, value in vars(part).items():
-            if not key.startswith("_") and key not in _NO_MATTER:
+            if not key.startswith("_") and key not in NO_MATTER:
                 found += (key, value)
     return found
 

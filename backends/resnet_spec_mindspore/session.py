@@ -86,7 +86,7 @@ class Session:
         self._loss_scale = [p for name, p in self._slots.items() if family(name) == LOSS_SCALE]
         self._scale = self._loss_scale[0] if self._loss_scale else None
         self._sum: Any = Sum()
-        self._structure: tuple[int, ...] = ()
+        self._structure: tuple[object, ...] = ()
         self._follow()
         self._lean = Lean(plan, self.native, is_on=precision == "float32")
 

@@ -78,7 +78,7 @@ def test_what_a_layer_of_one_s_own_holds_counts_as_it_is(kind: str) -> None:
 @pytest.mark.parametrize("name", ["noise", "plain"])
 def test_nothing_is_compiled_anew_where_nothing_has_changed(name: str) -> None:
     plan = CASES[name].plan
-    session = load_backend("flax").Session(plan, Recipe(steps=1, batch=2), device="cpu")
+    session: Any = load_backend("flax").Session(plan, Recipe(steps=1, batch=2), device="cpu")
     session.load(worn_state(plan, 0))
     first, _ = session._program()
     session.load(session.state())

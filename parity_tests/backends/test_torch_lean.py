@@ -194,7 +194,7 @@ def test_a_change_of_weights_is_seen(change: str) -> None:
 
 def test_the_same_bytes_read_in_another_order_are_other_weights() -> None:
     session = made(small_plan(BASIC))
-    kernel = session.native.get_submodule("conv1").weight
+    kernel: Any = session.native.get_parameter("conv1.weight")
     assert kernel.shape[1:] == (3, 3, 3)  # [O, 3, 3, 3] in either order.
     kernel.data = kernel.data.contiguous()
     before = predicted(session)
