@@ -6,27 +6,30 @@ random streams, and arrays of layers that a user has put in. Once they have chan
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
-from flax import nnx
 
 T = TypeVar("T")
 
 
 class KnownPrograms(Generic[T]):
-    """The last program of each structure."""
+    """The last program of each structure.
+
+    graphdef: of modules, as `nnx.split` gives it. others: a tree of what else they hold.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[nnx.GraphDef, tuple[list[Any], T]] = {}
+        self._known: dict[Hashable, tuple[list[Any], T]] = {}
 
-    def of(self, graphdef: nnx.GraphDef, others: nnx.State) -> T | None:
+    def of(self, graphdef: Hashable, others: Any) -> T | None:
         """Return the program of these; None where there is none."""
         held, program = self._known.get(graphdef, (None, None))
         return program if held is not None and _are_same(held, jax.tree.leaves(others)) else None
 
-    def keep(self, graphdef: nnx.GraphDef, others: nnx.State, program: T) -> T:
+    def keep(self, graphdef: Hashable, others: Any, program: T) -> T:
         """Keep the program of these, and return it."""
         # What is on the host a user can change in place.
         held = [_copied(leaf) for leaf in jax.tree.leaves(others)]

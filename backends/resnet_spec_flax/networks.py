@@ -6,7 +6,7 @@ Weights are a flat dict by path: "layer1.0.conv1.kernel". Used by `wrap` only.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +41,10 @@ class Network(Protocol):
         """Return the paths of all modules that are called, for images like `image`."""
         ...
 
+    def held(self) -> tuple[Hashable, Any]:
+        """Return the structure and all that is held but for weights: a pass closes over both."""
+        ...
+
     def run(
         self, weights: Weights, images: jax.Array, train: bool, paths: frozenset[str], tap: Tap
     ) -> tuple[Any, Weights]:
@@ -71,6 +75,11 @@ class NnxNetwork:
         """Return the paths of all modules that are called."""
         nodes = nnx.iter_graph(self.native)
         return frozenset(_joined(path) for path, node in nodes if _is_layer(path, node))
+
+    def held(self) -> tuple[Hashable, Any]:
+        """Return the graph of modules, and variables that are no weights."""
+        graph, _, others = nnx.split(self.native, (nnx.Param, nnx.BatchStat), ...)
+        return graph, others
 
     def run(
         self, weights: Weights, images: jax.Array, train: bool, paths: frozenset[str], tap: Tap
@@ -166,6 +175,10 @@ class LinenNetwork:
         with linen.intercept_methods(watch):
             jax.eval_shape(lambda x: self._apply(weights, x, False), image)
         return frozenset(seen)
+
+    def held(self) -> tuple[Hashable, Any]:
+        """Return nothing: a Linen module does not change, and all variables are weights."""
+        return (), ()
 
     def run(
         self, weights: Weights, images: jax.Array, train: bool, paths: frozenset[str], tap: Tap

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -24,6 +24,7 @@ from resnet_spec.plan import Plan
 from resnet_spec.recipe import Recipe
 from resnet_spec.session_steps import compared_with
 from resnet_spec_flax.devices import describe, find_device
+from resnet_spec_flax.known_programs import KnownPrograms
 from resnet_spec_flax.losses import loss_of
 from resnet_spec_flax.networks import LinenNetwork, Network, NnxNetwork, Weights, logits_of, same
 
@@ -61,6 +62,16 @@ def wrap(
     raise BackendError(problem("model", kind, "a Linen module holds no weights", remedy))
 
 
+class _Passes(NamedTuple):
+    """A network's passes, compiled."""
+
+    predict: Any
+    backward: Any
+    outputs: Any
+    output_gradients: Any
+    statistics: Any
+
+
 class Model:
     """A network with what a comparison asks of it; every pass leaves it as it was."""
 
@@ -74,11 +85,7 @@ class Model:
         self._precision = precision
         self._dtype = np.dtype(precision)
         self._loss_of = loss_of(recipe, plan.classes, self._dtype)
-        self._predict = jax.jit(partial(self._logits, train=False))
-        self._backward = jax.jit(self._gradients, static_argnames="names")
-        self._outputs = jax.jit(self._calls, static_argnames=("paths", "train"))
-        self._output_gradients = jax.jit(self._by_outputs, static_argnames="paths")
-        self._statistics = jax.jit(self._after)
+        self._programs: KnownPrograms[_Passes] = KnownPrograms()
         self.info: Mapping[str, str] = {
             "framework": "flax",
             "version": flax.__version__,
@@ -113,21 +120,21 @@ class Model:
         """Yield evaluation-mode logits [N, classes] per batch, in order."""
         for batch in batches:
             with self._settings():
-                logits = np.array(self._predict(self.tensors(), self._images(batch)))
+                logits = np.array(self._passes().predict(self.tensors(), self._images(batch)))
             yield logits
 
     def gradients(self, batch: Batch, names: Sequence[str]) -> tuple[float, State]:
         """Return the loss in training mode and its gradient by the parameters `names`."""
         with self._settings():
             inputs = self._images(batch), self._compared(batch)
-            loss, found = self._backward(self.tensors(), *inputs, names=tuple(names))
+            loss, found = self._passes().backward(self.tensors(), *inputs, names=tuple(names))
         return float(loss), {name: np.array(found[name]) for name in names}
 
     def outputs(self, batch: Batch, paths: Iterable[str], train: bool) -> Seen:
         """Return what the modules at `paths` put out, call by call; NCHW."""
         with self._settings():
             inputs = self.tensors(), self._images(batch)
-            return _on_host(self._outputs(*inputs, paths=frozenset(paths), train=train))
+            return _on_host(self._passes().outputs(*inputs, paths=frozenset(paths), train=train))
 
     def output_gradients(self, batch: Batch, paths: Iterable[str]) -> tuple[Array, Seen]:
         """Return the loss's gradient by the normalised images, and by the outputs at `paths`.
@@ -136,14 +143,29 @@ class Model:
         """
         with self._settings():
             inputs = self.tensors(), self._images(batch), self._compared(batch)
-            by_image, found = self._output_gradients(*inputs, paths=frozenset(paths))
+            by_image, found = self._passes().output_gradients(*inputs, paths=frozenset(paths))
             return _canonical(by_image), _on_host(found)
 
     def statistics(self, batch: Batch) -> State:
         """Return the weights after one pass in training mode."""
         with self._settings():
-            found = self._statistics(self.tensors(), self._images(batch))
+            found = self._passes().statistics(self.tensors(), self._images(batch))
         return {name: np.array(array) for name, array in found.items()}
+
+    def _passes(self) -> _Passes:
+        """Return the passes of the network as its owner left it."""
+        held = self._network.held()
+        return self._programs.of(*held) or self._programs.keep(*held, self._compiled())
+
+    def _compiled(self) -> _Passes:
+        """Return functions that are new to JAX, which keeps what it traced of equal methods."""
+        return _Passes(
+            predict=jax.jit(partial(self._logits, train=False)),
+            backward=jax.jit(partial(self._gradients), static_argnames="names"),
+            outputs=jax.jit(partial(self._calls), static_argnames=("paths", "train")),
+            output_gradients=jax.jit(partial(self._by_outputs), static_argnames="paths"),
+            statistics=jax.jit(partial(self._after)),
+        )
 
     def _logits(self, weights: Weights, images: jax.Array, train: bool) -> jax.Array:
         output, _ = self._network.run(weights, images, train, frozenset(), same)

@@ -18,6 +18,7 @@ from resnet_spec.recipe import Recipe
 jax = pytest.importorskip("jax")
 jnp: Any = importlib.import_module("jax.numpy")
 nnx: Any = importlib.import_module("flax.nnx")
+wrapping: Any = importlib.import_module("resnet_spec_flax.wrap")
 pytestmark = pytest.mark.xdist_group("flax_networks")
 
 PLAN = CASES["plain"].plan
@@ -92,6 +93,33 @@ def test_an_array_of_the_host_that_is_changed_in_place_counts() -> None:
     factor[:] = 3
     assert all(map(np.array_equal, told(session), told(session_with(Scaled(MAKE["host"](3.0))))))
     assert not np.array_equal(told(session)[0], before[0])
+
+
+def test_a_wrapped_network_counts_as_it_is() -> None:
+    flax: Any = load_backend("flax")
+    first = worn_state(PLAN, 0)
+
+    def all_of(model: Any) -> list[Any]:
+        (logits,) = model.predict([batch()])
+        loss, _ = model.gradients(batch(), ())
+        seen = model.outputs(batch(), ["layer1.0"], True)
+        by_image, _ = model.output_gradients(batch(), ["layer1.0"])
+        after = model.statistics(batch())
+        return [logits, np.array(loss), seen["layer1.0"][0], by_image, after["bn1.mean"]]
+
+    def wrapped(factor: Any) -> Any:
+        network = flax.build(PLAN, first)
+        network.act1 = Scaled(factor)
+        return wrapping.wrap(network, PLAN)
+
+    model = wrapped(MAKE["array"](1.0))
+    before = all_of(model)
+    model.native.act1.factor = MAKE["array"](3.0)
+    after, fresh = all_of(model), all_of(wrapped(MAKE["array"](3.0)))
+    assert all(map(np.array_equal, after, fresh))
+    assert not any(map(np.array_equal, after[:4], before[:4]))
+    model.native.act1 = nnx.identity if hasattr(nnx, "identity") else lambda x: x
+    assert not np.array_equal(all_of(model)[0], after[0])
 
 
 def test_a_layer_with_parameters_is_named() -> None:
