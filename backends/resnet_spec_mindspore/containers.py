@@ -145,10 +145,25 @@ def _constants(cell: nn.Cell) -> Iterator[object]:
 
 def _comparable(value: object) -> object:
     if isinstance(value, Tensor):
-        value = value.asnumpy()
+        return str(value.dtype), value.shape, bytes(value.get_bytes())
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
-    return value if isinstance(value, bool | int | float | str | NoneType) else id(value)
+    if isinstance(value, tuple | list):
+        return tuple(map(_comparable, value))
+    return value if isinstance(value, bool | int | float | str | NoneType) else _Held(value)
+
+
+class _Held:
+    """Equals what holds the same object, whose address none can take meanwhile."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Held) and other._value is self._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
 
 
 class Chain(Container, nn.SequentialCell):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from resnet_spec.parity.setup import worn_state
 from resnet_spec.recipe import Recipe
 
 ms = pytest.importorskip("mindspore")
+structure: Any = importlib.import_module("resnet_spec_mindspore.containers").structure
 pytestmark = pytest.mark.xdist_group("mindspore_native")
 
 PLAN = CASES["plain"].plan
@@ -61,6 +64,29 @@ def test_what_a_cell_of_one_s_own_is_set_to_counts(make: Any) -> None:
     after, fresh = told(session), told(session_with(make(3.0)))
     assert all(map(np.array_equal, after, fresh))
     assert not np.array_equal(after[0], before[0]) and after[1] != before[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ((1, 2.0), (1, 3.0)),
+        ([1, [2]], [1, [3]]),
+        (ms.ops.ReLU(), ms.ops.ReLU()),
+        (ms.Tensor([1.0], ms.bfloat16), ms.Tensor([3.0], ms.bfloat16)),
+        (np.zeros(2), np.zeros(3)),
+        (None, 0),
+        (False, 0),
+    ],
+)
+def test_what_is_set_is_told_apart(one: Any, other: Any) -> None:
+    cell = ms.nn.SequentialCell(Scaled(one))
+    before = structure(cell)
+    assert structure(cell) == before
+    cell[0].factor = other
+    assert structure(cell) != before
+    if not callable(one):
+        cell[0].factor = copy.deepcopy(one)
+        assert structure(cell) == before
 
 
 def test_what_is_within_its_tensor_counts() -> None:
