@@ -6,7 +6,7 @@ random streams, and arrays of layers that a user has put in. Once they have chan
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -23,6 +23,9 @@ class KnownPrograms(Generic[T]):
 
     def __init__(self) -> None:
         self._known: dict[Hashable, tuple[list[Any], T]] = {}
+
+    def __iter__(self) -> Iterator[T]:
+        return (program for _, program in self._known.values())
 
     def of(self, graphdef: Hashable, others: Any) -> T | None:
         """Return the program of these; None where there is none."""

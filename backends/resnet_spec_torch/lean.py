@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as every
 
 from resnet_spec.contract import Precision
 from resnet_spec.digests import digest
@@ -69,9 +68,7 @@ class Lean:
         Weights that change while it is in use, as far as torch counts their changes, make it
         return None.
         """
-        if _is_hooked_everywhere() or _settings(network) != self._built:
-            return None
-        if not all(map(self._is_plain, weights.values())):
+        if _settings(network) != self._built or not all(map(self._is_plain, weights.values())):
             return None
         if self._made is None or not self._made.is_of(weights):
             self._made = None  # Its memory is free before there is another.
@@ -151,8 +148,3 @@ def _settings(network: nn.Module) -> list[object]:
         )
         for name, part in network.named_modules()
     ]
-
-
-def _is_hooked_everywhere() -> bool:
-    """Return whether torch calls a hook with every module's forward pass."""
-    return bool(every._global_forward_hooks or every._global_forward_pre_hooks)

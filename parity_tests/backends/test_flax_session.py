@@ -62,7 +62,7 @@ def test_streams_and_compiles_once() -> None:
         np.concatenate([b.images for b in batches[1:]]), np.zeros(4, np.int64), np.arange(4)
     )
     assert_close(next(session.predict([whole])), np.concatenate(outputs[1:]), 1e-6, "logits")
-    (program,) = session._programs.values()
+    (program,) = session._programs
     functions = (program.predict, program.backward, program._update)
     assert [function._cache_size() for function in functions] == [1, 1, 1]
 

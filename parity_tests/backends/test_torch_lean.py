@@ -209,21 +209,6 @@ def test_no_image_has_no_logits(precision: Precision) -> None:
     assert predicted(session, batch(0)).shape == (0, predicted(session).shape[1])
 
 
-@pytest.mark.parametrize("kind", ["forward", "forward_pre"])
-def test_hooks_on_every_module_are_called(kind: str) -> None:
-    session = made(small_plan({}))
-    seen: list[object] = []
-    predicted(session)
-    every: Any = torch.nn.modules.module
-    hook = getattr(every, f"register_module_{kind}_hook")(lambda part, *_: seen.append(part))
-    try:
-        assert not is_lean(session)
-        predicted(session)
-    finally:
-        hook.remove()
-    assert set(session.native.modules()) <= set(seen) and is_lean(session)
-
-
 def test_a_change_between_two_batches_is_seen() -> None:
     session = made(small_plan(BASIC))
     under_way = session.predict([batch(), batch()])
